@@ -1,0 +1,214 @@
+//! Names: parsed once at the door, printed back as they came.
+//!
+//! Every name is short visible text without spaces, so that it can stand in a key, a record line or a header without escapes.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+/// Why a text is not the name it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadId {
+    #[error("must not be empty")]
+    Empty,
+    #[error("must have at most {max} characters")]
+    TooLong { max: usize },
+    #[error("may contain only {allowed}")]
+    OddCharacter { allowed: &'static str },
+}
+
+fn check(text: &str, max: usize, allowed: &'static str, ok: fn(u8) -> bool) -> Result<(), BadId> {
+    if text.is_empty() {
+        return Err(BadId::Empty);
+    }
+    if text.len() > max {
+        return Err(BadId::TooLong { max });
+    }
+    if text.bytes().all(ok) { Ok(()) } else { Err(BadId::OddCharacter { allowed }) }
+}
+
+fn slug(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+}
+
+fn visible(byte: u8) -> bool {
+    byte.is_ascii_graphic()
+}
+
+fn visible_in_a_line(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'/' | b',')
+}
+
+const SLUG: &str = "letters, digits, '-', '_' and '.'";
+const VISIBLE: &str = "visible ASCII characters";
+const VISIBLE_IN_A_LINE: &str = "visible ASCII characters other than '/' and ','";
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $max:expr, $allowed:expr, $ok:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The longest that this name may be, in characters.
+            pub const MAX_LEN: usize = $max;
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadId;
+
+            fn from_str(text: &str) -> Result<Self, BadId> {
+                check(text, Self::MAX_LEN, $allowed, $ok)?;
+                Ok(Self(Arc::from(text)))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name!(/// A sale: an event, or one train run on one date.
+    SaleId, 64, SLUG, slug);
+name!(/// A pool inside a sale: a ticket tier, a seat class.
+    PoolId, 32, SLUG, slug);
+name!(/// A stop of a journey; the part between two adjacent stops is a leg.
+    StopId, 32, SLUG, slug);
+name!(/// A gateway or writer process.
+    NodeId, 128, SLUG, slug);
+name!(/// Who buys. The balancer, or the token, vouches for it.
+    BuyerId, 128, VISIBLE, visible);
+name!(/// Who travels; several may be on one order.
+    PassengerId, 64, VISIBLE_IN_A_LINE, visible_in_a_line);
+name!(/// An entry of a partition's outbox; later entries compare greater within one length.
+    OutboxId, 64, SLUG, slug);
+name!(/// What makes two requests of one buyer the same request.
+    IdempotencyKey, 255, VISIBLE, visible);
+
+/// The key of a deployment under which order ids are derived. It lives in the store, so that all nodes share it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OrderSecret(pub [u8; 32]);
+
+impl fmt::Debug for OrderSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OrderSecret(…)")
+    }
+}
+
+/// The id of an order: 128 bits, printed as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OrderId(pub [u8; 16]);
+
+impl OrderId {
+    /// The first 128 bits of HMAC-SHA256(secret, sale, buyer, key).
+    ///
+    /// The same request on any node, any number of times, is the same order; and nobody can guess another's. The parts are
+    /// separated by a byte that none of them can contain.
+    pub fn derive(secret: &OrderSecret, sale: &SaleId, buyer: &BuyerId, key: &IdempotencyKey) -> Self {
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&secret.0).expect("HMAC takes a key of any length");
+        for part in [sale.as_str(), "\n", buyer.as_str(), "\n", key.as_str()] {
+            mac.update(part.as_bytes());
+        }
+        let digest = mac.finalize().into_bytes();
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest[..16]);
+        Self(id)
+    }
+}
+
+impl fmt::Display for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for OrderId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let mut id = [0; 16];
+        hex::decode_to_slice(text, &mut id).map_err(|_| BadId::OddCharacter { allowed: "32 hexadecimal digits" })?;
+        Ok(Self(id))
+    }
+}
+
+/// What a request asked for, in 64 bits: the same key with another fingerprint is another request under a used key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub u64);
+
+impl Fingerprint {
+    /// The first 64 bits of SHA-256 over the canonical text of the request.
+    pub fn of(canonical: &str) -> Self {
+        let digest = Sha256::digest(canonical.as_bytes());
+        let mut first = [0; 8];
+        first.copy_from_slice(&digest[..8]);
+        Self(u64::from_be_bytes(first))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn derived(sale: &str, buyer: &str, key: &str) -> OrderId {
+        let secret = OrderSecret([7; 32]);
+        OrderId::derive(&secret, &sale.parse().unwrap(), &buyer.parse().unwrap(), &key.parse().unwrap())
+    }
+
+    #[test]
+    fn the_same_request_is_the_same_order() {
+        assert_eq!(derived("s", "b", "k"), derived("s", "b", "k"));
+    }
+
+    #[test]
+    fn parts_of_an_order_id_do_not_run_into_each_other() {
+        assert_ne!(derived("s", "bk", "k"), derived("s", "b", "kk"));
+        assert_ne!(derived("sb", "b", "k"), derived("s", "bb", "k"));
+    }
+
+    #[test]
+    fn an_order_id_reads_back_what_it_prints() {
+        let id = derived("s", "b", "k");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!(id.to_string().len(), 32);
+    }
+
+    #[test]
+    fn odd_names_are_refused_with_the_reason() {
+        assert_eq!("".parse::<SaleId>(), Err(BadId::Empty));
+        assert_eq!("x".repeat(65).parse::<SaleId>(), Err(BadId::TooLong { max: 64 }));
+        for odd in ["a b", "a\n", "ü", "a/b", "\u{0}"] {
+            assert!(odd.parse::<SaleId>().is_err(), "{odd:?}");
+        }
+        assert!("auth0|1/2,3".parse::<BuyerId>().is_ok());
+        assert!("a/b".parse::<PassengerId>().is_err());
+    }
+}

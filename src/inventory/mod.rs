@@ -1,0 +1,184 @@
+//! The authority on what is free, held and sold, for all nodes at once.
+//!
+//! This file is the contract; `memory` and `redis` keep it, and one suite (`tests/contracts/inventory.rs`) runs over both.
+//! Only `inventory/redis` knows Redis.
+//!
+//! Every method is one atomic move and safe to repeat. A grant, its counters, the buyer's limit and the outbox entry are the
+//! same move; so are an order's end and its returned units. Everything happens in a [`Scope`]: a partition in an epoch. A scope
+//! that is not open answers [`Fault::Fenced`], and only a recovery opens one.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::{
+    Claim, NodeId, Order, OrderId, OrderStatus, OutboxId, Partition, PoolId, Refusal, Sale, SaleId, Scope, UnixMillis,
+};
+
+pub mod memory;
+pub mod redis;
+
+/// Counts units for all nodes at once.
+#[async_trait]
+pub trait Inventory: fmt::Debug + Send + Sync + 'static {
+    /// Decides a batch of claims, in their order, all in one move. Claims may be of several sales of the partition.
+    ///
+    /// A known order id gets its first verdict again. The granted ones become one outbox entry. `now` decides the window.
+    async fn confirm(&self, scope: Scope, claims: &[Claim], now: UnixMillis) -> Result<Confirmed, Fault>;
+
+    /// Carries ends of orders, as the store decided them, into the counters. A move that was made already does nothing, and so
+    /// does one for an order that is not known here.
+    async fn apply(&self, scope: Scope, moves: &[StockMove]) -> Result<(), Fault>;
+
+    /// All sales and counters that changed after `since`; everything for `since` 0.
+    async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault>;
+
+    /// Takes a sale's definition if it is newer than the known one, and sets its counters to the new capacities.
+    async fn define(&self, scope: Scope, sale: &Sale) -> Result<Defined, Fault>;
+
+    /// The counters of one sale; empty if it is not known.
+    async fn stock(&self, scope: Scope, sale: &SaleId) -> Result<Vec<LegStock>, Fault>;
+
+    /// An order that was granted here, with the status that the inventory last heard of.
+    async fn order(&self, scope: Scope, id: OrderId) -> Result<Option<KnownOrder>, Fault>;
+
+    /// A page of all orders known here, for the audit: pass `None` first, then the returned cursor until that is `None`. An
+    /// order may come twice.
+    async fn orders(&self, scope: Scope, cursor: Option<String>) -> Result<(Vec<KnownOrder>, Option<String>), Fault>;
+
+    /// The oldest outbox entries that have been there for `min_age` at least, on the inventory's own clock; at most `limit`.
+    async fn outbox(&self, scope: Scope, min_age: Duration, limit: usize) -> Result<Vec<OutboxEntry>, Fault>;
+
+    /// How many entries the outbox has.
+    async fn outbox_len(&self, scope: Scope) -> Result<u64, Fault>;
+
+    /// Removes entries whose orders are in the store.
+    async fn outbox_remove(&self, scope: Scope, entries: &[OutboxId]) -> Result<(), Fault>;
+
+    /// Tells the others that this node is alive, and returns all that have done so within `timeout`, this one included. Time is
+    /// the inventory's own.
+    async fn beat(&self, beat: &NodeBeat, timeout: Duration) -> Result<Vec<NodeBeat>, Fault>;
+
+    /// Takes a node off the registry at once, for a drain.
+    async fn leave(&self, node: &NodeId) -> Result<(), Fault>;
+
+    /// What tells this run of the inventory from any other (the run id of a Redis). A change means that it may have lost data.
+    async fn identity(&self, partition: Partition) -> Result<String, Fault>;
+
+    /// For recovery only: makes the scope hold exactly this, closed, whatever was there. Safe to repeat.
+    async fn rebuild(&self, scope: Scope, snapshot: &Snapshot) -> Result<(), Fault>;
+
+    /// For recovery only: opens a rebuilt scope.
+    async fn open(&self, scope: Scope) -> Result<(), Fault>;
+
+    /// Closes a scope: from now on everything in it answers [`Fault::Fenced`]. Safe to repeat, and for a scope that never was.
+    async fn fence(&self, scope: Scope) -> Result<(), Fault>;
+}
+
+/// What came of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmed {
+    /// One per claim, in their order.
+    pub verdicts: Vec<Verdict>,
+    /// The entry with all granted orders; `None` if none was granted.
+    pub outbox: Option<OutboxId>,
+    /// The counters of all legs that the batch asked for, as they are after it.
+    pub stock: Vec<LegStock>,
+}
+
+/// What the inventory says to one claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Granted,
+    /// The same request was granted before: its order as it was promised then, and what has become of it.
+    Known(KnownOrder),
+    Refused(Refusal),
+}
+
+/// An order in the inventory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownOrder {
+    pub order: Order,
+    pub status: OrderStatus,
+}
+
+/// The counters of one leg of one pool. `free + held + sold` is its capacity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegStock {
+    pub sale: SaleId,
+    pub pool: PoolId,
+    pub leg: u8,
+    pub free: u32,
+    pub held: u32,
+    pub sold: u32,
+}
+
+/// A change of an order's status that the store has committed and the counters have to follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StockMove {
+    pub order: OrderId,
+    /// Paid: its units go from held to sold. Expired, cancelled, refunded: back to free.
+    pub to: OrderStatus,
+}
+
+/// What changed in a scope since a version.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// To be passed as `since` next time.
+    pub version: u64,
+    pub sales: Vec<Sale>,
+    pub stock: Vec<LegStock>,
+}
+
+/// What came of a definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Defined {
+    Applied,
+    /// The inventory has this version or a newer one.
+    NotNewer,
+    /// A capacity is below what is held and sold on this leg; nothing was changed.
+    InUse {
+        pool: PoolId,
+        leg: u8,
+        live: u32,
+    },
+}
+
+/// A granted batch that is not known to be in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxEntry {
+    pub id: OutboxId,
+    pub orders: Vec<Order>,
+}
+
+/// One node's sign of life.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeBeat {
+    pub node: NodeId,
+    /// Its part of the free stock, relative to the other nodes' weights.
+    pub weight: f64,
+    /// What the node tells about itself, as JSON of at most a few kilobytes; shown to operators, decides nothing.
+    pub status: String,
+}
+
+/// All that a scope has to hold, from one consistent view of the store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    pub sales: Vec<Sale>,
+    pub orders: Vec<KnownOrder>,
+}
+
+/// Why a move was not made, or may not have been.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The scope is closed, or not there. Nothing was done; nothing will be until a recovery opened an epoch.
+    #[error("the inventory is fenced: {0}")]
+    Fenced(String),
+    /// Nothing was done; asking again is safe and may help.
+    #[error("the inventory did not act: {0}")]
+    NotDone(String),
+    /// It may have been done or not. Every move is safe to repeat, and its first verdict comes back.
+    #[error("the inventory may have acted: {0}")]
+    Unknown(String),
+}

@@ -1,0 +1,12 @@
+//! Rushgate.
+
+pub mod domain;
+
+pub mod clock;
+pub mod config;
+pub mod meters;
+pub mod shutdown;
+
+pub mod inventory;
+pub mod queue;
+pub mod store;

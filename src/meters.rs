@@ -1,0 +1,157 @@
+//! Every metric: its name, its meaning, its unit, and the handle that moves it.
+//!
+//! There is no process-wide recorder: each process part is given its [`Meters`], so that three nodes and a writer fit into one
+//! test process. Handles are made once and held, since a look-up costs about eight times a count on a held one.
+
+use std::fmt;
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+
+/// Buckets of all `_seconds` histograms, in seconds: from a tenth of a millisecond, which is what a refusal from memory takes,
+/// to the ten seconds at which every caller has gone.
+const SECONDS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Buckets of batch sizes.
+const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// Every metric, with its kind, unit and meaning. What is not in here cannot be counted.
+const ALL: &[(Kind, &str, Option<Unit>, &str)] = &[
+    (Kind::Counter, "rushgate_claims_total", None, "Claims answered, by sale and outcome."),
+    (Kind::Histogram, "rushgate_claim_duration_seconds", Some(Unit::Seconds), "From a claim's arrival to its answer."),
+    (Kind::Gauge, "rushgate_shard_units", None, "Units that this node may still let through, on the scarcest leg."),
+    (Kind::Gauge, "rushgate_shard_buffer_units", None, "Units of a shard beyond the node's fair part."),
+    (Kind::Gauge, "rushgate_inventory_units", None, "Units by state, on the scarcest leg, as this node last heard."),
+    (Kind::Histogram, "rushgate_inventory_batch_claims", None, "Claims in one call of the inventory."),
+    (Kind::Histogram, "rushgate_inventory_call_duration_seconds", Some(Unit::Seconds), "One call of the inventory."),
+    (Kind::Gauge, "rushgate_outbox_entries", None, "Granted batches that are not known to be in the store."),
+    (
+        Kind::Histogram,
+        "rushgate_publish_confirm_duration_seconds",
+        Some(Unit::Seconds),
+        "From a publish to the broker's confirm.",
+    ),
+    (Kind::Gauge, "rushgate_lane_messages", None, "Messages that wait in a lane."),
+    (Kind::Histogram, "rushgate_writer_batch_orders", None, "Orders in one transaction of the writer."),
+    (Kind::Gauge, "rushgate_writer_lag_seconds", Some(Unit::Seconds), "Age of the order that the writer stored last."),
+    (Kind::Counter, "rushgate_expired_total", None, "Orders that were not paid in time."),
+    (Kind::Counter, "rushgate_returned_units_total", None, "Stock moves that gave units back to the inventory."),
+    (Kind::Counter, "rushgate_relayed_total", None, "Outbox entries that were published again."),
+    (Kind::Counter, "rushgate_refund_due_total", None, "Payments whose money is to be given back."),
+    (Kind::Counter, "rushgate_dead_letters_total", None, "Messages that were parked."),
+    (Kind::Gauge, "rushgate_epoch", None, "The epoch that this process has joined."),
+    (Kind::Counter, "rushgate_recoveries_total", None, "Recoveries that this process completed."),
+    (Kind::Gauge, "rushgate_drift_units", None, "Units by which inventory and store disagree when all is quiet."),
+    (Kind::Gauge, "rushgate_connections", None, "Open connections of the public listener."),
+    (Kind::Gauge, "rushgate_ready", None, "1 if the process is ready for traffic."),
+    (Kind::Gauge, "rushgate_config_last_reload_successful", None, "1 if the last reload of the config was taken."),
+    (Kind::Gauge, "rushgate_build_info", None, "1, with the version as a label."),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// The metrics of one process part. Cheap to clone.
+#[derive(Clone)]
+pub struct Meters {
+    recorder: Arc<PrometheusRecorder>,
+    handle: PrometheusHandle,
+}
+
+impl fmt::Debug for Meters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meters")
+    }
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Meters {
+    pub fn new() -> Self {
+        let buckets = [("_seconds", SECONDS), ("_claims", SIZES), ("_orders", SIZES)];
+        let builder = buckets.into_iter().fold(PrometheusBuilder::new(), |builder, (suffix, buckets)| {
+            builder.set_buckets_for_metric(Matcher::Suffix(suffix.to_owned()), buckets).expect("there are buckets")
+        });
+        let recorder = builder.build_recorder();
+        for (kind, name, unit, meaning) in ALL {
+            let (name, meaning) = (KeyName::from_const_str(name), (*meaning).into());
+            match kind {
+                Kind::Counter => recorder.describe_counter(name, *unit, meaning),
+                Kind::Gauge => recorder.describe_gauge(name, *unit, meaning),
+                Kind::Histogram => recorder.describe_histogram(name, *unit, meaning),
+            }
+        }
+        let meters = Self { handle: recorder.handle(), recorder: Arc::new(recorder) };
+        meters.gauge("rushgate_build_info", &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+        meters
+    }
+
+    /// The handle of a counter. Ask once and hold it.
+    pub fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
+        self.recorder.register_counter(&key(Kind::Counter, name, labels), &METADATA)
+    }
+
+    pub fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
+        self.recorder.register_gauge(&key(Kind::Gauge, name, labels), &METADATA)
+    }
+
+    pub fn histogram(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Histogram {
+        self.recorder.register_histogram(&key(Kind::Histogram, name, labels), &METADATA)
+    }
+
+    /// All metrics in the Prometheus text format.
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Folds recorded samples into the histograms; to be called every few seconds, off the hot threads.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+fn key(kind: Kind, name: &'static str, labels: &[(&'static str, &str)]) -> Key {
+    debug_assert!(ALL.iter().any(|(k, n, ..)| *k == kind && *n == name), "{name} is not in the list of metrics");
+    Key::from_parts(name, labels.iter().map(|(key, value)| Label::new(*key, (*value).to_owned())).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_rendered_with_its_meaning() {
+        let meters = Meters::new();
+        meters.counter("rushgate_claims_total", &[("sale", "s"), ("outcome", "held")]).increment(2);
+        let text = meters.render();
+        assert!(text.contains("rushgate_claims_total{sale=\"s\",outcome=\"held\"} 2"), "{text}");
+        assert!(text.contains("# HELP rushgate_claims_total Claims answered"), "{text}");
+    }
+
+    #[test]
+    fn two_meters_do_not_see_each_other() {
+        let (one, other) = (Meters::new(), Meters::new());
+        one.counter("rushgate_expired_total", &[]).increment(1);
+        assert!(!other.render().contains("rushgate_expired_total 1"));
+    }
+
+    #[test]
+    fn every_metric_keeps_the_naming_rules() {
+        for (kind, name, _, meaning) in ALL {
+            assert!(name.starts_with("rushgate_"), "{name}");
+            assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
+            assert!(meaning.ends_with('.'), "{name}");
+        }
+    }
+}

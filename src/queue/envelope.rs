@@ -1,0 +1,129 @@
+//! What goes over the wire: a header line, then one [record](crate::domain::record) per order.
+//!
+//! ```text
+//! rushgate/1 orders p0.e1 {outbox id or -}
+//! {order record}
+//! …
+//! ```
+//!
+//! or, from a recovery, `rushgate/1 barrier p0.e2 {lane}`.
+
+use std::fmt::Write as _;
+
+use crate::domain::record;
+use crate::domain::{Epoch, Order, OutboxId, Partition, Scope};
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    pub scope: Scope,
+    pub content: Content,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    Orders {
+        /// The entry that can go once these orders are stored; none for orders that are sent again for a replay.
+        outbox: Option<OutboxId>,
+        orders: Vec<Order>,
+    },
+    /// All that a lane got before this is stored once this is.
+    Barrier { lane: u16 },
+}
+
+/// The bytes are no message of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a message: {0}")]
+pub struct BadEnvelope(pub String);
+
+const FORMAT: &str = "rushgate/1";
+
+impl Envelope {
+    pub fn orders(scope: Scope, outbox: Option<OutboxId>, orders: Vec<Order>) -> Self {
+        Self { scope, content: Content::Orders { outbox, orders } }
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut text = String::new();
+        let Scope { partition, epoch } = self.scope;
+        // Writing to a String cannot fail.
+        match &self.content {
+            Content::Barrier { lane } => {
+                let _ = write!(text, "{FORMAT} barrier p{partition}.e{epoch} {lane}");
+            }
+            Content::Orders { outbox, orders } => {
+                text.reserve(64 + orders.len() * 160);
+                let outbox = outbox.as_ref().map_or("-", |id| id.as_str());
+                let _ = write!(text, "{FORMAT} orders p{partition}.e{epoch} {outbox}");
+                for order in orders {
+                    text.push('\n');
+                    record::write(order, &mut text);
+                }
+            }
+        }
+        text.into_bytes()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadEnvelope> {
+        let text = std::str::from_utf8(bytes).map_err(|_| BadEnvelope("not UTF-8".to_owned()))?;
+        let mut lines = text.split('\n');
+        let header = lines.next().unwrap_or_default();
+        let bad = || BadEnvelope(format!("header {:?}", header.chars().take(100).collect::<String>()));
+        let [FORMAT, kind, scope, argument] = header.split(' ').collect::<Vec<_>>()[..] else {
+            return Err(bad());
+        };
+        let scope = parse_scope(scope).ok_or_else(bad)?;
+        let content = match kind {
+            "barrier" => Content::Barrier { lane: argument.parse().map_err(|_| bad())? },
+            "orders" => Content::Orders {
+                outbox: if argument == "-" { None } else { Some(argument.parse().map_err(|_| bad())?) },
+                orders: lines.map(record::parse).collect::<Result<_, _>>().map_err(|e| BadEnvelope(e.to_string()))?,
+            },
+            _ => return Err(bad()),
+        };
+        Ok(Self { scope, content })
+    }
+}
+
+fn parse_scope(text: &str) -> Option<Scope> {
+    let (partition, epoch) = text.strip_prefix('p')?.split_once(".e")?;
+    Some(Scope { partition: Partition(partition.parse().ok()?), epoch: Epoch(epoch.parse().ok()?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCOPE: Scope = Scope { partition: Partition(3), epoch: Epoch(7) };
+    const RECORD: &str = "abababababababababababababababab 0000000000000123 s b 1 2 55350 CNY second/0/3/1/p-1/window";
+
+    #[test]
+    fn orders_arrive_as_they_were_sent() {
+        let order = record::parse(RECORD).unwrap();
+        let envelope = Envelope::orders(SCOPE, Some("1-0".parse().unwrap()), vec![order.clone(), order]);
+        let bytes = envelope.encode();
+        assert_eq!(String::from_utf8_lossy(&bytes), format!("rushgate/1 orders p3.e7 1-0\n{RECORD}\n{RECORD}"));
+        assert_eq!(Envelope::decode(&bytes), Ok(envelope));
+    }
+
+    #[test]
+    fn a_barrier_arrives_as_it_was_sent() {
+        let barrier = Envelope { scope: SCOPE, content: Content::Barrier { lane: 2 } };
+        assert_eq!(Envelope::decode(&barrier.encode()), Ok(barrier));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused_with_the_reason() {
+        for odd in [
+            "",
+            "hello",
+            "rushgate/2 orders p3.e7 -",
+            "rushgate/1 orders 3.7 -",
+            "rushgate/1 orders p3.e7 -\nx",
+            "\u{0}",
+        ] {
+            assert!(Envelope::decode(odd.as_bytes()).is_err(), "{odd:?}");
+        }
+        assert!(Envelope::decode(&[0xff]).is_err());
+    }
+}

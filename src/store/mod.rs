@@ -1,0 +1,68 @@
+//! Orders at rest. The store decides what becomes of an order once it is recorded, and which epoch is open.
+//!
+//! This file and its four siblings are the contract; `sqlite` and `mysql` keep it, and one suite (`tests/contracts/store.rs`)
+//! runs over both. Only `store/sqlite` and `store/mysql` know SQL.
+//!
+//! - [`partitions`]: which epoch of which partition is open, for start-up and recovery
+//! - [`sales`]: definitions of sales, and the log of who changed what
+//! - [`recorder`]: the writer's way in, one transaction per batch
+//! - [`orders`]: what happens to an order afterwards: payment, cancel, expiry; and the stock moves that follow from it
+//!
+//! Every change of an order's status is one conditional update on the store's own clock, so that of two that race one wins. In
+//! the same transaction stands the stock move that the inventory has to follow, and the order's history.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::domain::{OrderSecret, UnixMillis};
+
+pub mod mysql;
+pub mod orders;
+pub mod partitions;
+pub mod recorder;
+pub mod sales;
+pub mod sqlite;
+
+pub use orders::{
+    CancelOutcome, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentOutcome, PaymentRow, PaymentState, SaleTally,
+};
+pub use partitions::{PartitionRow, PartitionState, Partitions};
+pub use recorder::{RecordFault, Recordable, Recorded, Recorder};
+pub use sales::{Change, PutSale, Sales, StoredSale};
+
+/// A whole store.
+#[async_trait]
+pub trait Store: Partitions + Sales + Orders + fmt::Debug + Send + Sync + 'static {
+    /// How the schema stands to this program.
+    async fn schema(&self) -> Result<Schema, Fault>;
+
+    /// Brings the schema up to date; returns the names of the migrations that were applied. Safe from several processes at once.
+    async fn migrate(&self) -> Result<Vec<String>, Fault>;
+
+    /// The deployment's secret for order ids; the first who asks makes it from `fresh`.
+    async fn order_secret(&self, fresh: OrderSecret) -> Result<OrderSecret, Fault>;
+
+    /// A connection of its own for a writer, kept until it is dropped.
+    async fn recorder(&self) -> Result<Box<dyn Recorder>, Fault>;
+
+    /// The store's clock, which decides about payment and expiry.
+    async fn now(&self) -> Result<UnixMillis, Fault>;
+}
+
+/// How a schema stands to the program that meets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Schema {
+    Current,
+    /// So many migrations are missing; `rushgate migrate` applies them.
+    Behind {
+        missing: usize,
+    },
+    /// It has migrations that this program does not know: the program is older than the schema.
+    Ahead,
+}
+
+/// The store did not do what was asked, or cannot be known to have. Every method is safe to repeat.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the store: {0}")]
+pub struct Fault(pub String);

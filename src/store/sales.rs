@@ -1,0 +1,64 @@
+//! Definitions of sales, and the log of who changed what.
+//!
+//! A definition is stored first, then carried to the inventory, then marked as applied there. The guard of
+//! [`crate::store::Recorder`] stands at the larger of the old and the new capacity in between, so that it is never below what the
+//! inventory may grant. Whoever dies on the way is followed by whoever next asks for [`Sales::unapplied`].
+
+use async_trait::async_trait;
+
+use crate::domain::{Sale, SaleId, UnixMillis};
+use crate::store::Fault;
+
+#[async_trait]
+pub trait Sales {
+    async fn sale(&self, id: &SaleId) -> Result<Option<StoredSale>, Fault>;
+
+    /// All sales, in the order of their ids.
+    async fn sales(&self) -> Result<Vec<StoredSale>, Fault>;
+
+    /// Stores a definition whose `version` is one above the stored one (1 for a new sale), and the change in the log, in one
+    /// transaction. The sale's pools and legs are rows of the guard from then on, at the larger of the old and new capacity.
+    async fn put_sale(&self, sale: &Sale, change: &Change) -> Result<PutSale, Fault>;
+
+    /// Marks a version as taken by the inventory; if it is still the stored one, the guard falls to its capacities.
+    async fn mark_applied(&self, id: &SaleId, version: u64) -> Result<(), Fault>;
+
+    /// Sales whose stored version is not known to be in the inventory.
+    async fn unapplied(&self) -> Result<Vec<StoredSale>, Fault>;
+
+    /// Writes a line of the audit log for a change that is not a sale's definition.
+    async fn log_change(&self, change: &Change) -> Result<(), Fault>;
+
+    /// The newest changes first, at most `limit`; of one subject if one is given.
+    async fn changes(&self, subject: Option<&str>, limit: u32) -> Result<Vec<Change>, Fault>;
+}
+
+/// A sale as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSale {
+    pub sale: Sale,
+    /// The newest version that the inventory is known to have; 0 for none.
+    pub applied_version: u64,
+}
+
+/// What came of storing a definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutSale {
+    Stored,
+    /// Somebody else changed the sale first; this is what it is now.
+    Conflict(Option<Box<StoredSale>>),
+}
+
+/// A line of the audit log: who changed what, when, from what to what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub at: UnixMillis,
+    pub who: String,
+    /// What was done, such as `sale.pause`.
+    pub what: String,
+    /// What it was done to, such as a sale's id.
+    pub subject: String,
+    /// JSON, or empty.
+    pub before: String,
+    pub after: String,
+}

@@ -1,0 +1,8 @@
+//! One suite per contract, run over every backend that keeps it: what holds for Redis holds for memory, or one of them is wrong.
+
+mod inventory;
+mod queue;
+mod store;
+
+#[path = "../support/servers.rs"]
+mod servers;

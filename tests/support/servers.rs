@@ -1,0 +1,38 @@
+//! Where the real servers of a test run are. `tests/run` starts them and sets these variables; a test whose server is missing
+//! fails and names it.
+#![expect(dead_code, reason = "each test binary uses the servers that it needs")]
+
+/// `redis://…`
+pub fn redis_url() -> String {
+    url("RUSHGATE_TEST_REDIS_URL")
+}
+
+/// `amqp://…`
+pub fn amqp_url() -> String {
+    url("RUSHGATE_TEST_AMQP_URL")
+}
+
+/// `mysql://…/database`, of a user who may create databases: MariaDB or MySQL.
+pub fn mysql_url() -> String {
+    url("RUSHGATE_TEST_MYSQL_URL")
+}
+
+/// The same for a second server, a real MySQL, or `None` if the run was told to do without it.
+pub fn real_mysql_url() -> Option<String> {
+    match std::env::var("RUSHGATE_TEST_REAL_MYSQL_URL") {
+        Ok(url) if url == "none" => None,
+        Ok(url) => Some(url),
+        Err(_) => panic!(
+            "RUSHGATE_TEST_REAL_MYSQL_URL is not set (a URL, or `none`): run tests/run, which starts the servers"
+        ),
+    }
+}
+
+fn url(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run tests/run, which starts the servers"))
+}
+
+/// A name that no other test run uses, for keys, exchanges and databases.
+pub fn unique(prefix: &str) -> String {
+    format!("{prefix}_{:08x}", fastrand::u32(..))
+}
