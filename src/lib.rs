@@ -10,3 +10,9 @@ pub mod shutdown;
 pub mod inventory;
 pub mod queue;
 pub mod store;
+
+pub mod epochs;
+
+pub mod admission;
+
+pub mod confirm;

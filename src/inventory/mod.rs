@@ -79,6 +79,9 @@ pub trait Inventory: fmt::Debug + Send + Sync + 'static {
 /// What came of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmed {
+    /// The scope's version after the batch, on the same scale as [`Changes::version`]: of two that tell of a leg, the one with
+    /// the higher version is right.
+    pub version: u64,
     /// One per claim, in their order.
     pub verdicts: Vec<Verdict>,
     /// The entry with all granted orders; `None` if none was granted.

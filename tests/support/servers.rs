@@ -3,26 +3,26 @@
 #![expect(dead_code, reason = "each test binary uses the servers that it needs")]
 
 /// `redis://…`
-pub fn redis_url() -> String {
+pub(crate) fn redis_url() -> String {
     url("RUSHGATE_TEST_REDIS_URL")
 }
 
 /// `amqp://…`
-pub fn amqp_url() -> String {
+pub(crate) fn amqp_url() -> String {
     url("RUSHGATE_TEST_AMQP_URL")
 }
 
 /// `mysql://…/database`, of a user who may create databases: MariaDB or MySQL.
-pub fn mysql_url() -> String {
+pub(crate) fn mysql_url() -> String {
     url("RUSHGATE_TEST_MYSQL_URL")
 }
 
 /// The same for a second server, a real MySQL, or `None` if the run was told to do without it.
-pub fn real_mysql_url() -> Option<String> {
+pub(crate) fn real_mysql_url() -> Option<String> {
     match std::env::var("RUSHGATE_TEST_REAL_MYSQL_URL") {
         Ok(url) if url == "none" => None,
         Ok(url) => Some(url),
-        Err(_) => panic!(
+        Err(_unset) => panic!(
             "RUSHGATE_TEST_REAL_MYSQL_URL is not set (a URL, or `none`): run tests/run, which starts the servers"
         ),
     }
@@ -33,6 +33,6 @@ fn url(name: &str) -> String {
 }
 
 /// A name that no other test run uses, for keys, exchanges and databases.
-pub fn unique(prefix: &str) -> String {
+pub(crate) fn unique(prefix: &str) -> String {
     format!("{prefix}_{:08x}", fastrand::u32(..))
 }

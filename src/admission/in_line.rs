@@ -1,0 +1,114 @@
+//! Who is in line on this node: the same request, sent twice at once, is asked once and answered twice.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use tokio::sync::watch;
+
+use crate::domain::OrderId;
+
+/// The requests that are being decided. `T` is their decision.
+#[derive(Debug)]
+pub struct InLine<T>(Arc<DashMap<OrderId, watch::Receiver<Option<T>>>>);
+
+/// What a request finds when it comes.
+#[derive(Debug)]
+pub enum Arrival<T> {
+    /// Nobody asks for it yet.
+    First(Place<T>),
+    /// It is asked for already.
+    Behind(Behind<T>),
+}
+
+/// A place in line. Dropped without an answer, it lets the next one who comes be the first.
+#[derive(Debug)]
+pub struct Place<T> {
+    line: Arc<DashMap<OrderId, watch::Receiver<Option<T>>>>,
+    order: OrderId,
+    answer: watch::Sender<Option<T>>,
+}
+
+/// A wait for the answer to the same request.
+#[derive(Debug)]
+pub struct Behind<T>(watch::Receiver<Option<T>>);
+
+impl<T> Default for InLine<T> {
+    fn default() -> Self {
+        Self(Arc::new(DashMap::new()))
+    }
+}
+
+impl<T: Clone> InLine<T> {
+    pub fn enter(&self, order: OrderId) -> Arrival<T> {
+        match self.0.entry(order) {
+            Entry::Occupied(taken) => Arrival::Behind(Behind(taken.get().clone())),
+            Entry::Vacant(free) => {
+                let (answer, wait) = watch::channel(None);
+                free.insert(wait);
+                Arrival::First(Place { line: Arc::clone(&self.0), order, answer })
+            }
+        }
+    }
+
+    /// How many requests are being decided.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<T> Place<T> {
+    /// Tells everybody who asked.
+    pub fn answer(self, decision: T) {
+        self.answer.send_replace(Some(decision));
+    }
+
+    /// A wait for the answer that this place will give.
+    pub fn wait(&self) -> Behind<T> {
+        Behind(self.answer.subscribe())
+    }
+}
+
+impl<T> Drop for Place<T> {
+    fn drop(&mut self) {
+        self.line.remove(&self.order);
+    }
+}
+
+impl<T: Clone> Behind<T> {
+    /// The answer; `None` if the first one left the line without.
+    pub async fn answer(mut self) -> Option<T> {
+        self.0.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORDER: OrderId = OrderId([1; 16]);
+
+    #[tokio::test]
+    async fn the_second_hears_what_the_first_is_told() {
+        let line = InLine::default();
+        let Arrival::First(place) = line.enter(ORDER) else { panic!("nobody was there") };
+        let Arrival::Behind(behind) = line.enter(ORDER) else { panic!("somebody is there") };
+        place.answer("yes");
+        assert_eq!(behind.answer().await, Some("yes"));
+        assert!(line.is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_who_leaves_without_an_answer_makes_room() {
+        let line = InLine::<u8>::default();
+        let Arrival::First(place) = line.enter(ORDER) else { panic!("nobody was there") };
+        let Arrival::Behind(behind) = line.enter(ORDER) else { panic!("somebody is there") };
+        drop(place);
+        assert_eq!(behind.answer().await, None);
+        assert!(matches!(line.enter(ORDER), Arrival::First(_)));
+    }
+}

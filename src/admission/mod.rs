@@ -1,0 +1,259 @@
+//! The first and cheapest no: which claims this node lets through, decided from memory.
+//!
+//! Each node holds a shard of every pool's free stock (`shard`), set anew whenever the inventory says that something changed
+//! (`refill`), by how many nodes are alive (`registry`). The same request is asked once at a time (`in_line`). When a pool is
+//! gone but not all of it is paid, `release_times` knows when to come back.
+//!
+//! Nothing in here grants: a permit is leave to ask the inventory.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, watch};
+
+use crate::domain::{Buffer, Line, Partition, Sale, SaleId, UnixMillis};
+use crate::inventory::{Changes, LegStock, NodeBeat};
+
+pub mod in_line;
+pub mod refill;
+pub mod registry;
+pub mod release_times;
+mod shard;
+
+pub use shard::{LegShard, Permit, Shut};
+
+/// All shards of this node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Shards(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    partitions: u16,
+    weight: f64,
+    /// The sum over all nodes alive, as the bits of an `f64`.
+    weights: AtomicU64,
+    /// For sales that do not set their own.
+    buffer: ArcSwap<Buffer>,
+    nodes: ArcSwap<Vec<NodeBeat>>,
+    sales: ArcSwap<HashMap<SaleId, Arc<SaleShard>>>,
+    /// Keeps those apart who learn; those who take permits never wait for it.
+    learning: Mutex<()>,
+    refills: Vec<Refills>,
+}
+
+/// The refills of one partition: who wants one, and how many there were.
+#[derive(Debug)]
+struct Refills {
+    wanted: Notify,
+    done: watch::Sender<u64>,
+}
+
+/// What the count of refills stands at when they have ended.
+const NO_MORE: u64 = u64::MAX;
+
+/// One sale on this node: its definition, and a counter per pool and leg.
+#[derive(Debug)]
+pub struct SaleShard {
+    pub sale: Sale,
+    pub partition: Partition,
+    /// In the order of the sale's pools, then of their legs.
+    pools: Vec<Vec<Arc<LegShard>>>,
+    /// When unpaid units may come back, in Unix milliseconds; 0: not known.
+    next_release: Arc<AtomicI64>,
+}
+
+impl Shards {
+    pub fn new(partitions: u16, weight: f64, buffer: Buffer) -> Self {
+        Self(Arc::new(Inner {
+            partitions,
+            weight,
+            weights: AtomicU64::new(weight.to_bits()),
+            buffer: ArcSwap::from_pointee(buffer),
+            nodes: ArcSwap::default(),
+            sales: ArcSwap::default(),
+            learning: Mutex::new(()),
+            refills: Partition::all(partitions)
+                .map(|_| Refills { wanted: Notify::new(), done: watch::Sender::new(0) })
+                .collect(),
+        }))
+    }
+
+    /// One sale, if this node has heard of it.
+    pub fn sale(&self, id: &str) -> Option<Arc<SaleShard>> {
+        self.0.sales.load().get(id).map(Arc::clone)
+    }
+
+    /// All sales that this node has heard of.
+    pub fn sales(&self) -> Vec<Arc<SaleShard>> {
+        self.0.sales.load().values().map(Arc::clone).collect()
+    }
+
+    /// The nodes alive, as last heard.
+    pub fn nodes(&self) -> Arc<Vec<NodeBeat>> {
+        self.0.nodes.load_full()
+    }
+
+    /// Has this node heard of all that the partition sells?
+    pub fn is_filled(&self, partition: Partition) -> bool {
+        self.refills(partition).is_some_and(|refills| *refills.done.borrow() > 0)
+    }
+
+    /// Takes note of what the inventory said changed.
+    pub fn learn(&self, changes: &Changes) {
+        let _one_at_a_time = self.0.learning.lock().unwrap_or_else(PoisonError::into_inner);
+        if !changes.sales.is_empty() {
+            let mut sales = HashMap::clone(&self.0.sales.load());
+            for sale in &changes.sales {
+                let known = sales.get(&sale.id).map(Arc::clone);
+                sales.insert(sale.id.clone(), Arc::new(SaleShard::new(sale, known.as_deref(), self.0.partitions)));
+            }
+            self.0.sales.store(Arc::new(sales));
+            for sale in &changes.sales {
+                self.refill_sale(sale.id.as_str());
+            }
+        }
+        let sales = self.0.sales.load();
+        for stock in &changes.stock {
+            let Some(shard) = sales.get(&stock.sale) else { continue };
+            let Some(leg) = shard.leg(stock) else { continue };
+            if leg.learn(changes.version, stock) {
+                leg.refill(self.0.weight, self.weights(), self.buffer_of(&shard.sale));
+            }
+        }
+    }
+
+    /// Takes note of who is alive.
+    pub fn learn_nodes(&self, nodes: Vec<NodeBeat>) {
+        let weights: f64 = nodes.iter().map(|node| node.weight).sum();
+        let before = f64::from_bits(self.0.weights.swap(weights.to_bits(), Ordering::Relaxed));
+        self.0.nodes.store(Arc::new(nodes));
+        if (before - weights).abs() > f64::EPSILON {
+            tracing::info!(before, weights, "the weights of the nodes alive have changed");
+            self.refill_all();
+        }
+    }
+
+    /// Changes the buffer of all sales that do not set their own.
+    pub fn set_buffer(&self, buffer: Buffer) {
+        self.0.buffer.store(Arc::new(buffer));
+        self.refill_all();
+    }
+
+    /// Sets every counter anew from what is known.
+    pub fn refill_all(&self) {
+        let _one_at_a_time = self.0.learning.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in self.0.sales.load().keys() {
+            self.refill_sale(id.as_str());
+        }
+    }
+
+    /// Asks for a refill and waits until there was one. Returns whether there will be another.
+    pub async fn refilled(&self, partition: Partition) -> bool {
+        let Some(refills) = self.refills(partition) else { return false };
+        let mut done = refills.done.subscribe();
+        if *done.borrow_and_update() == NO_MORE {
+            return false;
+        }
+        refills.wanted.notify_one();
+        done.changed().await.is_ok() && *done.borrow() != NO_MORE
+    }
+
+    /// How many units this node may let through at this moment, per pool and leg.
+    pub fn left(&self, shard: &SaleShard) -> Vec<Vec<u32>> {
+        shard.pools.iter().map(|legs| legs.iter().map(|leg| leg.left()).collect()).collect()
+    }
+
+    /// The buffer that this sale's shards have.
+    pub fn buffer_of(&self, sale: &Sale) -> Buffer {
+        sale.buffer.unwrap_or(**self.0.buffer.load())
+    }
+
+    pub(super) fn weight(&self) -> f64 {
+        self.0.weight
+    }
+
+    fn weights(&self) -> f64 {
+        f64::from_bits(self.0.weights.load(Ordering::Relaxed))
+    }
+
+    fn refills(&self, partition: Partition) -> Option<&Refills> {
+        self.0.refills.get(usize::from(partition.0))
+    }
+
+    fn refill_sale(&self, id: &str) {
+        let sales = self.0.sales.load();
+        let Some(shard) = sales.get(id) else { return };
+        let buffer = self.buffer_of(&shard.sale);
+        for leg in shard.pools.iter().flatten() {
+            leg.refill(self.0.weight, self.weights(), buffer);
+        }
+    }
+
+    /// A new epoch counts its versions anew.
+    fn forget_versions(&self, partition: Partition) {
+        let _one_at_a_time = self.0.learning.lock().unwrap_or_else(PoisonError::into_inner);
+        for shard in self.0.sales.load().values().filter(|shard| shard.partition == partition) {
+            shard.pools.iter().flatten().for_each(|leg| leg.forget_version());
+        }
+    }
+}
+
+impl SaleShard {
+    fn new(sale: &Sale, known: Option<&Self>, partitions: u16) -> Self {
+        let counters = |pool: &crate::domain::Pool| {
+            let legs = (0..sale.leg_count()).map(|leg| known.and_then(|known| known.counter(pool.id.as_str(), leg)));
+            legs.map(Option::unwrap_or_default).collect()
+        };
+        Self {
+            partition: Partition::of(&sale.id, partitions),
+            pools: sale.pools.iter().map(counters).collect(),
+            next_release: known.map(|known| Arc::clone(&known.next_release)).unwrap_or_default(),
+            sale: sale.clone(),
+        }
+    }
+
+    /// Leave to ask for all these lines, or what shut the first leg that had too little.
+    pub fn permit(&self, lines: &[Line]) -> Result<Permit, Shut> {
+        let mut permit = Permit::default();
+        for line in lines {
+            let Some((pool, _)) = self.sale.pool(line.pool.as_str()) else { return Err(Shut::SoldOut) };
+            for leg in line.legs.iter() {
+                permit.take(&self.pools[pool][usize::from(leg)], line.quantity)?;
+            }
+        }
+        Ok(permit)
+    }
+
+    /// The counters as this node last heard of them.
+    pub fn stock(&self) -> Vec<LegStock> {
+        let mut stock = Vec::new();
+        for (pool, legs) in self.sale.pools.iter().zip(&self.pools) {
+            for (leg, shard) in (0..).zip(legs) {
+                let (free, held, sold) = shard.known();
+                stock.push(LegStock { sale: self.sale.id.clone(), pool: pool.id.clone(), leg, free, held, sold });
+            }
+        }
+        stock
+    }
+
+    /// When unpaid units may come back at the earliest, if that is known.
+    pub fn next_release(&self) -> Option<UnixMillis> {
+        Some(self.next_release.load(Ordering::Relaxed)).filter(|at| *at > 0).map(UnixMillis)
+    }
+
+    fn learn_next_release(&self, at: Option<UnixMillis>) {
+        self.next_release.store(at.map_or(0, |at| at.0), Ordering::Relaxed);
+    }
+
+    fn leg(&self, stock: &LegStock) -> Option<&Arc<LegShard>> {
+        let (pool, _) = self.sale.pool(stock.pool.as_str())?;
+        self.pools[pool].get(usize::from(stock.leg))
+    }
+
+    fn counter(&self, pool: &str, leg: u8) -> Option<Arc<LegShard>> {
+        let (pool, _) = self.sale.pool(pool)?;
+        self.pools[pool].get(usize::from(leg)).map(Arc::clone)
+    }
+}

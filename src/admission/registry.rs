@@ -1,0 +1,50 @@
+//! Who is alive: every gateway tells the inventory so, and hears of the others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::admission::Shards;
+use crate::domain::NodeId;
+use crate::inventory::{Inventory, NodeBeat};
+use crate::shutdown::Shutdown;
+
+/// So many heartbeats may be lost before a node counts as dead.
+const BEATS_PER_TIMEOUT: u32 = 6;
+
+/// Beats until the shutdown, then leaves the registry, so that the others take over this node's part at once.
+pub async fn keep_beating(
+    shards: Shards,
+    node: NodeId,
+    inventory: Arc<dyn Inventory>,
+    timeout: Duration,
+    shutdown: Shutdown,
+) {
+    loop {
+        let beat = NodeBeat { node: node.clone(), weight: shards.weight(), status: status(&shards) };
+        match inventory.beat(&beat, timeout).await {
+            Ok(nodes) => shards.learn_nodes(nodes),
+            Err(fault) => tracing::debug!(%fault, "no heartbeat"),
+        }
+        if shutdown.sleep(timeout / BEATS_PER_TIMEOUT).await {
+            break;
+        }
+    }
+    if let Err(fault) = inventory.leave(&node).await {
+        tracing::debug!(%fault, "could not leave the registry; the others notice by the missing heartbeat");
+    }
+}
+
+/// Sales whose shards a heartbeat tells; the rest an operator asks the node itself for.
+const SALES_TOLD: usize = 32;
+
+fn status(shards: &Shards) -> String {
+    let mut sales = shards.sales();
+    sales.sort_by(|a, b| a.sale.id.cmp(&b.sale.id));
+    let told = sales.iter().take(SALES_TOLD).map(|shard| {
+        let pools = shard.sale.pools.iter().zip(shards.left(shard));
+        let pools: serde_json::Map<_, _> = pools.map(|(pool, left)| (pool.id.to_string(), left.into())).collect();
+        (shard.sale.id.to_string(), pools.into())
+    });
+    let told: serde_json::Map<String, serde_json::Value> = told.collect();
+    serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "shards": told }).to_string()
+}

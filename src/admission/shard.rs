@@ -1,0 +1,223 @@
+//! A node's part of one leg's free stock: a counter that lets claims through, and the permits that it hands out.
+//!
+//! The counters are hints, never ownership. What a permit lets through the inventory still decides, so a race in here can only
+//! cost a call too many or a refill more, not a unit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+use crossbeam::utils::CachePadded;
+
+use crate::domain::{Buffer, share};
+use crate::inventory::LegStock;
+
+/// One leg of one pool on this node.
+#[derive(Debug, Default)]
+pub struct LegShard {
+    /// Units that may still be let through. Every claim reads it, so it has a cache line of its own.
+    left: CachePadded<AtomicI64>,
+    /// Units let through and not decided yet.
+    in_flight: AtomicI64,
+    known: Known,
+}
+
+/// What the inventory last said of this leg.
+#[derive(Debug, Default)]
+struct Known {
+    version: AtomicU64,
+    free: AtomicU32,
+    held: AtomicU32,
+    sold: AtomicU32,
+}
+
+/// Why a leg did not let a claim through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shut {
+    /// This node's shard is empty, but the inventory had units when it was last heard.
+    Empty,
+    /// The inventory had nothing free, and nothing that may come back.
+    SoldOut,
+    /// The inventory had nothing free, but something held.
+    AllHeld,
+}
+
+impl LegShard {
+    /// Takes units if there are so many left. Looks before it writes: a crowd at an empty shard costs no write at all.
+    pub(super) fn take(&self, units: u32) -> Result<(), Shut> {
+        let wanted = i64::from(units);
+        let mut left = self.left.load(Ordering::Relaxed);
+        loop {
+            if left < wanted {
+                return Err(self.shut(units));
+            }
+            match self.left.compare_exchange_weak(left, left - wanted, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(seen) => left = seen,
+            }
+        }
+        self.in_flight.fetch_add(wanted, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn shut(&self, units: u32) -> Shut {
+        if self.known.free.load(Ordering::Relaxed) >= units {
+            Shut::Empty
+        } else if self.known.held.load(Ordering::Relaxed) > 0 {
+            Shut::AllHeld
+        } else {
+            Shut::SoldOut
+        }
+    }
+
+    /// The units were decided: granted ones are gone, others may be let through again.
+    fn settle(&self, units: u32, granted: bool) {
+        let units = i64::from(units);
+        if !granted {
+            self.left.fetch_add(units, Ordering::Relaxed);
+        }
+        self.in_flight.fetch_sub(units, Ordering::Relaxed);
+    }
+
+    /// Takes note of what the inventory says, unless something newer is known. The caller keeps writers apart.
+    pub(super) fn learn(&self, version: u64, stock: &LegStock) -> bool {
+        if version < self.known.version.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.known.version.store(version, Ordering::Relaxed);
+        self.known.free.store(stock.free, Ordering::Relaxed);
+        self.known.held.store(stock.held, Ordering::Relaxed);
+        self.known.sold.store(stock.sold, Ordering::Relaxed);
+        true
+    }
+
+    /// Forgets versions, not figures: the next epoch counts its versions anew.
+    pub(super) fn forget_version(&self) {
+        self.known.version.store(0, Ordering::Relaxed);
+    }
+
+    /// Sets the counter to this node's share of what is free, less what is in flight.
+    pub(super) fn refill(&self, weight: f64, weights: f64, buffer: Buffer) {
+        let share = share::share(self.known.free.load(Ordering::Relaxed), weight, weights, buffer);
+        let in_flight = self.in_flight.load(Ordering::Relaxed).max(0);
+        self.left.store((i64::from(share) - in_flight).max(0), Ordering::Relaxed);
+    }
+
+    /// Units that may still be let through.
+    pub fn left(&self) -> u32 {
+        u32::try_from(self.left.load(Ordering::Relaxed).max(0)).unwrap_or(u32::MAX)
+    }
+
+    /// Free, held and sold units of the whole sale, as the inventory last said.
+    pub fn known(&self) -> (u32, u32, u32) {
+        let load = |units: &AtomicU32| units.load(Ordering::Relaxed);
+        (load(&self.known.free), load(&self.known.held), load(&self.known.sold))
+    }
+}
+
+/// Leave to ask the inventory for these units. Dropped, it gives them back to the shard, unless they were granted.
+#[derive(Debug, Default)]
+#[must_use = "a permit gives its units back when it is dropped"]
+pub struct Permit {
+    taken: Vec<(Arc<LegShard>, u32)>,
+    granted: bool,
+}
+
+impl Permit {
+    /// A permit for no units, for a request that may be known to the inventory already whatever the shard has left.
+    pub fn to_ask() -> Self {
+        Self::default()
+    }
+
+    /// Takes one more leg; what was taken before goes back when the permit is dropped.
+    pub(super) fn take(&mut self, leg: &Arc<LegShard>, units: u32) -> Result<(), Shut> {
+        leg.take(units)?;
+        self.taken.push((Arc::clone(leg), units));
+        Ok(())
+    }
+
+    /// The units are the buyer's now, or may be.
+    pub fn spend(mut self) {
+        self.granted = true;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        for (leg, units) in &self.taken {
+            leg.settle(*units, self.granted);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leg(free: u32, held: u32) -> Arc<LegShard> {
+        let leg = Arc::new(LegShard::default());
+        let stock = LegStock { sale: "s".parse().unwrap(), pool: "p".parse().unwrap(), leg: 0, free, held, sold: 0 };
+        leg.learn(1, &stock);
+        leg.refill(1.0, 1.0, Buffer::Units(0));
+        leg
+    }
+
+    #[test]
+    fn a_dropped_permit_gives_its_units_back() {
+        let leg = leg(3, 0);
+        let mut permit = Permit::default();
+        permit.take(&leg, 2).unwrap();
+        assert_eq!(leg.left(), 1);
+        drop(permit);
+        assert_eq!(leg.left(), 3);
+    }
+
+    #[test]
+    fn a_spent_permit_does_not() {
+        let leg = leg(3, 0);
+        let mut permit = Permit::default();
+        permit.take(&leg, 2).unwrap();
+        permit.spend();
+        assert_eq!(leg.left(), 1);
+        assert_eq!(leg.in_flight.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_permit_is_for_all_legs_or_none() {
+        let (many, few) = (leg(3, 0), leg(1, 0));
+        let mut permit = Permit::default();
+        permit.take(&many, 2).unwrap();
+        assert_eq!(permit.take(&few, 2), Err(Shut::SoldOut));
+        drop(permit);
+        assert_eq!((many.left(), few.left()), (3, 1));
+    }
+
+    #[test]
+    fn a_refill_leaves_out_what_is_in_flight() {
+        let leg = leg(10, 0);
+        let mut permit = Permit::default();
+        permit.take(&leg, 4).unwrap();
+        leg.refill(1.0, 1.0, Buffer::Units(0));
+        assert_eq!(leg.left(), 6);
+        leg.refill(1.0, 4.0, Buffer::Units(0));
+        assert_eq!(leg.left(), 0, "a share of 3 with 4 in flight lets nobody through");
+    }
+
+    #[test]
+    fn an_empty_shard_tells_what_the_inventory_said() {
+        assert_eq!(leg(0, 0).take(1), Err(Shut::SoldOut));
+        assert_eq!(leg(0, 1).take(1), Err(Shut::AllHeld));
+        let empty = leg(2, 0);
+        empty.take(2).unwrap();
+        assert_eq!(empty.take(1), Err(Shut::Empty));
+    }
+
+    #[test]
+    fn older_news_does_not_replace_newer() {
+        let leg = leg(5, 0);
+        let stock =
+            LegStock { sale: "s".parse().unwrap(), pool: "p".parse().unwrap(), leg: 0, free: 1, held: 4, sold: 0 };
+        assert!(leg.learn(7, &stock));
+        assert!(!leg.learn(6, &LegStock { free: 5, held: 0, ..stock }));
+        assert_eq!(leg.known(), (1, 4, 0));
+    }
+}

@@ -1,0 +1,252 @@
+//! Many claims, one call: a batch is whatever waits while the last call is out.
+//!
+//! There is no timer. A lone claim is a batch of one and waits for nobody; under a rush the batches grow by themselves.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::Histogram;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+
+use crate::admission::in_line::Place;
+use crate::admission::{Permit, Shards};
+use crate::clock::Clock;
+use crate::confirm::{Answer, Unserved};
+use crate::domain::{Claim, Order, OrderStatus, OutboxId, Partition, Scope};
+use crate::epochs::Epochs;
+use crate::inventory::{Changes, Confirmed, Fault, Inventory, Verdict};
+use crate::meters::Meters;
+use crate::queue::Publisher;
+use crate::queue::envelope::Envelope;
+use crate::shutdown::Shutdown;
+
+/// Batches whose publish may be unconfirmed at one time; the broker's latency times its throughput, generously.
+const PUBLISHES_IN_FLIGHT: usize = 64;
+/// Claims that may wait, in batches: past that the answer is busy, at once.
+const WAITING_BATCHES: usize = 32;
+
+/// A claim that was let through, and who waits for its answer.
+#[derive(Debug)]
+pub struct Waiting {
+    pub(super) claim: Claim,
+    pub(super) permit: Permit,
+    pub(super) place: Place<Answer>,
+}
+
+/// The settings of a batcher.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Claims in one call, at most.
+    pub batch_max: usize,
+    pub batches_in_flight: usize,
+}
+
+/// Decides the claims of one partition.
+#[derive(Debug)]
+pub struct Batcher {
+    waiting: mpsc::Receiver<Waiting>,
+    sender: mpsc::Sender<Waiting>,
+    desk: Arc<Desk>,
+    limits: Limits,
+}
+
+/// What a batch is decided with.
+#[derive(Debug)]
+pub struct Desk {
+    pub partition: Partition,
+    pub inventory: Arc<dyn Inventory>,
+    pub publisher: Arc<dyn Publisher>,
+    pub shards: Shards,
+    pub epochs: Epochs,
+    pub clock: Arc<dyn Clock>,
+    pub meters: DeskMeters,
+}
+
+/// The handles that every batch moves.
+#[derive(Clone)]
+pub struct DeskMeters {
+    batch_claims: Histogram,
+    call_duration: Histogram,
+}
+
+impl std::fmt::Debug for DeskMeters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DeskMeters")
+    }
+}
+
+impl DeskMeters {
+    pub fn new(meters: &Meters) -> Self {
+        Self {
+            batch_claims: meters.histogram("rushgate_inventory_batch_claims", &[]),
+            call_duration: meters.histogram("rushgate_inventory_call_duration_seconds", &[("call", "confirm")]),
+        }
+    }
+}
+
+impl Batcher {
+    pub fn new(desk: Desk, limits: Limits) -> Self {
+        let (sender, waiting) = mpsc::channel(limits.batch_max * WAITING_BATCHES);
+        Self { waiting, sender, desk: Arc::new(desk), limits }
+    }
+
+    pub(super) fn sender(&self) -> mpsc::Sender<Waiting> {
+        self.sender.clone()
+    }
+
+    /// Decides batches until nobody can send any more.
+    pub async fn run(self, shutdown: Shutdown) {
+        let Self { mut waiting, sender, desk, limits } = self;
+        drop(sender);
+        let calls = Arc::new(Semaphore::new(limits.batches_in_flight));
+        let publishes = Arc::new(Semaphore::new(PUBLISHES_IN_FLIGHT));
+        loop {
+            let Ok(call) = Arc::clone(&calls).acquire_owned().await else { return };
+            let mut batch = Vec::with_capacity(limits.batch_max);
+            if waiting.recv_many(&mut batch, limits.batch_max).await == 0 {
+                return;
+            }
+            let (desk, publishes) = (Arc::clone(&desk), Arc::clone(&publishes));
+            shutdown.spawn(async move {
+                let decided = desk.decide(batch).await;
+                drop(call);
+                if let Some(granted) = decided {
+                    // A semaphore that is never closed.
+                    let _publish = publishes.acquire().await;
+                    desk.publish(granted).await;
+                }
+            });
+        }
+    }
+}
+
+/// What a batch has to tell the broker before anybody is told yes.
+struct Granted {
+    scope: Scope,
+    outbox: Option<OutboxId>,
+    orders: Vec<(Arc<Order>, bool, Place<Answer>)>,
+}
+
+impl Desk {
+    /// Asks the inventory, and answers all who are refused or cannot be served.
+    async fn decide(&self, batch: Vec<Waiting>) -> Option<Granted> {
+        let scope = match self.epochs.scope(self.partition) {
+            Ok(scope) => scope,
+            Err(reason) => {
+                answer_all(batch, |_| Answer::Unserved(reason.clone().into()));
+                return None;
+            }
+        };
+        let (claims, waiters): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.claim, (waiting.permit, waiting.place))).unzip();
+        match self.ask(scope, &claims).await {
+            Ok(confirmed) => {
+                let changes = Changes { version: confirmed.version, sales: Vec::new(), stock: confirmed.stock.clone() };
+                self.shards.learn(&changes);
+                distribute(scope, confirmed, claims, waiters)
+            }
+            Err(fault) => {
+                self.epochs.report(scope, &fault);
+                tracing::warn!(%scope, %fault, claims = claims.len(), "a batch was not decided");
+                for (claim, (permit, place)) in claims.into_iter().zip(waiters) {
+                    place.answer(match fault {
+                        Fault::Fenced(_) => Answer::Unserved(Unserved::Recovering),
+                        Fault::NotDone(_) => Answer::Unserved(Unserved::Unavailable),
+                        Fault::Unknown(_) => {
+                            permit.spend();
+                            Answer::Pending { order: claim.order.id }
+                        }
+                    });
+                }
+                None
+            }
+        }
+    }
+
+    /// One call; one more if it is not known what came of it, since the first verdict comes back. A second fault cannot make
+    /// a call undone that may have been done.
+    async fn ask(&self, scope: Scope, claims: &[Claim]) -> Result<Confirmed, Fault> {
+        #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
+        self.meters.batch_claims.record(claims.len() as f64);
+        match self.call(scope, claims).await {
+            Err(Fault::Unknown(first)) => match self.call(scope, claims).await {
+                Err(Fault::Fenced(second)) => {
+                    self.epochs.report(scope, &Fault::Fenced(second.clone()));
+                    Err(Fault::Unknown(format!("{first}; then {second}")))
+                }
+                Err(second) => Err(Fault::Unknown(format!("{first}; then {second}"))),
+                confirmed => confirmed,
+            },
+            result => result,
+        }
+    }
+
+    async fn call(&self, scope: Scope, claims: &[Claim]) -> Result<Confirmed, Fault> {
+        let begun = Instant::now();
+        let result = self.inventory.confirm(scope, claims, self.clock.now()).await;
+        self.meters.call_duration.record(begun.elapsed());
+        result
+    }
+
+    /// Tells the broker, and only then the buyers. What is not confirmed stays in the outbox and is published again from there.
+    async fn publish(&self, granted: Granted) {
+        // A replay of one that is in the batch already is told to the broker once.
+        let mut told = HashSet::with_capacity(granted.orders.len());
+        let orders = granted.orders.iter().map(|(order, ..)| order);
+        let orders = orders.filter(|order| told.insert(order.id)).map(|order| Order::clone(order)).collect();
+        let result = self.publisher.publish(Envelope::orders(granted.scope, granted.outbox, orders)).await;
+        if let Err(fault) = &result {
+            tracing::warn!(scope = %granted.scope, %fault, orders = granted.orders.len(), "a batch was not confirmed");
+        }
+        for (order, replayed, place) in granted.orders {
+            place.answer(match result {
+                Ok(()) => Answer::Granted { order, status: OrderStatus::Held, replayed },
+                Err(_) => Answer::Pending { order: order.id },
+            });
+        }
+    }
+}
+
+fn distribute(
+    scope: Scope,
+    confirmed: Confirmed,
+    claims: Vec<Claim>,
+    waiters: Vec<(Permit, Place<Answer>)>,
+) -> Option<Granted> {
+    let mut orders = Vec::new();
+    for ((verdict, claim), (permit, place)) in confirmed.verdicts.into_iter().zip(claims).zip(waiters) {
+        match verdict {
+            Verdict::Granted => {
+                permit.spend();
+                orders.push((Arc::new(claim.order), false, place));
+            }
+            // It was granted before, but perhaps nobody told the broker: it is told again, and the store knows it by its id.
+            Verdict::Known(known) if known.status == OrderStatus::Held => {
+                orders.push((Arc::new(known.order), true, place));
+            }
+            // The store has decided about it since, so it has it.
+            Verdict::Known(known) => {
+                place.answer(Answer::Granted { order: Arc::new(known.order), status: known.status, replayed: true });
+            }
+            Verdict::Refused(refusal) => {
+                drop(permit);
+                place.answer(Answer::Refused(refusal));
+            }
+        }
+    }
+    (!orders.is_empty()).then_some(Granted { scope, outbox: confirmed.outbox, orders })
+}
+
+fn answer_all(batch: Vec<Waiting>, answer: impl Fn(&Claim) -> Answer) {
+    for Waiting { claim, permit, place } in batch {
+        drop(permit);
+        place.answer(answer(&claim));
+    }
+}
+
+/// How long a batch can take at the most, from its first call to its answer.
+pub fn longest(inventory_timeout: Duration, confirm_timeout: Duration) -> Duration {
+    inventory_timeout * 2 + confirm_timeout
+}

@@ -1,0 +1,252 @@
+//! From a buyer's request to its answer: admission, the inventory's verdict, the broker's confirm.
+//!
+//! The whole story of a claim is [`Claims::claim`]. What it lets through is decided in batches ([`batch`]), in tasks that a
+//! client's disconnect cannot cancel: once the inventory was asked, the order goes its way to the end, whoever still listens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::admission::in_line::{Arrival, InLine};
+use crate::admission::{Permit, SaleShard, Shards, Shut};
+use crate::clock::Clock;
+use crate::confirm::batch::{Batcher, Waiting};
+use crate::domain::{
+    Ask, BuyerId, Claim, IdempotencyKey, Invalid, Order, OrderId, OrderSecret, OrderStatus, Partition, Phase, Refusal,
+};
+use crate::epochs::{Epochs, NotJoined};
+use crate::queue::Publisher;
+
+pub mod batch;
+
+/// What a buyer asks for.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    pub sale: &'a str,
+    pub buyer: BuyerId,
+    /// `None`: this request is like no other.
+    pub key: Option<IdempotencyKey>,
+    pub ask: Ask<'a>,
+}
+
+/// What a buyer hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The order is in the queue, stored by the broker. `replayed`: it was granted to the same request before.
+    Granted {
+        order: Arc<Order>,
+        status: OrderStatus,
+        replayed: bool,
+    },
+    /// It is not known in time whether it is; ask for the order.
+    Pending {
+        order: OrderId,
+    },
+    Refused(Refusal),
+    /// The request does not fit the sale; nothing was asked.
+    Invalid(Vec<Invalid>),
+    Unserved(Unserved),
+}
+
+/// This node could not ask; nothing was reserved, and asking again may help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unserved {
+    /// Too many are waiting.
+    Busy,
+    /// The inventory is being rebuilt.
+    Recovering,
+    /// A backend is not there.
+    Unavailable,
+}
+
+impl Unserved {
+    /// The stable code of this answer, in problems and metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Recovering => "recovering",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl From<NotJoined> for Unserved {
+    fn from(reason: NotJoined) -> Self {
+        match reason {
+            NotJoined::Unavailable(_) => Self::Unavailable,
+            NotJoined::Recovering(_) => Self::Recovering,
+        }
+    }
+}
+
+/// Answers claims. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Claims(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    line: InLine<Answer>,
+    /// One per partition.
+    batchers: Vec<mpsc::Sender<Waiting>>,
+}
+
+/// What claims are answered with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    pub shards: Shards,
+    pub epochs: Epochs,
+    pub publisher: Arc<dyn Publisher>,
+    pub clock: Arc<dyn Clock>,
+    pub secret: OrderSecret,
+}
+
+impl Claims {
+    /// `batchers` has one for every partition, in their order.
+    pub fn new(parts: Parts, batchers: &[Batcher]) -> Self {
+        let batchers = batchers.iter().map(Batcher::sender).collect();
+        Self(Arc::new(Inner { parts, line: InLine::default(), batchers }))
+    }
+
+    /// Answers one claim, by the deadline.
+    pub async fn claim(&self, request: Request<'_>, deadline: Instant) -> Answer {
+        let shard = match self.sale(request.sale) {
+            Ok(shard) => shard,
+            Err(answer) => return answer,
+        };
+        // A request with a key may be known to the inventory already, and then hears its own end and no refusal from here.
+        let may_be_known = request.key.is_some();
+        let now = self.0.parts.clock.now();
+        if let Some(refusal) = refused_by_phase(shard.sale.phase(now))
+            && !may_be_known
+        {
+            return Answer::Refused(refusal);
+        }
+        let key = request.key.unwrap_or_else(fresh_key);
+        let secret = &self.0.parts.secret;
+        let claim = match Claim::check(&shard.sale, request.buyer, &key, &request.ask, (secret, now)) {
+            Ok(claim) => claim,
+            Err(wrong) => return Answer::Invalid(wrong),
+        };
+        if let Err(reason) = self.0.parts.epochs.scope(shard.partition) {
+            return Answer::Unserved(reason.into());
+        }
+        if self.0.parts.publisher.ready().is_err() {
+            return Answer::Unserved(Unserved::Unavailable);
+        }
+        self.line_up(&shard, claim, may_be_known, deadline).await
+    }
+
+    /// How many claims are being decided.
+    pub fn in_flight(&self) -> usize {
+        self.0.line.len()
+    }
+
+    fn sale(&self, id: &str) -> Result<Arc<SaleShard>, Answer> {
+        if let Some(shard) = self.0.parts.shards.sale(id) {
+            return Ok(shard);
+        }
+        // Only one who has heard of everything may say that there is no such sale.
+        let Ok(id) = id.parse() else { return Err(Answer::Refused(Refusal::UnknownSale)) };
+        let partition = Partition::of(&id, self.0.parts.epochs.partitions());
+        Err(match self.0.parts.epochs.scope(partition) {
+            Ok(_) if self.0.parts.shards.is_filled(partition) => Answer::Refused(Refusal::UnknownSale),
+            Ok(_) => Answer::Unserved(Unserved::Unavailable),
+            Err(reason) => Answer::Unserved(reason.into()),
+        })
+    }
+
+    /// Waits behind the same request, or asks.
+    async fn line_up(&self, shard: &SaleShard, claim: Claim, may_be_known: bool, deadline: Instant) -> Answer {
+        let order = claim.order.id;
+        loop {
+            match self.0.line.enter(order) {
+                Arrival::Behind(first) => match tokio::time::timeout_at(deadline, first.answer()).await {
+                    Err(_) => return Answer::Pending { order },
+                    Ok(Some(Answer::Granted { order, .. })) if order.fingerprint != claim.order.fingerprint => {
+                        return Answer::Refused(Refusal::KeyReused);
+                    }
+                    Ok(Some(Answer::Granted { order, status, .. })) => {
+                        return Answer::Granted { order, status, replayed: true };
+                    }
+                    Ok(Some(Answer::Pending { order })) => return Answer::Pending { order },
+                    // The first one was refused, or left without an answer: this one asks for itself.
+                    Ok(_) => {}
+                },
+                Arrival::First(place) => {
+                    let permit = match self.permit(shard, &claim, may_be_known, deadline).await {
+                        Ok(permit) => permit,
+                        Err(answer) => return answer,
+                    };
+                    let answer = place.wait();
+                    let waiting = Waiting { claim, permit, place };
+                    if self.0.batchers[usize::from(shard.partition.0)].try_send(waiting).is_err() {
+                        return Answer::Unserved(Unserved::Busy);
+                    }
+                    return match tokio::time::timeout_at(deadline, answer.answer()).await {
+                        Ok(Some(answer)) => with_release_time(answer, shard),
+                        // It was sent, so it may be decided: this is no time to say no.
+                        Ok(None) | Err(_) => Answer::Pending { order },
+                    };
+                }
+            }
+        }
+    }
+
+    /// Leave to ask the inventory. Where the shard is empty but the inventory is not, waits for a refill, with all who wait.
+    async fn permit(
+        &self,
+        shard: &SaleShard,
+        claim: &Claim,
+        may_be_known: bool,
+        deadline: Instant,
+    ) -> Result<Permit, Answer> {
+        loop {
+            let refusal = match shard.permit(&claim.order.lines) {
+                Ok(permit) => return Ok(permit),
+                Err(_) if may_be_known => return Ok(Permit::to_ask()),
+                Err(Shut::SoldOut) => Refusal::SoldOut,
+                Err(Shut::AllHeld) => Refusal::AllHeld { next_release_at: shard.next_release() },
+                Err(Shut::Empty) => {
+                    let refilled = self.0.parts.shards.refilled(shard.partition);
+                    match tokio::time::timeout_at(deadline, refilled).await {
+                        Ok(true) => continue,
+                        Ok(false) | Err(_) => return Err(Answer::Unserved(Unserved::Busy)),
+                    }
+                }
+            };
+            return Err(Answer::Refused(refusal));
+        }
+    }
+}
+
+fn refused_by_phase(phase: Phase) -> Option<Refusal> {
+    match phase {
+        Phase::Open => None,
+        Phase::NotOpen { opens_at } => Some(Refusal::NotOpen { opens_at }),
+        Phase::Paused => Some(Refusal::Paused),
+        Phase::Closed => Some(Refusal::Closed),
+    }
+}
+
+/// The inventory knows that units are held, not until when.
+fn with_release_time(answer: Answer, shard: &SaleShard) -> Answer {
+    match answer {
+        Answer::Refused(Refusal::AllHeld { next_release_at: None }) => {
+            Answer::Refused(Refusal::AllHeld { next_release_at: shard.next_release() })
+        }
+        answer => answer,
+    }
+}
+
+/// A key that nobody else has: 128 random bits.
+fn fresh_key() -> IdempotencyKey {
+    format!("{:032x}", fastrand::u128(..)).parse().expect("hexadecimal digits are a key")
+}
+
+/// How long a claim may take, from its arrival.
+pub fn deadline(timeout: Duration) -> Instant {
+    Instant::now() + timeout
+}

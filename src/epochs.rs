@@ -1,0 +1,166 @@
+//! Which epoch of each partition this process has joined.
+//!
+//! A process only ever joins an epoch that the store says is open, and only on the very inventory that it was opened on. Whoever
+//! meets a fence reports it here; from then on nobody uses that scope until the store names an open one again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, watch};
+
+use crate::domain::{Partition, SaleId, Scope};
+use crate::inventory::{self, Inventory};
+use crate::meters::Meters;
+use crate::shutdown::Shutdown;
+use crate::store::{PartitionRow, PartitionState, Store};
+
+/// How often the store is asked while all is well; a reported fence is followed at once.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// The partition cannot be used at this moment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotJoined {
+    /// It cannot be known whether there is an open epoch.
+    #[error("not joined: {0}")]
+    Unavailable(String),
+    /// There is none; a recovery is due or under way.
+    #[error("recovering: {0}")]
+    Recovering(String),
+}
+
+/// The standing of every partition. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Epochs(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    partitions: Vec<ArcSwap<Result<Scope, NotJoined>>>,
+    fence_met: Notify,
+    /// Counts the changes of any standing, for those who wait for one.
+    changed: watch::Sender<u64>,
+}
+
+impl Epochs {
+    pub fn new(partitions: u16) -> Self {
+        let starting = || ArcSwap::from_pointee(Err(NotJoined::Unavailable("the store was not asked yet".to_owned())));
+        Self(Arc::new(Inner {
+            partitions: Partition::all(partitions).map(|_| starting()).collect(),
+            fence_met: Notify::new(),
+            changed: watch::Sender::new(0),
+        }))
+    }
+
+    /// How many partitions there are.
+    pub fn partitions(&self) -> u16 {
+        u16::try_from(self.0.partitions.len()).unwrap_or(u16::MAX)
+    }
+
+    /// The scope that this process has joined.
+    pub fn scope(&self, partition: Partition) -> Result<Scope, NotJoined> {
+        match self.0.partitions.get(usize::from(partition.0)) {
+            Some(standing) => (**standing.load()).clone(),
+            None => Err(NotJoined::Unavailable(format!("there is no partition {partition}"))),
+        }
+    }
+
+    /// The scope of a sale's partition.
+    pub fn of_sale(&self, sale: &SaleId) -> Result<Scope, NotJoined> {
+        self.scope(Partition::of(sale, self.partitions()))
+    }
+
+    /// The scopes of all partitions, or why one of them is not joined.
+    pub fn all(&self) -> Result<Vec<Scope>, NotJoined> {
+        Partition::all(self.partitions()).map(|partition| self.scope(partition)).collect()
+    }
+
+    /// Tells of a fault that an inventory gave in this scope; a fence is left at once.
+    pub fn report(&self, scope: Scope, fault: &inventory::Fault) {
+        if let inventory::Fault::Fenced(why) = fault
+            && self.scope(scope.partition) == Ok(scope)
+        {
+            tracing::warn!(%scope, why, "met a fence");
+            self.set(scope.partition, Err(NotJoined::Recovering(why.clone())));
+            self.0.fence_met.notify_one();
+        }
+    }
+
+    /// Resolves when any partition's standing has changed since this was called.
+    pub fn changed(&self) -> impl Future<Output = ()> + use<> {
+        let mut changed = self.0.changed.subscribe();
+        async move {
+            // The sender lives as long as the epochs do; if they are gone nothing will change any more.
+            if changed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Follows the store until the shutdown.
+    pub async fn follow(
+        self,
+        store: Arc<dyn Store>,
+        inventory: Arc<dyn Inventory>,
+        meters: Meters,
+        shutdown: Shutdown,
+    ) {
+        loop {
+            for partition in Partition::all(self.partitions()) {
+                self.look(partition, &*store, &*inventory, &meters).await;
+            }
+            tokio::select! {
+                () = shutdown.begun() => return,
+                () = self.0.fence_met.notified() => tokio::time::sleep(INTERVAL / 10).await,
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+        }
+    }
+
+    async fn look(&self, partition: Partition, store: &dyn Store, inventory: &dyn Inventory, meters: &Meters) {
+        let before = self.scope(partition);
+        let now = match store.partition(partition).await {
+            Ok(row) => join(row, inventory).await,
+            // An outage of the store alone does not stop the sale; the exchange and the script carry the epoch too.
+            Err(fault) if before.is_err() => Err(NotJoined::Unavailable(fault.to_string())),
+            Err(_) => return,
+        };
+        match (&before, &now) {
+            (Ok(old), Ok(new)) if old == new => return,
+            // One that cannot be asked is not one that changed: its calls fail by themselves as long as that lasts.
+            (Ok(_), Err(NotJoined::Unavailable(_))) => return,
+            (_, Ok(scope)) => tracing::info!(%scope, "joined"),
+            (before, Err(reason)) if before.as_ref() != Err(reason) => {
+                tracing::warn!(%partition, %reason, "not joined");
+            }
+            (_, Err(_)) => return,
+        }
+        #[expect(clippy::cast_precision_loss, reason = "epochs stay far below 2^53")]
+        let epoch = now.as_ref().map_or(0.0, |scope| scope.epoch.0 as f64);
+        meters.gauge("rushgate_epoch", &[("partition", &partition.to_string())]).set(epoch);
+        self.set(partition, now);
+    }
+
+    fn set(&self, partition: Partition, standing: Result<Scope, NotJoined>) {
+        if let Some(slot) = self.0.partitions.get(usize::from(partition.0)) {
+            slot.store(Arc::new(standing));
+            self.0.changed.send_modify(|count| *count += 1);
+        }
+    }
+}
+
+async fn join(row: Option<PartitionRow>, inventory: &dyn Inventory) -> Result<Scope, NotJoined> {
+    let Some(row) = row else {
+        return Err(NotJoined::Recovering("the partition was never brought up; a writer does that".to_owned()));
+    };
+    if row.state == PartitionState::Fenced {
+        return Err(NotJoined::Recovering(format!("epoch {} is being built", row.epoch)));
+    }
+    match inventory.identity(row.partition).await {
+        Ok(identity) if identity == row.identity => Ok(Scope { partition: row.partition, epoch: row.epoch }),
+        Ok(_) => Err(NotJoined::Recovering(format!(
+            "the inventory is not the one that epoch {} was opened on; it restarted or was replaced",
+            row.epoch
+        ))),
+        Err(fault) => Err(NotJoined::Unavailable(fault.to_string())),
+    }
+}
