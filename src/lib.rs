@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod meters;
 pub mod shutdown;
+pub mod telemetry;
 
 pub mod inventory;
 pub mod queue;
