@@ -11,3 +11,7 @@ pub mod telemetry;
 pub mod inventory;
 pub mod queue;
 pub mod store;
+
+pub mod roles;
+
+pub mod cli;
