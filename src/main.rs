@@ -1,5 +1,6 @@
 //! Arguments → config → telemetry → the command; exit code.
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -17,7 +18,8 @@ fn main() -> ExitCode {
 fn run() -> Result<Exit, Failure> {
     let cli = Cli::read()?;
     let config = cli.load()?;
-    telemetry::init(&config.settings.log)?;
+    let log = &config.settings.log;
+    telemetry::init(&log.filter, log.wants_json(io::stderr().is_terminal()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the threads")?;
     runtime.block_on(cli.run(config))
 }

@@ -179,6 +179,17 @@ pub enum LogFormat {
     Json,
 }
 
+impl Log {
+    /// Is JSON wanted, given whether the logs go to a terminal?
+    pub fn wants_json(&self, terminal: bool) -> bool {
+        match self.format {
+            LogFormat::Auto => !terminal,
+            LogFormat::Text => false,
+            LogFormat::Json => true,
+        }
+    }
+}
+
 impl Default for Node {
     fn default() -> Self {
         Self {
