@@ -1,6 +1,6 @@
 //! The command line: arguments in, an exit code out.
 //!
-//! A command is a file with a struct of its arguments, an example of its use, and a `run`. To add one: a variant of [`Command`]
+//! A command is a file with a struct of its arguments, an example of its use, and a `run`. To add one: a variant of `Command`
 //! and an arm in [`Cli::run`].
 
 use std::path::PathBuf;
