@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod meters;
 pub mod shutdown;
+pub mod telemetry;
 
 pub mod inventory;
 pub mod queue;
@@ -21,3 +22,7 @@ pub mod recovery;
 pub mod relay;
 pub mod returns;
 pub mod writer;
+
+pub mod roles;
+
+pub mod cli;
