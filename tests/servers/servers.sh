@@ -3,10 +3,8 @@
 
 # A server that ended before it answered has most likely lost its port to another run: it gets this many tries.
 START_TRIES=3
-
-# mysqld refuses to be root by accident.
-AS_ROOT=()
-((EUID != 0)) || AS_ROOT=(--user=root)
+# The variables in which the caller gave a server.
+GIVEN=()
 
 start_redis() {
   local dir=$RUN_DIR/redis options=()
@@ -61,8 +59,8 @@ is_mariadb() {
 # The machine's own server: default-mysql-server is MariaDB on Debian, MySQL on Ubuntu.
 start_mysql() {
   if is_mariadb; then
-    local dir=$RUN_DIR/mysql
-    mariadb-install-db --no-defaults "${AS_ROOT[@]}" --datadir="$dir/data" --skip-test-db --skip-name-resolve \
+    mysqld_options mysql
+    mariadb-install-db --no-defaults "${OPTIONS[@]}" --skip-test-db --skip-name-resolve \
       --auth-root-authentication-method=normal >"$RUN_DIR/mysql.log" 2>&1 || return
     launch_mysqld mysql mariadbd --no-defaults --innodb-log-file-size=64M
   else
@@ -83,12 +81,23 @@ start_oracle_mysqld() {
   lib=$2/usr/lib/$(uname -m)-linux-gnu
   command=("$(echo "$lib"/ld-linux*.so.*)" --library-path "$lib" "$2/usr/sbin/mysqld"
     --no-defaults --basedir="$2/usr" --secure-file-priv=NULL)
-  mkdir -p "$RUN_DIR/$1"
-  "${command[@]}" "${AS_ROOT[@]}" --datadir="$RUN_DIR/$1/data" --initialize-insecure >"$RUN_DIR/$1.log" 2>&1 || return
+  mysqld_options "$1"
+  "${command[@]}" "${OPTIONS[@]}" --initialize-insecure >"$RUN_DIR/$1.log" 2>&1 || return
   launch_mysqld "$1" "${command[@]}" --mysqlx=OFF
 }
 
-# launch_mysqld NAME COMMAND…: the settings that both kinds share.
+# Sets OPTIONS to what both kinds need, when they make their data and when they run.
+mysqld_options() { # NAME
+  local dir=$RUN_DIR/$1
+  mkdir -p "$dir/tmp"
+  # A server that starts clears its tmpdir of temporary tables: in a shared one those of other servers. Native AIO is off, because its
+  # kernel-wide quota does not last for several runs at once.
+  OPTIONS=(--datadir="$dir/data" --tmpdir="$dir/tmp" --innodb-use-native-aio=0)
+  # mysqld refuses to be root by accident.
+  ((EUID != 0)) || OPTIONS+=(--user=root)
+}
+
+# launch_mysqld NAME COMMAND…
 launch_mysqld() {
   local name=$1 dir=$RUN_DIR/$1
   shift
@@ -100,10 +109,10 @@ CREATE DATABASE IF NOT EXISTS rushgate;
 CREATE USER IF NOT EXISTS root@'127.0.0.1';
 GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;
 END
-  # Durable as in production. Native AIO is off, because its kernel-wide quota does not last for several runs at once.
-  launch "$name" "$@" "${AS_ROOT[@]}" --datadir="$dir/data" --init-file="$dir/init.sql" --socket="$dir/sock" --pid-file="$dir/pid" \
+  # Durable as in production.
+  launch "$name" "$@" "${OPTIONS[@]}" --init-file="$dir/init.sql" --socket="$dir/sock" --pid-file="$dir/pid" \
     --bind-address=127.0.0.1 --port="$REPLY" --skip-name-resolve --character-set-server=utf8mb4 --max-connections=500 \
-    --innodb-flush-log-at-trx-commit=1 --innodb-buffer-pool-size=128M --innodb-use-native-aio=0
+    --innodb-flush-log-at-trx-commit=1 --innodb-buffer-pool-size=128M
 }
 
 probe_real_mysql() {
@@ -135,13 +144,15 @@ wait_or_restart() {
 }
 
 give_up() {
-  echo "tests/run: $1 cannot be started; its last words:" >&2
-  tail -n 25 "$RUN_DIR/$1.log" >&2
+  local hint=''
+  [[ $1 != real-mysql ]] || hint=' (--without-real-mysql leaves it out)'
+  echo "tests/run: $1 cannot be started$hint" >&2
+  [[ ! -s $RUN_DIR/$1.log ]] || { echo 'its last words:' && tail -n 40 "$RUN_DIR/$1.log"; } >&2
 }
 
 # Leaves nothing of a failed start but its log.
 forget() {
-  local names=("$1")
+  local name names=("$1")
   [[ $1 != rabbitmq ]] || names+=(epmd)
   for name in "${names[@]}"; do
     [[ -z ${PID[$name]:-} ]] || end 10 "$name"
@@ -158,6 +169,7 @@ use_given() {
     return 1
   }
   URL[$1]=$url
+  GIVEN+=("$2")
   # A URL may hold a password: it is not printed.
   printf '%-10s  %s  given in %s\n' "$1" "${VERSION[$1]}" "$2"
   VERSION[$1]+=' (given)'
@@ -189,9 +201,10 @@ start_servers() {
   export RUSHGATE_TEST_MYSQL_URL=${URL[mysql]} RUSHGATE_TEST_REAL_MYSQL_URL=${URL[real-mysql]}
 }
 
+# The caller has the given ones already, and they may hold passwords.
 print_exports() {
   local variable
   for variable in RUSHGATE_TEST_{REDIS,AMQP,MYSQL,REAL_MYSQL}_URL; do
-    printf 'export %s=%q\n' "$variable" "${!variable}"
+    [[ " ${GIVEN[*]} " == *" $variable "* ]] || printf 'export %s=%q\n' "$variable" "${!variable}"
   done
 }
