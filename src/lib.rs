@@ -5,6 +5,7 @@ pub mod domain;
 pub mod clock;
 pub mod config;
 pub mod meters;
+pub mod readiness;
 pub mod shutdown;
 
 pub mod inventory;
@@ -16,3 +17,7 @@ pub mod epochs;
 pub mod admission;
 
 pub mod confirm;
+
+pub mod payment;
+
+pub mod http;
