@@ -5,6 +5,7 @@ pub mod domain;
 pub mod clock;
 pub mod config;
 pub mod meters;
+pub mod readiness;
 pub mod shutdown;
 pub mod telemetry;
 
@@ -18,10 +19,13 @@ pub mod admission;
 
 pub mod confirm;
 pub mod expiry;
+pub mod payment;
 pub mod recovery;
 pub mod relay;
 pub mod returns;
 pub mod writer;
+
+pub mod http;
 
 pub mod roles;
 
