@@ -16,3 +16,8 @@ pub mod epochs;
 pub mod admission;
 
 pub mod confirm;
+
+pub mod sales;
+
+#[cfg(test)]
+mod planted;
