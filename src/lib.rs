@@ -17,6 +17,7 @@ pub mod admission;
 
 pub mod confirm;
 
+pub mod audit;
 pub mod sales;
 
 #[cfg(test)]
