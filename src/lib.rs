@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod meters;
 pub mod shutdown;
+pub mod telemetry;
 
 pub mod inventory;
 pub mod queue;
@@ -16,9 +17,19 @@ pub mod epochs;
 pub mod admission;
 
 pub mod confirm;
-
 pub mod audit;
+pub mod expiry;
+pub mod recovery;
+pub mod relay;
+pub mod returns;
 pub mod sales;
+pub mod writer;
+
+//ADMIN
+
+pub mod roles;
+
+pub mod cli;
 
 #[cfg(test)]
 mod planted;

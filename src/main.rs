@@ -1,1 +1,31 @@
-fn main() {}
+//! Arguments → config → telemetry → the command; exit code.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use rushgate::cli::{Cli, Exit, Failure};
+use rushgate::telemetry;
+
+fn main() -> ExitCode {
+    install_tls();
+    match run() {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.tell().into(),
+    }
+}
+
+fn run() -> Result<Exit, Failure> {
+    let cli = Cli::read()?;
+    let config = cli.load()?;
+    let log = &config.settings.log;
+    telemetry::init(&log.filter, log.wants_json(io::stderr().is_terminal()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the threads")?;
+    runtime.block_on(cli.run(config))
+}
+
+/// The clients of all three servers take the process's provider; without one, the first connection over TLS panics.
+fn install_tls() {
+    let installed = rustls::crypto::ring::default_provider().install_default();
+    installed.expect("nothing has run before, and nothing else installs a provider");
+}

@@ -1,8 +1,8 @@
-//! Every setting, with its default. `config/rushgate.toml` lists the same, with the reasons; a test holds the two together.
+//! Every setting, with its default. What each may be, and why it is there, stands in the table of [`crate::config::keys`].
 
-use std::fmt;
 use std::time::Duration;
 
+pub use crate::config::private::{Secret, ServerUrl};
 use crate::domain::Buffer;
 
 /// All settings of a process.
@@ -79,7 +79,7 @@ pub struct Admin {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inventory {
     pub backend: InventoryBackend,
-    pub url: String,
+    pub url: ServerUrl,
     /// The first part of every key, so that several deployments can share a server.
     pub namespace: String,
     pub partitions: u16,
@@ -98,7 +98,7 @@ pub enum InventoryBackend {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Queue {
     pub backend: QueueBackend,
-    pub url: String,
+    pub url: ServerUrl,
     /// The first part of every exchange's and queue's name.
     pub namespace: String,
     pub lanes: u16,
@@ -117,9 +117,9 @@ pub enum QueueBackend {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Store {
     pub backend: StoreBackend,
-    pub url: String,
+    pub url: ServerUrl,
     /// Replica for reports and searches; a sale is never decided from it. Empty: none.
-    pub read_url: String,
+    pub read_url: ServerUrl,
     /// Orders in one transaction, at most.
     pub batch_max: usize,
     pub timeout: Duration,
@@ -179,13 +179,14 @@ pub enum LogFormat {
     Json,
 }
 
-/// A text that is never printed.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "\"\"" } else { "\"…\"" })
+impl Log {
+    /// Is JSON wanted, given whether the logs go to a terminal?
+    pub fn wants_json(&self, terminal: bool) -> bool {
+        match self.format {
+            LogFormat::Auto => !terminal,
+            LogFormat::Text => false,
+            LogFormat::Json => true,
+        }
     }
 }
 
@@ -228,7 +229,7 @@ impl Default for Inventory {
     fn default() -> Self {
         Self {
             backend: InventoryBackend::Memory,
-            url: "redis://127.0.0.1:6379".to_owned(),
+            url: ServerUrl::from("redis://127.0.0.1:6379"),
             namespace: "rg".to_owned(),
             partitions: 1,
             batch_max: 128,
@@ -242,7 +243,7 @@ impl Default for Queue {
     fn default() -> Self {
         Self {
             backend: QueueBackend::Memory,
-            url: "amqp://127.0.0.1:5672/%2f".to_owned(),
+            url: ServerUrl::from("amqp://127.0.0.1:5672/%2f"),
             namespace: "rushgate".to_owned(),
             lanes: 4,
             confirm_timeout: Duration::from_secs(2),
@@ -255,8 +256,8 @@ impl Default for Store {
     fn default() -> Self {
         Self {
             backend: StoreBackend::Sqlite,
-            url: "sqlite://rushgate.db".to_owned(),
-            read_url: String::new(),
+            url: ServerUrl::from("sqlite://rushgate.db"),
+            read_url: ServerUrl::default(),
             batch_max: 512,
             timeout: Duration::from_secs(5),
         }

@@ -3,7 +3,7 @@
 //! The whole story of a claim is [`Claims::claim`]. What it lets through is decided in batches ([`batch`]), in tasks that a
 //! client's disconnect cannot cancel: once the inventory was asked, the order goes its way to the end, whoever still listens.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -100,7 +100,8 @@ pub struct Parts {
     pub epochs: Epochs,
     pub publisher: Arc<dyn Publisher>,
     pub clock: Arc<dyn Clock>,
-    pub secret: OrderSecret,
+    /// Set once the store has told it.
+    pub secret: Arc<OnceLock<OrderSecret>>,
 }
 
 impl Claims {
@@ -125,7 +126,7 @@ impl Claims {
             return Answer::Refused(refusal);
         }
         let key = request.key.unwrap_or_else(fresh_key);
-        let secret = &self.0.parts.secret;
+        let Some(secret) = self.0.parts.secret.get() else { return Answer::Unserved(Unserved::Unavailable) };
         let claim = match Claim::check(&shard.sale, request.buyer, &key, &request.ask, (secret, now)) {
             Ok(claim) => claim,
             Err(wrong) => return Answer::Invalid(wrong),

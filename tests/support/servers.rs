@@ -19,13 +19,8 @@ pub(crate) fn mysql_url() -> String {
 
 /// The same for a second server, a real MySQL, or `None` if the run was told to do without it.
 pub(crate) fn real_mysql_url() -> Option<String> {
-    match std::env::var("RUSHGATE_TEST_REAL_MYSQL_URL") {
-        Ok(url) if url == "none" => None,
-        Ok(url) => Some(url),
-        Err(_unset) => panic!(
-            "RUSHGATE_TEST_REAL_MYSQL_URL is not set (a URL, or `none`): run tests/run, which starts the servers"
-        ),
-    }
+    let url = url("RUSHGATE_TEST_REAL_MYSQL_URL");
+    (url != "none").then_some(url)
 }
 
 fn url(name: &str) -> String {

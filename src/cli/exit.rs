@@ -1,0 +1,105 @@
+//! How a command ends, and what the shell is told about it.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+use crate::cli::Cli;
+use crate::config::Problems;
+use crate::telemetry::BadFilter;
+
+/// What the shell is told. Scripts hold on to these numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Done = 0,
+    Failed = 1,
+    /// The audit found a broken invariant.
+    Broken = 2,
+    /// The command line cannot be understood.
+    Usage = 64,
+    /// The configuration is wrong; nothing was begun.
+    Config = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+pub enum Failure {
+    /// Also what a call for help or for the version ends with.
+    Usage(clap::Error),
+    Config(String),
+    Failed(anyhow::Error),
+}
+
+impl Failure {
+    /// A command line that can be parsed and still makes no sense.
+    pub fn usage(message: impl std::fmt::Display) -> Self {
+        Self::Usage(Cli::command().error(ErrorKind::ValueValidation, message))
+    }
+
+    /// Tells the user, and what to tell the shell.
+    pub fn tell(&self) -> Exit {
+        match self {
+            Self::Usage(help) if !help.use_stderr() => {
+                let _reader_left = help.print();
+                Exit::Done
+            }
+            Self::Usage(error) => {
+                let _reader_left = error.print();
+                Exit::Usage
+            }
+            Self::Config(problems) => {
+                let _reader_left = writeln!(io::stderr(), "rushgate: {problems}");
+                Exit::Config
+            }
+            Self::Failed(error) if is_closed_pipe(error) => Exit::Done,
+            Self::Failed(error) => {
+                let _reader_left = writeln!(io::stderr(), "rushgate: {error:#}");
+                Exit::Failed
+            }
+        }
+    }
+}
+
+/// Whoever reads our output, such as `head`, has read enough.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let cause = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+impl From<clap::Error> for Failure {
+    fn from(error: clap::Error) -> Self {
+        Self::Usage(error)
+    }
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::Config(problems.to_string())
+    }
+}
+
+impl From<BadFilter> for Failure {
+    fn from(filter: BadFilter) -> Self {
+        Self::Config(filter.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}

@@ -1,0 +1,56 @@
+//! `rushgate migrate`: brings the store's schema up to date.
+
+use std::io::{self, Write};
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+
+use crate::cli::progress::progress;
+use crate::cli::{Exit, Failure};
+use crate::config::{Loaded, Origin};
+use crate::roles;
+use crate::store::Schema;
+
+/// Bring the store's schema up to date. Safe to repeat, and from several machines at once.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  rushgate migrate --config config/writer.toml --dry-run
+  rushgate migrate --config config/writer.toml")]
+pub(super) struct Migrate {
+    /// Say how many migrations are missing, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Migrate {
+    pub(super) async fn run(self, loaded: Loaded) -> Result<Exit, Failure> {
+        // A forgotten --config would otherwise make a new database where nobody looks for one.
+        if loaded.origin("store.url") == Some(&Origin::Default) {
+            return Err(Failure::usage(
+                "which store? Name it by --config FILE, RUSHGATE__STORE__URL or --set store.url=URL",
+            ));
+        }
+        let url = loaded.settings.store.url.redacted();
+        let reached = progress("opening the store", roles::open_store(&loaded.settings)).await;
+        let store = reached.with_context(|| format!("the store at {url}"))?;
+        let mut out = io::stdout();
+        match store.schema().await.map_err(anyhow::Error::from)? {
+            Schema::Current => writeln!(out, "The schema of {url} is up to date.")?,
+            Schema::Ahead => {
+                let why = anyhow!("the schema of {url} is newer than this program: use the version that migrated it");
+                return Err(why.into());
+            }
+            Schema::Behind { missing } if self.dry_run => {
+                writeln!(out, "The schema of {url} misses {missing} of its migrations; nothing was changed.")?;
+            }
+            Schema::Behind { .. } => {
+                let applied = progress("migrating", store.migrate()).await.map_err(anyhow::Error::from)?;
+                for name in &applied {
+                    writeln!(out, "applied {name}")?;
+                }
+                writeln!(out, "The schema of {url} is up to date.")?;
+            }
+        }
+        Ok(Exit::Done)
+    }
+}

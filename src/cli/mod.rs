@@ -1,0 +1,103 @@
+//! The command line: arguments in, an exit code out.
+//!
+//! A command is a file with a struct of its arguments, an example of its use, and a `run`. To add one: a variant of `Command`
+//! and an arm in [`Cli::run`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Flag, Loaded, Sources, load};
+
+mod config;
+mod exit;
+mod migrate;
+mod online;
+mod progress;
+mod serve;
+
+pub use exit::{Exit, Failure};
+
+/// A flash-sale ticket gateway: sells exactly what there is, at the speed of memory, and loses no accepted order.
+#[derive(Debug, Parser)]
+#[command(name = "rushgate", version, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "Example:
+  rushgate serve                                 everything in one process, a sample sale open
+  rushgate serve --config config/gateway.toml    one gateway of several
+
+Exit codes: 0 done, 1 failed, 2 the audit found a broken invariant, 64 wrong usage, 78 wrong config.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Migrate(migrate::Migrate),
+    Config(config::Config),
+}
+
+/// Where the settings come from; the same for every command.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// Read the settings from this TOML file; without it, the defaults run everything in one process.
+    #[arg(long, global = true, value_name = "FILE", env = "RUSHGATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Set one key, above file and environment; may be repeated.
+    #[arg(long, global = true, value_name = "SECTION.KEY=VALUE", value_parser = set_flag)]
+    set: Vec<Flag>,
+}
+
+impl Cli {
+    /// Reads the arguments of this process. A call for help ends here too.
+    pub fn read() -> Result<Self, Failure> {
+        Ok(Self::try_parse()?)
+    }
+
+    /// Loads the settings that the command works with.
+    pub fn load(&self) -> Result<Loaded, Failure> {
+        let mut flags = self.config.set.clone();
+        if let Command::Serve(serve) = &self.command {
+            flags.extend(serve.flags());
+        }
+        Ok(load(&Sources::of_process(self.config.config.clone(), flags))?)
+    }
+
+    pub async fn run(self, loaded: Loaded) -> Result<Exit, Failure> {
+        match self.command {
+            Command::Serve(serve) => serve.run(loaded).await,
+            Command::Migrate(migrate) => migrate.run(loaded).await,
+            Command::Config(config) => config.run(loaded, self.config.config).await,
+        }
+    }
+}
+
+fn set_flag(text: &str) -> Result<Flag, String> {
+    let (path, value) = text.split_once('=').ok_or("expected SECTION.KEY=VALUE")?;
+    Ok(Flag { name: "--set".to_owned(), path: path.trim().to_owned(), value: value.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_keeps_the_rules_of_its_parser() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_an_example() {
+        fn check(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example:\n  rushgate "), "{}", command.get_name());
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

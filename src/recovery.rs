@@ -1,0 +1,204 @@
+//! Brings a partition up: the first epoch of a fresh deployment, and every later one, by the same steps.
+//!
+//! 1. The store moves the partition to the next epoch, fenced; of two who try one wins, and only the winner goes on.
+//! 2. The exchanges of older epochs are deleted: nothing of theirs is confirmed any more.
+//! 3. The old inventory is fenced, where it is still there.
+//! 4. A barrier goes into every lane; when the writers have stored all of them, everything confirmed before is in the store.
+//! 5. From now on an older epoch's orders are stale.
+//! 6. The inventory is rebuilt from one consistent view of the store, under the new epoch's keys.
+//! 7. The scripts are loaded, the exchange made, the epoch opened in the store.
+//!
+//! Whoever dies on the way is followed by another recoverer, who begins a new epoch: nobody ever builds on an epoch that
+//! somebody else began, so two of them cannot disturb each other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::{Epoch, Partition, Scope};
+use crate::epochs::Epochs;
+use crate::inventory::{self, Inventory, KnownOrder, Snapshot};
+use crate::meters::Meters;
+use crate::queue::Topology;
+use crate::shutdown::Shutdown;
+use crate::store::{PartitionRow, PartitionState, Store};
+
+/// Between two looks at a partition.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// Between two looks whether all barriers are stored.
+const BARRIER_INTERVAL: Duration = Duration::from_millis(20);
+/// How long the writers may take to reach the barriers before they are sent again.
+const BARRIER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a recovery is made of.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub inventory: Arc<dyn Inventory>,
+    pub topology: Arc<dyn Topology>,
+    pub epochs: Epochs,
+    pub meters: Meters,
+    /// How long a recovery that somebody else began may make no end before this process begins a new one.
+    pub takeover: Duration,
+}
+
+/// Watches one partition until the shutdown, and recovers it whenever that is due.
+pub async fn keep_open(parts: Parts, partition: Partition, shutdown: Shutdown) {
+    let mut watch = Watch::default();
+    let mut reason_before = String::new();
+    while !shutdown.has_begun() {
+        let looked = tokio::select! {
+            () = shutdown.begun() => return,
+            looked = watch.look(&parts, partition) => looked,
+        };
+        match looked {
+            Ok(()) => reason_before.clear(),
+            Err(reason) if reason != reason_before => {
+                tracing::warn!(%partition, reason, "the partition cannot be brought up yet");
+                reason_before = reason;
+            }
+            Err(_) => {}
+        }
+        shutdown.sleep(INTERVAL).await;
+    }
+}
+
+/// What a recoverer remembers between two looks.
+#[derive(Debug, Default)]
+struct Watch {
+    /// The epoch that this process began and has to build.
+    own: Option<Epoch>,
+    /// Somebody else's fenced epoch, and since when it was seen.
+    others: Option<(Epoch, Instant)>,
+}
+
+impl Watch {
+    async fn look(&mut self, parts: &Parts, partition: Partition) -> Result<(), String> {
+        let row = parts.store.partition(partition).await.map_err(text)?;
+        let Some(row) = row else {
+            return self.begin(parts, partition, None).await;
+        };
+        match row.state {
+            PartitionState::Fenced if self.own == Some(row.epoch) => self.build(parts, &row).await,
+            PartitionState::Fenced if self.is_abandoned(row.epoch, parts.takeover) => {
+                self.begin(parts, partition, Some(row.epoch)).await
+            }
+            PartitionState::Fenced => Ok(()),
+            PartitionState::Open => match broken(parts, &row).await {
+                Some(why) => {
+                    tracing::warn!(%partition, epoch = %row.epoch, why, "a recovery begins");
+                    self.begin(parts, partition, Some(row.epoch)).await
+                }
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn is_abandoned(&mut self, epoch: Epoch, takeover: Duration) -> bool {
+        let since = match self.others {
+            Some((seen, since)) if seen == epoch => since,
+            _ => {
+                let now = Instant::now();
+                self.others = Some((epoch, now));
+                now
+            }
+        };
+        since.elapsed() >= takeover
+    }
+
+    async fn begin(&mut self, parts: &Parts, partition: Partition, seen: Option<Epoch>) -> Result<(), String> {
+        self.own = parts.store.fence(partition, seen).await.map_err(text)?;
+        match parts.store.partition(partition).await.map_err(text)? {
+            Some(row) if self.own == Some(row.epoch) => self.build(parts, &row).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn build(&mut self, parts: &Parts, row: &PartitionRow) -> Result<(), String> {
+        let begun = Instant::now();
+        let scope = Scope { partition: row.partition, epoch: row.epoch };
+        fence_older(parts, row).await?;
+        pass_barriers(parts, scope).await?;
+        parts.store.set_min_epoch(scope).await.map_err(text)?;
+        let orders = rebuild(parts, scope).await?;
+        self.own = None;
+        parts.meters.counter("rushgate_recoveries_total", &[]).increment(1);
+        tracing::info!(%scope, orders, took = ?begun.elapsed(), "the epoch is open");
+        Ok(())
+    }
+}
+
+/// Why an open epoch cannot be sold from any more. An inventory that cannot be reached is no reason: it may come back as it was.
+async fn broken(parts: &Parts, row: &PartitionRow) -> Option<String> {
+    match parts.inventory.identity(row.partition).await {
+        Ok(identity) if identity != row.identity => {
+            return Some("the inventory restarted or was replaced".to_owned());
+        }
+        Ok(_) => {}
+        Err(_) => return None,
+    }
+    let scope = Scope { partition: row.partition, epoch: row.epoch };
+    match parts.inventory.outbox_len(scope).await {
+        Err(fault @ inventory::Fault::Fenced(_)) => {
+            parts.epochs.report(scope, &fault);
+            Some(fault.to_string())
+        }
+        _ => None,
+    }
+}
+
+/// Every epoch since the last one that was opened may have an exchange.
+async fn fence_older(parts: &Parts, row: &PartitionRow) -> Result<(), String> {
+    parts.topology.declare().await.map_err(text)?;
+    for epoch in row.min_epoch.0..row.epoch.0 {
+        let older = Scope { partition: row.partition, epoch: Epoch(epoch) };
+        parts.topology.close(older).await.map_err(text)?;
+        // Best effort: the exchange is what fences. An inventory that is away has nothing to fence.
+        if let Err(fault) = parts.inventory.fence(older).await {
+            tracing::debug!(scope = %older, %fault, "the old inventory was not fenced");
+        }
+    }
+    Ok(())
+}
+
+/// Sends the barriers and waits for the writers, this process's own among them.
+async fn pass_barriers(parts: &Parts, scope: Scope) -> Result<(), String> {
+    parts.topology.barrier(scope).await.map_err(text)?;
+    let begun = Instant::now();
+    loop {
+        let stored = parts.store.barriers(scope).await.map_err(text)?;
+        let missing: Vec<_> = (0..parts.topology.lanes()).filter(|lane| !stored.contains(lane)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if begun.elapsed() > BARRIER_TIMEOUT {
+            return Err(format!("the writers have not reached the barrier in lanes {missing:?}"));
+        }
+        tokio::time::sleep(BARRIER_INTERVAL).await;
+    }
+}
+
+/// Rebuilds the inventory and opens the epoch. Returns how many orders it has.
+async fn rebuild(parts: &Parts, scope: Scope) -> Result<usize, String> {
+    let identity = parts.inventory.identity(scope.partition).await.map_err(text)?;
+    let stored = parts.store.snapshot(scope.partition, parts.epochs.partitions()).await.map_err(text)?;
+    let orders = stored.orders.into_iter().map(|(order, status)| KnownOrder { order, status }).collect::<Vec<_>>();
+    let count = orders.len();
+    parts.inventory.rebuild(scope, &Snapshot { sales: stored.sales, orders }).await.map_err(text)?;
+    parts.inventory.open(scope).await.map_err(text)?;
+    // A restart in the middle would have been a rebuild of half an inventory.
+    if parts.inventory.identity(scope.partition).await.map_err(text)? != identity {
+        return Err("the inventory restarted while it was rebuilt".to_owned());
+    }
+    parts.topology.open(scope).await.map_err(text)?;
+    if parts.store.open_partition(scope, &identity).await.map_err(text)? {
+        Ok(count)
+    } else {
+        Err("somebody else began a newer epoch".to_owned())
+    }
+}
+
+fn text(fault: impl std::fmt::Display) -> String {
+    fault.to_string()
+}

@@ -1,0 +1,132 @@
+//! Recording what is in hand, whatever the store does: replayed while it is away, halved while it refuses.
+
+use std::collections::BTreeMap;
+
+use crate::domain::{OutboxId, Scope};
+use crate::shutdown::Shutdown;
+use crate::store::{Fault, RecordFault, Recordable, Recorder};
+use crate::writer::{BACKOFF_FIRST, LaneWriter, pause};
+
+impl LaneWriter {
+    /// Records orders in one transaction; if the store refuses them, in halves, down to the one that it refuses, which is kept
+    /// in quarantine.
+    pub(super) async fn record(&mut self, orders: Vec<Recordable>, shutdown: &Shutdown) -> Result<(), String> {
+        let mut parts = vec![orders];
+        while let Some(mut part) = parts.pop() {
+            match self.try_record(&part, shutdown).await? {
+                Ok(()) => {}
+                Err(_) if part.len() > 1 => {
+                    let second = part.split_off(part.len() / 2);
+                    parts.push(second);
+                    parts.push(part);
+                }
+                Err(fault) => self.quarantine(&part, &fault, shutdown).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores that this lane's barrier has come.
+    pub(super) async fn barrier(&mut self, scope: Scope, lane: u16, shutdown: &Shutdown) -> Result<(), String> {
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            match self.recorder(shutdown).await?.barrier(scope, lane).await {
+                Ok(()) => return Ok(()),
+                Err(fault) => self.dropped(&fault),
+            }
+            pause(&mut backoff, shutdown).await;
+        }
+    }
+
+    /// Clears the outbox of what is stored. What stays because the inventory is away is published again, and cleared then.
+    pub(super) async fn clear(&self, cleared: BTreeMap<Scope, Vec<OutboxId>>) {
+        for (scope, entries) in cleared.into_iter().filter(|(_, entries)| !entries.is_empty()) {
+            if let Err(fault) = self.parts.inventory.outbox_remove(scope, &entries).await {
+                tracing::debug!(%scope, %fault, "the outbox was not cleared");
+            }
+        }
+    }
+
+    /// Records until the store has said yes or no.
+    async fn try_record(
+        &mut self,
+        orders: &[Recordable],
+        shutdown: &Shutdown,
+    ) -> Result<Result<(), RecordFault>, String> {
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            match self.recorder(shutdown).await?.record(orders).await {
+                Ok(recorded) => {
+                    self.count(orders);
+                    if !recorded.stale.is_empty() {
+                        tracing::warn!(orders = ?recorded.stale, "orders came too late for their epoch; kept as stale");
+                    }
+                    return Ok(Ok(()));
+                }
+                Err(fault @ RecordFault::Unavailable(_)) => self.dropped(&fault),
+                Err(refused) => return Ok(Err(refused)),
+            }
+            pause(&mut backoff, shutdown).await;
+        }
+    }
+
+    /// One order that cannot be recorded. If the guard refused it, more was granted than there is: nothing more may be.
+    async fn quarantine(
+        &mut self,
+        orders: &[Recordable],
+        fault: &RecordFault,
+        shutdown: &Shutdown,
+    ) -> Result<(), String> {
+        tracing::error!(?orders, %fault, "an order cannot be recorded; it is kept in quarantine");
+        if let (RecordFault::Guard { .. }, Some(first)) = (fault, orders.first()) {
+            tracing::error!(scope = %first.scope, "more was granted than there is: the inventory is fenced");
+            if let Err(fault) = self.parts.inventory.fence(first.scope).await {
+                tracing::error!(%fault, "the inventory could not be fenced");
+            }
+        }
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            match self.recorder(shutdown).await?.quarantine(orders, &fault.to_string()).await {
+                Ok(()) => return Ok(()),
+                Err(fault) => self.dropped(&fault),
+            }
+            pause(&mut backoff, shutdown).await;
+        }
+    }
+
+    /// The connection to the store, a new one if the last one failed. Given up only for a shutdown.
+    async fn recorder(&mut self, shutdown: &Shutdown) -> Result<&mut Box<dyn Recorder>, String> {
+        let mut backoff = BACKOFF_FIRST;
+        while self.recorder.is_none() {
+            if shutdown.has_begun() {
+                return Err("stopped while the store was away; what was in hand comes again".to_owned());
+            }
+            match self.parts.store.recorder().await {
+                Ok(recorder) => self.recorder = Some(recorder),
+                Err(fault) => {
+                    tracing::warn!(%fault, "the store is away");
+                    pause(&mut backoff, shutdown).await;
+                }
+            }
+        }
+        self.recorder.as_mut().ok_or_else(|| "no recorder".to_owned())
+    }
+
+    /// After a fault nobody knows what is open on the connection.
+    fn dropped(&mut self, fault: &RecordFault) {
+        let reason = match fault {
+            RecordFault::Unavailable(Fault(reason)) => reason.clone(),
+            other => other.to_string(),
+        };
+        tracing::warn!(reason, "not recorded; trying again on a new connection");
+        self.recorder = None;
+    }
+
+    fn count(&self, orders: &[Recordable]) {
+        #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
+        self.parts.meters.batch_orders.record(orders.len() as f64);
+        if let Some(oldest) = orders.iter().map(|recordable| recordable.order.granted_at).min() {
+            self.parts.meters.lag.set(self.parts.clock.now().since(oldest).as_secs_f64());
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The command line from outside: what it says, where it says it, and what it tells the shell.
+
+use std::io::Write;
+
+use assert_cmd::Command;
+use assert_cmd::assert::Assert;
+use predicates::prelude::PredicateBooleanExt;
+use predicates::str::{contains, is_empty, is_match, starts_with};
+use tempfile::NamedTempFile;
+
+const DONE: i32 = 0;
+const FAILED: i32 = 1;
+const USAGE: i32 = 64;
+const CONFIG: i32 = 78;
+
+/// `rushgate` with these arguments, separated by spaces, and with no settings from the environment of the test.
+fn rushgate(arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rushgate"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RUSHGATE_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments.split_whitespace());
+    command
+}
+
+fn run(arguments: &str) -> Assert {
+    rushgate(arguments).assert()
+}
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().expect("a temporary file");
+    file.write_all(text.as_bytes()).expect("room for a config");
+    file
+}
+
+#[test]
+fn help_and_version_are_no_errors_and_every_command_has_an_example() {
+    run("--version").code(DONE).stdout(starts_with("rushgate ")).stderr(is_empty());
+    let commands =
+        ["", "serve", "migrate", "config", "config check", "config show", "config explain", "config template"];
+    for command in commands {
+        run(&format!("{command} --help")).code(DONE).stdout(contains("Example:\n  rushgate ")).stderr(is_empty());
+    }
+}
+
+#[test]
+fn wrong_usage_is_told_apart_from_failure() {
+    run("").code(USAGE).stdout(is_empty()).stderr(contains("Usage:"));
+    run("serv").code(USAGE).stderr(contains("a similar subcommand exists: 'serve'"));
+    run("serve --rolle writer").code(USAGE).stderr(contains("a similar argument exists: '--role'"));
+    run("serve --role seller").code(USAGE).stderr(contains("[possible values: gateway, writer, all]"));
+    run("config check --set http.listen").code(USAGE).stderr(contains("SECTION.KEY=VALUE"));
+}
+
+#[test]
+fn a_wrong_config_tells_all_its_errors_and_the_nearest_keys_before_anything_binds() {
+    let config = file("[inventory]\ntimout = \"1s\"\npartitions = 0\n");
+    let path = config.path().display();
+    for command in ["serve", "migrate", "config check", "config show", "config explain"] {
+        rushgate(command)
+            .arg("--config")
+            .arg(config.path())
+            .env("RUSHGATE__QUEUE__LANE", "4")
+            .args(["--set", "sale.hold=soon"])
+            .assert()
+            .code(CONFIG)
+            .stdout(is_empty())
+            .stderr(contains("the configuration has 4 errors\n"))
+            .stderr(contains(format!(
+                "{path}:2:1: unknown key `inventory.timout`; the nearest is `inventory.timeout`\n"
+            )))
+            .stderr(contains(format!(
+                "{path}:3:14: inventory.partitions must be a whole number from 1 to 1024; it is 0\n"
+            )))
+            .stderr(contains("env RUSHGATE__QUEUE__LANE: unknown variable; the nearest is RUSHGATE__QUEUE__LANES\n"))
+            .stderr(contains("flag --set: sale.hold must be a duration such as \"300s\""));
+    }
+    run("config check --config no/such/file.toml").code(CONFIG).stderr(contains("no/such/file.toml: cannot be read"));
+}
+
+#[test]
+fn a_right_config_is_said_to_be_right() {
+    run("config check").code(DONE).stdout("The configuration is right; 0 keys are set.\n");
+    for example in ["config/rushgate.toml", "config/gateway.toml", "config/writer.toml"] {
+        run(&format!("config check --config {example}")).code(DONE).stdout(contains(format!("in {example} is right")));
+    }
+}
+
+#[test]
+fn the_config_may_be_named_by_the_environment() {
+    let named = || {
+        let mut command = rushgate("config show");
+        command.env("RUSHGATE_CONFIG", "config/gateway.toml");
+        command
+    };
+    named().assert().code(DONE).stdout(contains("inventory.backend = \"redis\"  # config/gateway.toml:"));
+    let flag_wins = named().args(["--config", "config/writer.toml"]).assert();
+    flag_wins.code(DONE).stdout(contains("node.roles = [\"writer\"]  # config/writer.toml:"));
+}
+
+#[test]
+fn every_value_is_shown_with_its_origin_and_without_its_secrets() {
+    let config = file("[admin]\ntoken = \"canary\"\n[store]\nbackend = \"mysql\"\n");
+    rushgate("config show --set sale.limit_per_buyer=4")
+        .arg("--config")
+        .arg(config.path())
+        .env("RUSHGATE__STORE__URL", "mysql://user:canary@host/rushgate")
+        .assert()
+        .code(DONE)
+        .stdout(contains(format!("admin.token = \"…\"  # {}:2\n", config.path().display())))
+        .stdout(contains("store.url = \"mysql://…@host/rushgate\"  # env RUSHGATE__STORE__URL\n"))
+        .stdout(contains("sale.limit_per_buyer = 4  # flag --set\n"))
+        .stdout(contains("queue.lanes = 4  # default\n"))
+        .stdout(is_match("node.id = \".+-[0-9a-f]{8}\"  # default\n").unwrap())
+        .stdout(contains("canary").not())
+        .stderr(is_empty());
+}
+
+#[test]
+fn a_named_flag_stands_above_set_and_is_told_by_its_own_name() {
+    run("serve --role gateway --set node.roles=writer,gateway")
+        .code(CONFIG)
+        .stderr(contains("flag --role: a memory inventory is known to its own process only"));
+    run("serve --listen nowhere").code(CONFIG).stderr(contains("flag --listen: http.listen must be an address"));
+    run("serve --admin-listen 0.0.0.0:0").code(CONFIG).stderr(contains("admin.token must be set"));
+}
+
+#[test]
+fn a_key_is_explained_and_an_unknown_one_finds_its_nearest() {
+    run("config explain shard.buffer")
+        .code(DONE)
+        .stdout(starts_with("shard.buffer = \"10%\"  # default\n    reason   How much a shard may hold beyond"))
+        .stdout(contains("    env      RUSHGATE__SHARD__BUFFER\n"));
+    run("config explain shard").code(DONE).stdout(contains("shard.node_timeout = "));
+    run("config explain shard.bufer").code(USAGE).stderr(contains("the nearest is `shard.buffer`"));
+}
+
+#[test]
+fn the_template_is_the_file_of_all_keys() {
+    run("config template").code(DONE).stdout(std::fs::read_to_string("config/rushgate.toml").unwrap());
+}
+
+#[test]
+fn servers_that_cannot_be_reached_are_named_without_their_passwords() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    rushgate("config check --online --config config/writer.toml")
+        .args(["--set", &format!("inventory.url=redis://{}", open.local_addr().unwrap())])
+        .args(["--set", &format!("queue.url=amqp://user:canary@{closed}/%2f")])
+        .args(["--set", &format!("store.url=mysql://user:canary@{closed}/rushgate")])
+        .assert()
+        .code(FAILED)
+        .stdout(is_match("inventory.url: redis://.* can be reached").unwrap())
+        .stdout(contains(format!("queue.url: amqp://…@{closed}/%2f cannot be reached")))
+        .stdout(contains(format!("store.url: mysql://…@{closed}/rushgate cannot be reached")))
+        .stdout(contains("canary").not());
+}
+
+#[test]
+fn a_migration_without_a_named_store_is_refused() {
+    run("migrate").code(USAGE).stderr(contains("which store?"));
+    run("migrate --dry-run").code(USAGE).stderr(contains("which store?"));
+}
