@@ -16,8 +16,8 @@ pub mod epochs;
 
 pub mod admission;
 
-pub mod confirm;
 pub mod audit;
+pub mod confirm;
 pub mod expiry;
 pub mod recovery;
 pub mod relay;

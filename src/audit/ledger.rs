@@ -280,18 +280,18 @@ fn is_legal(status: OrderStatus, history: &[(UnixMillis, OrderStatus)]) -> bool 
     begins && history.windows(2).all(follows) && history.last().is_some_and(|(_, last)| *last == status)
 }
 
-/// A paid order has one payment of its price; one that was never paid has none; and none waits for an order that is there.
+/// A paid order has one payment of its price; a refunded one has one whose money is due back; no other has any; and none waits
+/// for an order that is there.
 fn fit(row: &OrderRow, payments: &[PaymentRow]) -> bool {
-    let count = |state| payments.iter().filter(|payment| payment.state == state).count();
-    let paid = |payment: &PaymentRow| payment.state == PaymentState::Applied && payment.event.paid == row.order.price;
-    let of_price = payments.iter().filter(|payment| paid(payment)).count();
-    let applied = match row.status {
-        OrderStatus::Paid => count(PaymentState::Applied) == 1 && of_price == 1,
-        // The refund may be told by the payment's own state.
-        OrderStatus::Refunded => count(PaymentState::Applied) <= 1 && of_price + count(PaymentState::RefundDue) >= 1,
-        OrderStatus::Held | OrderStatus::Expired | OrderStatus::Cancelled => count(PaymentState::Applied) == 0,
+    let of = |state| payments.iter().filter(move |payment| payment.state == state);
+    let of_price = |state| of(state).any(|payment| payment.event.paid == row.order.price);
+    let applied = of(PaymentState::Applied).count();
+    let fits = match row.status {
+        OrderStatus::Paid => applied == 1 && of_price(PaymentState::Applied),
+        OrderStatus::Refunded => applied == 0 && of_price(PaymentState::RefundDue),
+        OrderStatus::Held | OrderStatus::Expired | OrderStatus::Cancelled => applied == 0,
     };
-    applied && count(PaymentState::Unmatched) == 0
+    fits && of(PaymentState::Unmatched).next().is_none()
 }
 
 impl From<Fault> for Interrupted {

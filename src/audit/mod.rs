@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::{OrderId, SaleId, Scope};
 use crate::epochs::{Epochs, NotJoined};
-use crate::inventory::{self, Inventory};
+use crate::inventory::{self, Inventory, LegStock};
 use crate::queue::{self, LaneId, Topology};
-use crate::store::{Fault, OrderFilter, OrderRow, Store, StoredSale};
+use crate::store::{Fault, OrderFilter, OrderRow, SaleTally, Store, StoredSale};
 
 mod ledger;
 mod mirror;
@@ -38,6 +38,8 @@ const SUSPECTS: usize = 10_000;
 const PAGE: u32 = 1000;
 /// Between two looks at what is in motion.
 const PAUSE: Duration = Duration::from_millis(100);
+/// A version that no inventory reaches, and that a double still counts exactly: since then nothing has changed.
+const NO_NEWS: u64 = (1 << 53) - 1;
 
 /// Proves invariants. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -46,6 +48,19 @@ pub struct Auditor {
     inventory: Arc<dyn Inventory>,
     topology: Arc<dyn Topology>,
     epochs: Epochs,
+}
+
+/// The figures of one sale in inventory and store, read one after the other.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// The definition when the reading began.
+    pub stored: Option<StoredSale>,
+    pub stock: Vec<LegStock>,
+    pub tally: SaleTally,
+    /// Of all sales of the partition.
+    pub outbox_entries: u64,
+    /// Nothing moved meanwhile and nothing is on its way, so the figures are those of one moment.
+    pub quiet: bool,
 }
 
 /// The audit proves nothing, since it was not carried to its end.
@@ -69,6 +84,23 @@ impl From<queue::Fault> for Interrupted {
 impl From<NotJoined> for Interrupted {
     fn from(reason: NotJoined) -> Self {
         Self::Unavailable(reason.to_string())
+    }
+}
+
+impl Reading {
+    /// Units by which inventory and store disagree about what is free. Means something only if it is [`Self::quiet`].
+    pub fn drift(&self) -> u64 {
+        let legs = self.stock.iter().filter_map(|stock| {
+            let guard = self.tally.legs.iter().find(|guard| guard.pool == stock.pool && guard.leg == stock.leg)?;
+            let (_, pool) = self.stored.as_ref()?.sale.pool(stock.pool.as_str())?;
+            let free = i64::from(pool.capacity) - i64::from(guard.held) - i64::from(guard.paid);
+            Some((i64::from(stock.free) - free).unsigned_abs())
+        });
+        legs.sum()
+    }
+
+    fn is_applied(&self) -> bool {
+        self.stored.as_ref().is_some_and(|stored| stored.applied_version >= stored.sale.version)
     }
 }
 
@@ -111,6 +143,11 @@ impl Auditor {
         }
         sales.sort_by(|a, b| a.sale.cmp(&b.sale));
         Ok(Report { verdict, sales, motion })
+    }
+
+    /// The figures of one sale.
+    pub async fn reading(&self, sale: &SaleId) -> Result<Reading, Interrupted> {
+        self.reading_in(self.epochs.of_sale(sale)?, sale).await
     }
 
     /// Orders of one sale on which inventory and store disagree, as far as that can be proved at this moment.
@@ -208,27 +245,36 @@ impl Auditor {
 
     /// The counters on which they disagree, compared while nothing moves.
     async fn counters(&self, scope: Scope, sale: &SaleId, deadline: Instant) -> Result<Vec<Finding>, Interrupted> {
-        let mut since = 0;
         loop {
-            let stored = self.store.sale(sale).await?;
-            let before = self.asked(scope, self.inventory.changes(scope, since).await)?.version;
-            let outbox = self.asked(scope, self.inventory.outbox_len(scope).await)?;
-            let stock = self.asked(scope, self.inventory.stock(scope, sale).await)?;
-            let tally = self.store.tally(sale).await?;
-            since = self.asked(scope, self.inventory.changes(scope, before).await)?.version;
-            let quiet = before == since && outbox == 0 && tally.moves_waiting == 0;
-            let applied = stored.filter(|stored| stored.applied_version >= stored.sale.version);
-            let findings = match &applied {
-                Some(stored) => mirror::compare(&stored.sale, &stock, &tally, quiet),
+            let reading = self.reading_in(scope, sale).await?;
+            let applied = reading.stored.as_ref().filter(|_| reading.is_applied());
+            let findings = match applied {
+                Some(stored) => mirror::compare(&stored.sale, &reading.stock, &reading.tally, reading.quiet),
                 None => {
                     vec![Finding::in_motion(Invariant::I2, "the inventory does not have the newest definition", &[])]
                 }
             };
-            if (quiet && applied.is_some()) || findings.is_empty() || Instant::now() >= deadline {
+            if reading.quiet || findings.is_empty() || Instant::now() >= deadline {
                 return Ok(findings);
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    async fn reading_in(&self, scope: Scope, sale: &SaleId) -> Result<Reading, Interrupted> {
+        let version = async || {
+            let changes = self.asked(scope, self.inventory.changes(scope, NO_NEWS).await)?;
+            Ok::<_, Interrupted>(changes.version)
+        };
+        let stored = self.store.sale(sale).await?;
+        let before = version().await?;
+        let outbox_entries = self.asked(scope, self.inventory.outbox_len(scope).await)?;
+        let stock = self.asked(scope, self.inventory.stock(scope, sale).await)?;
+        let tally = self.store.tally(sale).await?;
+        let stood_still = before == version().await?;
+        let mut reading = Reading { stored, stock, tally, outbox_entries, quiet: false };
+        reading.quiet = stood_still && outbox_entries == 0 && reading.tally.moves_waiting == 0 && reading.is_applied();
+        Ok(reading)
     }
 
     /// What is in motion, when it has become quiet or the time is over.
