@@ -1,0 +1,251 @@
+//! The inventory against the store: I2, I7 and I9.
+//!
+//! Both are read while the sale goes on, so they differ by what is on its way between them. That leaves traces, and each
+//! difference is proved by their absence:
+//!
+//! - An order that the inventory granted is in its outbox until it is in the store. One that was seen in the inventory, then in
+//!   no outbox entry, and then not in the store, is stranded.
+//! - A change of an order in the store is among the stock moves until the inventory has followed it. One that was seen in the
+//!   store, then among no moves, and that the inventory still has not followed, will not be followed.
+//! - Counters can be compared while the inventory's version stands still, its outbox is empty and no move waits.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use crate::audit::report::{Finding, Invariant};
+use crate::audit::{Auditor, Interrupted, SUSPECTS};
+use crate::domain::{OrderId, OrderStatus, Sale, SaleId, Scope};
+use crate::inventory::LegStock;
+use crate::store::orders::LegTally;
+use crate::store::{OrderRow, SaleTally};
+
+/// Moves that are looked through at most; with more of them waiting nothing is proved.
+const MOVES: u32 = 50_000;
+/// The same for outbox entries, each of them a batch.
+const ENTRIES: usize = 1000;
+
+/// The orders of one sale that the inventory knows, less those that the store has in the same state.
+#[derive(Debug, Default)]
+pub(super) struct Mirror {
+    known: HashMap<OrderId, OrderStatus>,
+    pub(super) suspects: Vec<OrderId>,
+}
+
+/// All orders that a scope knows, of the sales that are asked for.
+pub(super) async fn known_orders(
+    auditor: &Auditor,
+    scope: Scope,
+    sales: &HashSet<SaleId>,
+) -> Result<HashMap<SaleId, Mirror>, Interrupted> {
+    let mut mirrors: HashMap<SaleId, Mirror> = HashMap::new();
+    let mut cursor = None;
+    loop {
+        let (orders, next) = auditor.asked(scope, auditor.inventory.orders(scope, cursor).await)?;
+        for known in orders.into_iter().filter(|known| sales.contains(&known.order.sale)) {
+            let mirror = mirrors.entry(known.order.sale).or_default();
+            mirror.known.insert(known.order.id, known.status);
+        }
+        cursor = next;
+        if cursor.is_none() {
+            return Ok(mirrors);
+        }
+    }
+}
+
+impl Mirror {
+    /// Takes note of a page of the store.
+    pub(super) fn see(&mut self, rows: &[OrderRow]) {
+        for row in rows {
+            if self.known.remove(&row.order.id) != Some(row.status) {
+                self.suspect(row.order.id);
+            }
+        }
+    }
+
+    /// The walk is over: what is left the store does not have.
+    pub(super) fn end(&mut self) {
+        for id in std::mem::take(&mut self.known).into_keys() {
+            self.suspect(id);
+        }
+        self.suspects.sort_unstable();
+    }
+
+    fn suspect(&mut self, id: OrderId) {
+        if self.suspects.len() < SUSPECTS {
+            self.suspects.push(id);
+        }
+    }
+}
+
+/// How an order stands after a second look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    Agreed,
+    InMotion,
+    /// In the inventory, and nowhere else.
+    Stranded,
+    /// In the store, and not in the inventory.
+    Forgotten {
+        live: bool,
+    },
+    /// In both, in different states, with no move to follow.
+    Unfollowed {
+        ended: bool,
+    },
+}
+
+/// What the suspects are, after a second look at each.
+pub(super) async fn look_again(
+    auditor: &Auditor,
+    scope: Scope,
+    suspects: &[OrderId],
+) -> Result<Vec<Finding>, Interrupted> {
+    let mut stands = Vec::with_capacity(suspects.len());
+    if !suspects.is_empty() {
+        let (seen, traces) = (first_look(auditor, scope, suspects).await?, Traces::read(auditor, scope).await?);
+        for seen in seen {
+            stands.push((seen.id, second_look(auditor, scope, &seen, &traces).await?));
+        }
+    }
+    let mut findings = Vec::new();
+    let mut add = |invariant, what: &str, which: fn(Stands) -> bool| {
+        let orders: Vec<_> = stands.iter().filter(|(_, stands)| which(*stands)).map(|(id, _)| *id).collect();
+        match invariant {
+            _ if orders.is_empty() => {}
+            Some(invariant) => findings.push(Finding::broken(invariant, what, &orders)),
+            None => findings.push(Finding::in_motion(Invariant::I9, what, &orders)),
+        }
+    };
+    add(Some(Invariant::I9), "held in the inventory, and neither in the store nor on their way to it", |stands| {
+        stands == Stands::Stranded
+    });
+    add(
+        Some(Invariant::I9),
+        "live in the store, and not known to the inventory, which may sell their units again",
+        |s| s == Stands::Forgotten { live: true },
+    );
+    add(
+        Some(Invariant::I7),
+        "ended in the store, and not known to the inventory, where a late retry is granted again",
+        |s| s == Stands::Forgotten { live: false },
+    );
+    add(Some(Invariant::I7), "ended in the store, and their units are not back in the inventory", |stands| {
+        stands == Stands::Unfollowed { ended: true }
+    });
+    add(Some(Invariant::I9), "live in the store, and in another state in the inventory", |stands| {
+        stands == Stands::Unfollowed { ended: false }
+    });
+    add(None, "on their way between inventory and store", |stands| stands == Stands::InMotion);
+    Ok(findings)
+}
+
+/// What is known of a suspect before the traces are read.
+#[derive(Debug)]
+struct Seen {
+    id: OrderId,
+    inventory: Option<OrderStatus>,
+    store: Option<OrderStatus>,
+}
+
+async fn first_look(auditor: &Auditor, scope: Scope, suspects: &[OrderId]) -> Result<Vec<Seen>, Interrupted> {
+    let mut seen = Vec::with_capacity(suspects.len());
+    for &id in suspects {
+        let (inventory, store) = both(auditor, scope, id).await?;
+        seen.push(Seen { id, inventory, store });
+    }
+    Ok(seen)
+}
+
+async fn second_look(auditor: &Auditor, scope: Scope, seen: &Seen, traces: &Traces) -> Result<Stands, Interrupted> {
+    if seen.inventory == seen.store {
+        return Ok(Stands::Agreed);
+    }
+    let (inventory, store) = both(auditor, scope, seen.id).await?;
+    Ok(match (inventory, store) {
+        (inventory, store) if inventory == store => Stands::Agreed,
+        // One that moves between two looks is none that stands still.
+        (inventory, store) if (inventory, store) != (seen.inventory, seen.store) => Stands::InMotion,
+        (Some(_), None) if traces.granted(seen.id) => Stands::InMotion,
+        (Some(_), None) => Stands::Stranded,
+        (None, Some(status)) => Stands::Forgotten { live: status.is_live() },
+        (_, _) if traces.moves(seen.id) => Stands::InMotion,
+        (_, status) => Stands::Unfollowed { ended: status.is_some_and(|status| !status.is_live()) },
+    })
+}
+
+/// The inventory first: what it follows, the store has already.
+async fn both(
+    auditor: &Auditor,
+    scope: Scope,
+    id: OrderId,
+) -> Result<(Option<OrderStatus>, Option<OrderStatus>), Interrupted> {
+    let inventory = auditor.asked(scope, auditor.inventory.order(scope, id).await)?.map(|known| known.status);
+    let store = auditor.store.order(id).await?.map(|row| row.status);
+    Ok((inventory, store))
+}
+
+/// What is on its way at one moment. `None`: there is too much to read, so anything may be.
+#[derive(Debug)]
+struct Traces {
+    granted: Option<HashSet<OrderId>>,
+    moves: Option<HashSet<OrderId>>,
+}
+
+impl Traces {
+    async fn read(auditor: &Auditor, scope: Scope) -> Result<Self, Interrupted> {
+        let entries = auditor.inventory.outbox(scope, Duration::ZERO, ENTRIES).await;
+        let entries = auditor.asked(scope, entries)?;
+        let moves = auditor.store.stock_moves(MOVES).await?;
+        let (all_entries, all_moves) = (entries.len() < ENTRIES, moves.len() < MOVES as usize);
+        Ok(Self {
+            granted: all_entries
+                .then(|| entries.iter().flat_map(|entry| &entry.orders).map(|order| order.id).collect()),
+            moves: all_moves.then(|| moves.into_iter().map(|(id, ..)| id).collect()),
+        })
+    }
+
+    fn granted(&self, id: OrderId) -> bool {
+        self.granted.as_ref().is_none_or(|granted| granted.contains(&id))
+    }
+
+    fn moves(&self, id: OrderId) -> bool {
+        self.moves.as_ref().is_none_or(|moves| moves.contains(&id))
+    }
+}
+
+/// Compares the counters of every leg. `quiet`: nothing moved while they were read.
+pub(super) fn compare(sale: &Sale, stock: &[LegStock], tally: &SaleTally, quiet: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut add = |invariant, what: String| {
+        findings.push(Finding { confirmed: quiet, ..Finding::broken(invariant, what, &[]) });
+    };
+    for pool in &sale.pools {
+        for leg in 0..sale.leg_count() {
+            let at = format!("{}/{leg}", pool.id);
+            let Some(stock) = stock.iter().find(|stock| stock.pool == pool.id && stock.leg == leg) else {
+                add(Invariant::I2, format!("{at} is not in the inventory"));
+                continue;
+            };
+            let LegStock { free, held, sold, .. } = *stock;
+            if u64::from(free) + u64::from(held) + u64::from(sold) != u64::from(pool.capacity) {
+                add(Invariant::I2, format!("{at}: {free} free + {held} held + {sold} sold are not {}", pool.capacity));
+            }
+            let Some(guard) = tally.legs.iter().find(|guard| guard.pool == pool.id && guard.leg == leg) else {
+                continue;
+            };
+            let LegTally { capacity, held: stored_held, paid, .. } = *guard;
+            if capacity != pool.capacity {
+                add(Invariant::I1, format!("{at}: the guard stands at {capacity}, the capacity is {}", pool.capacity));
+            }
+            if (held, sold) != (stored_held, paid) {
+                let store = format!("the store {stored_held} and {paid}");
+                add(Invariant::I9, format!("{at}: the inventory has {held} held and {sold} sold, {store}"));
+            }
+            if i64::from(free) != i64::from(pool.capacity) - i64::from(stored_held) - i64::from(paid) {
+                let live = u64::from(stored_held) + u64::from(paid);
+                add(Invariant::I9, format!("{at}: {free} free units, with {live} live of {}", pool.capacity));
+            }
+        }
+    }
+    findings
+}

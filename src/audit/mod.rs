@@ -1,0 +1,319 @@
+//! Proves the invariants that can be read from inventory, queue and store, while the sale goes on.
+//!
+//! | invariant | proved by |
+//! |---|---|
+//! | I1, I4, I6, I8 | the store alone (`ledger`) |
+//! | I2, I7, I9 | the inventory against the store (`mirror`) |
+//! | I11 | [`Motion`]: what has not arrived |
+//!
+//! I3, I5 and I10 need to know what clients were told, so they are proved where the clients are: by tests.
+//!
+//! A difference that what is on its way may explain is no broken invariant. The audit waits for it, as long as it is told to,
+//! and else says *in motion*. Of inventory and store it holds 24 bytes per order and 12 per buyer in memory, and pages besides.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{OrderId, SaleId, Scope};
+use crate::epochs::{Epochs, NotJoined};
+use crate::inventory::{self, Inventory, LegStock};
+use crate::queue::{self, LaneId, Topology};
+use crate::store::{Fault, OrderFilter, OrderRow, SaleTally, Store, StoredSale};
+
+mod ledger;
+mod mirror;
+pub mod report;
+
+use ledger::Ledger;
+use mirror::Mirror;
+pub use report::{Finding, Invariant, Motion, Report, SaleReport, Verdict};
+
+/// Orders and people that get a second look; with more of them the sale is broken whatever the rest is.
+const SUSPECTS: usize = 10_000;
+/// Orders in one page.
+const PAGE: u32 = 1000;
+/// Between two looks at what is in motion.
+const PAUSE: Duration = Duration::from_millis(100);
+/// A version that no inventory reaches, and that a double still counts exactly: since then nothing has changed.
+const NO_NEWS: u64 = (1 << 53) - 1;
+
+/// Proves invariants. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Auditor {
+    store: Arc<dyn Store>,
+    inventory: Arc<dyn Inventory>,
+    topology: Arc<dyn Topology>,
+    epochs: Epochs,
+}
+
+/// The figures of one sale in inventory and store, read one after the other.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// The definition when the reading began.
+    pub stored: Option<StoredSale>,
+    pub stock: Vec<LegStock>,
+    pub tally: SaleTally,
+    /// Of all sales of the partition.
+    pub outbox_entries: u64,
+    /// Nothing moved meanwhile and nothing is on its way, so the figures are those of one moment.
+    pub quiet: bool,
+}
+
+/// The audit proves nothing, since it was not carried to its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Interrupted {
+    #[error("there is no such sale")]
+    UnknownSale,
+    /// A backend is not there, or the inventory is being rebuilt.
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("stopped")]
+    Stopped,
+}
+
+impl From<queue::Fault> for Interrupted {
+    fn from(fault: queue::Fault) -> Self {
+        Self::Unavailable(fault.to_string())
+    }
+}
+
+impl From<NotJoined> for Interrupted {
+    fn from(reason: NotJoined) -> Self {
+        Self::Unavailable(reason.to_string())
+    }
+}
+
+impl Reading {
+    /// Units by which inventory and store disagree about what is free. Means something only if it is [`Self::quiet`].
+    pub fn drift(&self) -> u64 {
+        let legs = self.stock.iter().filter_map(|stock| {
+            let guard = self.tally.legs.iter().find(|guard| guard.pool == stock.pool && guard.leg == stock.leg)?;
+            let (_, pool) = self.stored.as_ref()?.sale.pool(stock.pool.as_str())?;
+            let free = i64::from(pool.capacity) - i64::from(guard.held) - i64::from(guard.paid);
+            Some((i64::from(stock.free) - free).unsigned_abs())
+        });
+        legs.sum()
+    }
+
+    fn is_applied(&self) -> bool {
+        self.stored.as_ref().is_some_and(|stored| stored.applied_version >= stored.sale.version)
+    }
+}
+
+impl Auditor {
+    pub fn new(
+        store: Arc<dyn Store>,
+        inventory: Arc<dyn Inventory>,
+        topology: Arc<dyn Topology>,
+        epochs: Epochs,
+    ) -> Self {
+        Self { store, inventory, topology, epochs }
+    }
+
+    /// Audits one sale, or all. Waits at most `wait`, over all of them, for what is in motion. Reads only.
+    pub async fn audit(
+        &self,
+        only: Option<&SaleId>,
+        wait: Duration,
+        stop: &CancellationToken,
+    ) -> Result<Report, Interrupted> {
+        let deadline = Instant::now() + wait;
+        let mut by_scope: BTreeMap<Scope, Vec<StoredSale>> = BTreeMap::new();
+        for stored in self.sales(only).await? {
+            by_scope.entry(self.epochs.of_sale(&stored.sale.id)?).or_default().push(stored);
+        }
+        let mut sales = Vec::new();
+        for (scope, of_scope) in by_scope {
+            let ids: HashSet<_> = of_scope.iter().map(|stored| stored.sale.id.clone()).collect();
+            let mut mirrors = mirror::known_orders(self, scope, &ids).await?;
+            for stored in of_scope {
+                let mirror = mirrors.remove(&stored.sale.id).unwrap_or_default();
+                sales.push(self.sale(scope, &stored, mirror, (deadline, stop)).await?);
+            }
+        }
+        let motion = self.settled(only, deadline).await?;
+        let mut verdict = sales.iter().map(|sale| sale.verdict).max().unwrap_or(Verdict::Clean);
+        // One sale is clean whatever moves in others: each of its own orders was found where it belongs.
+        if only.is_none() && !motion.is_quiet() {
+            verdict = verdict.max(Verdict::InMotion);
+        }
+        sales.sort_by(|a, b| a.sale.cmp(&b.sale));
+        Ok(Report { verdict, sales, motion })
+    }
+
+    /// The figures of one sale.
+    pub async fn reading(&self, sale: &SaleId) -> Result<Reading, Interrupted> {
+        self.reading_in(self.epochs.of_sale(sale)?, sale).await
+    }
+
+    /// Orders of one sale on which inventory and store disagree, as far as that can be proved at this moment.
+    pub async fn differing(&self, sale: &SaleId, stop: &CancellationToken) -> Result<Vec<Finding>, Interrupted> {
+        let scope = self.epochs.of_sale(sale)?;
+        let mut mirrors = mirror::known_orders(self, scope, &HashSet::from([sale.clone()])).await?;
+        let mut mirror = mirrors.remove(sale).unwrap_or_default();
+        let mut after = OrderId([0; 16]);
+        loop {
+            let rows = self.next_page(sale, after, stop).await?;
+            let Some(last) = rows.last() else { break };
+            after = last.order.id;
+            mirror.see(&rows);
+        }
+        mirror.end();
+        let findings = mirror::look_again(self, scope, &mirror.suspects).await?;
+        Ok(findings.into_iter().filter(|finding| finding.confirmed).collect())
+    }
+
+    /// What is on its way at this moment, of one sale and what all sales share.
+    pub async fn motion(&self, only: Option<&SaleId>) -> Result<Motion, Interrupted> {
+        let mut motion = Motion::default();
+        for scope in self.epochs.all()? {
+            motion.outbox_entries += self.asked(scope, self.inventory.outbox_len(scope).await)?;
+        }
+        for lane in self.topology.depths().await? {
+            match lane.lane {
+                LaneId::Dead => motion.dead_letters += lane.messages,
+                LaneId::Number(_) | LaneId::Unroutable => motion.lane_messages += lane.messages,
+            }
+        }
+        let moves = self.store.stock_moves(PAGE).await?;
+        let concerns = |sale: &SaleId| only.is_none_or(|only| only == sale);
+        motion.stock_moves = moves.iter().filter(|(_, sale, _)| concerns(sale)).count() as u64;
+        let unapplied = self.store.unapplied().await?;
+        motion.unapplied_sales = unapplied.iter().filter(|stored| concerns(&stored.sale.id)).count() as u64;
+        Ok(motion)
+    }
+
+    async fn sales(&self, only: Option<&SaleId>) -> Result<Vec<StoredSale>, Interrupted> {
+        match only {
+            None => Ok(self.store.sales().await?),
+            Some(id) => Ok(vec![self.store.sale(id).await?.ok_or(Interrupted::UnknownSale)?]),
+        }
+    }
+
+    async fn sale(
+        &self,
+        scope: Scope,
+        stored: &StoredSale,
+        mut mirror: Mirror,
+        (deadline, stop): (Instant, &CancellationToken),
+    ) -> Result<SaleReport, Interrupted> {
+        let sale = &stored.sale;
+        let tally = self.store.tally(&sale.id).await?;
+        let limits = ledger::limits_ever(&*self.store, sale).await?;
+        let mut ledger = Ledger::new(&*self.store, sale, limits, &tally);
+        let mut after = OrderId([0; 16]);
+        loop {
+            let rows = self.next_page(&sale.id, after, stop).await?;
+            let Some(last) = rows.last() else { break };
+            if last.order.id <= after {
+                break;
+            }
+            after = last.order.id;
+            ledger.see(&rows).await?;
+            mirror.see(&rows);
+        }
+        mirror.end();
+        let orders = ledger.seen;
+        let mut findings = ledger.findings(&tally).await?;
+        findings.extend(self.differences(scope, &mirror, deadline).await?);
+        findings.extend(self.counters(scope, &sale.id, deadline).await?);
+        findings.sort_by_key(|finding| finding.invariant);
+        let notes = [(tally.stale, "orders came too late for their epoch and are kept as stale")]
+            .into_iter()
+            .chain([(tally.quarantined, "orders could not be recorded and are in quarantine")])
+            .chain([(tally.refunds_due, "payments are to be given back")])
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        Ok(SaleReport { sale: sale.id.to_string(), verdict: Verdict::of(&findings), orders, findings, notes })
+    }
+
+    /// The orders on which inventory and store disagree, when those that are on their way have arrived.
+    async fn differences(&self, scope: Scope, mirror: &Mirror, deadline: Instant) -> Result<Vec<Finding>, Interrupted> {
+        loop {
+            let findings = mirror::look_again(self, scope, &mirror.suspects).await?;
+            if findings.iter().all(|finding| finding.confirmed) || Instant::now() >= deadline {
+                return Ok(findings);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The counters on which they disagree, compared while nothing moves.
+    async fn counters(&self, scope: Scope, sale: &SaleId, deadline: Instant) -> Result<Vec<Finding>, Interrupted> {
+        loop {
+            let reading = self.reading_in(scope, sale).await?;
+            let applied = reading.stored.as_ref().filter(|_| reading.is_applied());
+            let findings = match applied {
+                Some(stored) => mirror::compare(&stored.sale, &reading.stock, &reading.tally, reading.quiet),
+                None => {
+                    vec![Finding::in_motion(Invariant::I2, "the inventory does not have the newest definition", &[])]
+                }
+            };
+            if reading.quiet || findings.is_empty() || Instant::now() >= deadline {
+                return Ok(findings);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn reading_in(&self, scope: Scope, sale: &SaleId) -> Result<Reading, Interrupted> {
+        let version = async || {
+            let changes = self.asked(scope, self.inventory.changes(scope, NO_NEWS).await)?;
+            Ok::<_, Interrupted>(changes.version)
+        };
+        let stored = self.store.sale(sale).await?;
+        let before = version().await?;
+        let outbox_entries = self.asked(scope, self.inventory.outbox_len(scope).await)?;
+        let stock = self.asked(scope, self.inventory.stock(scope, sale).await)?;
+        let tally = self.store.tally(sale).await?;
+        let stood_still = before == version().await?;
+        let mut reading = Reading { stored, stock, tally, outbox_entries, quiet: false };
+        reading.quiet = stood_still && outbox_entries == 0 && reading.tally.moves_waiting == 0 && reading.is_applied();
+        Ok(reading)
+    }
+
+    /// What is in motion, when it has become quiet or the time is over.
+    async fn settled(&self, only: Option<&SaleId>, deadline: Instant) -> Result<Motion, Interrupted> {
+        loop {
+            let motion = self.motion(only).await?;
+            if motion.is_quiet() || Instant::now() >= deadline {
+                return Ok(motion);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn next_page(
+        &self,
+        sale: &SaleId,
+        after: OrderId,
+        stop: &CancellationToken,
+    ) -> Result<Vec<OrderRow>, Interrupted> {
+        if stop.is_cancelled() {
+            return Err(Interrupted::Stopped);
+        }
+        Ok(page(&*self.store, sale, after).await?)
+    }
+
+    /// Tells the epochs of a fence that was met on the way.
+    fn asked<T>(&self, scope: Scope, answer: Result<T, inventory::Fault>) -> Result<T, Interrupted> {
+        answer.map_err(|fault| {
+            self.epochs.report(scope, &fault);
+            Interrupted::Unavailable(fault.to_string())
+        })
+    }
+}
+
+/// A page of a walk through a sale's orders by id.
+async fn page(store: &dyn Store, sale: &SaleId, after: OrderId) -> Result<Vec<OrderRow>, Fault> {
+    let filter = OrderFilter { sale: Some(sale.clone()), after: Some(after), limit: PAGE, ..OrderFilter::default() };
+    store.orders(&filter).await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,273 @@
+//! A store that holds what it is told to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::{
+    BuyerId, Epoch, Order, OrderEvent, OrderId, OrderSecret, OrderStatus, Partition, PoolId, Sale, SaleId, Scope,
+    UnixMillis,
+};
+use crate::planted::{NOW, SCOPE, on};
+use crate::store::orders::LegTally;
+use crate::store::partitions::StoreSnapshot;
+use crate::store::{
+    self, CancelOutcome, Change, OrderFilter, OrderRow, Orders, PartitionRow, PartitionState, Partitions, PaymentEvent,
+    PaymentOutcome, PaymentRow, PaymentState, PutSale, Recorder, SaleTally, Sales, Schema, Store, StoredSale,
+};
+
+fn path(status: OrderStatus) -> Vec<OrderStatus> {
+    match status {
+        OrderStatus::Held => vec![status],
+        OrderStatus::Refunded => vec![OrderStatus::Held, OrderStatus::Paid, status],
+        _ => vec![OrderStatus::Held, status],
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct PlantedStore(Mutex<StoreState>);
+
+#[derive(Debug, Default)]
+pub(crate) struct StoreState {
+    pub(crate) sales: BTreeMap<SaleId, StoredSale>,
+    pub(crate) log: Vec<Change>,
+    pub(crate) orders: BTreeMap<OrderId, OrderRow>,
+    pub(crate) histories: HashMap<OrderId, Vec<(UnixMillis, OrderStatus)>>,
+    pub(crate) payments: HashMap<OrderId, Vec<PaymentRow>>,
+    pub(crate) moves: Vec<(OrderId, SaleId, OrderStatus)>,
+    /// What the guard counts beside the truth.
+    pub(crate) guard_off: i64,
+    /// Somebody else changes the sale before the next put.
+    pub(crate) race: u32,
+    pub(crate) down: bool,
+}
+
+impl PlantedStore {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, StoreState> {
+        self.0.lock().unwrap()
+    }
+
+    fn up(&self) -> Result<MutexGuard<'_, StoreState>, store::Fault> {
+        let state = self.lock();
+        if state.down { Err(store::Fault("it is down".to_owned())) } else { Ok(state) }
+    }
+
+    pub(crate) fn plant(&self, order: &Order, status: OrderStatus) {
+        let row = OrderRow { order: order.clone(), status, scope: SCOPE, recorded_at: NOW, changed_at: NOW };
+        let mut state = self.lock();
+        state.orders.insert(order.id, row);
+        state.histories.insert(order.id, path(status).into_iter().map(|status| (NOW, status)).collect());
+        let paid = match status {
+            OrderStatus::Paid => Some(PaymentState::Applied),
+            OrderStatus::Refunded => Some(PaymentState::RefundDue),
+            _ => None,
+        };
+        state.payments.insert(order.id, paid.map(|paid| payment(order, "e", paid)).into_iter().collect());
+    }
+}
+
+pub(crate) fn payment(order: &Order, event: &str, state: PaymentState) -> PaymentRow {
+    let event = PaymentEvent { id: format!("{event}-{}", order.id), order: order.id, paid: order.price };
+    PaymentRow { event, state, received_at: NOW }
+}
+
+fn units(state: &StoreState, sale: &SaleId, (pool, leg): (&PoolId, u8), status: OrderStatus) -> u32 {
+    let rows = state.orders.values().filter(|row| row.order.sale == *sale && row.status == status);
+    rows.map(|row| on(&row.order, pool, leg)).sum()
+}
+
+#[async_trait]
+impl Store for PlantedStore {
+    async fn schema(&self) -> Result<Schema, store::Fault> {
+        Ok(Schema::Current)
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, store::Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn order_secret(&self, fresh: OrderSecret) -> Result<OrderSecret, store::Fault> {
+        Ok(fresh)
+    }
+
+    async fn recorder(&self) -> Result<Box<dyn Recorder>, store::Fault> {
+        Err(store::Fault("records nothing".to_owned()))
+    }
+
+    async fn now(&self) -> Result<UnixMillis, store::Fault> {
+        Ok(NOW)
+    }
+}
+
+#[async_trait]
+impl Partitions for PlantedStore {
+    async fn partition(&self, partition: Partition) -> Result<Option<PartitionRow>, store::Fault> {
+        let (epoch, state, identity) = (SCOPE.epoch, PartitionState::Open, "planted".to_owned());
+        Ok(Some(PartitionRow { partition, epoch, state, min_epoch: epoch, identity }))
+    }
+
+    async fn fence(&self, _: Partition, _: Option<Epoch>) -> Result<Option<Epoch>, store::Fault> {
+        Ok(None)
+    }
+
+    async fn barriers(&self, _: Scope) -> Result<Vec<u16>, store::Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn set_min_epoch(&self, _: Scope) -> Result<(), store::Fault> {
+        Ok(())
+    }
+
+    async fn snapshot(&self, _: Partition, _: u16) -> Result<StoreSnapshot, store::Fault> {
+        Ok(StoreSnapshot::default())
+    }
+
+    async fn open_partition(&self, _: Scope, _: &str) -> Result<bool, store::Fault> {
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl Sales for PlantedStore {
+    async fn sale(&self, id: &SaleId) -> Result<Option<StoredSale>, store::Fault> {
+        Ok(self.up()?.sales.get(id).cloned())
+    }
+
+    async fn sales(&self) -> Result<Vec<StoredSale>, store::Fault> {
+        Ok(self.up()?.sales.values().cloned().collect())
+    }
+
+    async fn put_sale(&self, sale: &Sale, change: &Change) -> Result<PutSale, store::Fault> {
+        let mut state = self.up()?;
+        if state.race > 0 {
+            state.race -= 1;
+            state.sales.get_mut(&sale.id).expect("only a known sale can be raced for").sale.version += 1;
+        }
+        let current = state.sales.get(&sale.id).cloned();
+        if sale.version != current.as_ref().map_or(0, |current| current.sale.version) + 1 {
+            return Ok(PutSale::Conflict(current.map(Box::new)));
+        }
+        let applied_version = current.map_or(0, |current| current.applied_version);
+        state.sales.insert(sale.id.clone(), StoredSale { sale: sale.clone(), applied_version });
+        state.log.push(change.clone());
+        Ok(PutSale::Stored)
+    }
+
+    async fn mark_applied(&self, id: &SaleId, version: u64) -> Result<(), store::Fault> {
+        let mut state = self.up()?;
+        if let Some(stored) = state.sales.get_mut(id) {
+            stored.applied_version = stored.applied_version.max(version);
+        }
+        Ok(())
+    }
+
+    async fn unapplied(&self) -> Result<Vec<StoredSale>, store::Fault> {
+        let state = self.up()?;
+        Ok(state.sales.values().filter(|stored| stored.applied_version < stored.sale.version).cloned().collect())
+    }
+
+    async fn log_change(&self, change: &Change) -> Result<(), store::Fault> {
+        self.up()?.log.push(change.clone());
+        Ok(())
+    }
+
+    async fn changes(&self, subject: Option<&str>, limit: u32) -> Result<Vec<Change>, store::Fault> {
+        let state = self.up()?;
+        let matching = state.log.iter().rev().filter(|change| subject.is_none_or(|subject| change.subject == subject));
+        Ok(matching.take(limit as usize).cloned().collect())
+    }
+}
+
+#[async_trait]
+impl Orders for PlantedStore {
+    async fn order(&self, id: OrderId) -> Result<Option<OrderRow>, store::Fault> {
+        Ok(self.up()?.orders.get(&id).cloned())
+    }
+
+    async fn orders(&self, filter: &OrderFilter) -> Result<Vec<OrderRow>, store::Fault> {
+        let state = self.up()?;
+        let rows = state.orders.values().filter(|row| {
+            filter.sale.as_ref().is_none_or(|sale| row.order.sale == *sale)
+                && filter.buyer.as_ref().is_none_or(|buyer| row.order.buyer == *buyer)
+                && filter.status.is_none_or(|status| row.status == status)
+                && filter.after.is_none_or(|after| row.order.id > after)
+        });
+        Ok(rows.take(filter.limit.min(1000) as usize).cloned().collect())
+    }
+
+    async fn pay(&self, _: &PaymentEvent, _: Duration) -> Result<PaymentOutcome, store::Fault> {
+        Ok(PaymentOutcome::Unmatched)
+    }
+
+    async fn cancel(&self, id: OrderId, _: Option<&BuyerId>) -> Result<CancelOutcome, store::Fault> {
+        self.end(id, OrderEvent::Cancel)
+    }
+
+    async fn refund(&self, id: OrderId) -> Result<CancelOutcome, store::Fault> {
+        self.end(id, OrderEvent::Refund)
+    }
+
+    async fn expire(&self, _: Duration, _: u32) -> Result<u32, store::Fault> {
+        Ok(0)
+    }
+
+    async fn stock_moves(&self, limit: u32) -> Result<Vec<(OrderId, SaleId, OrderStatus)>, store::Fault> {
+        Ok(self.up()?.moves.iter().take(limit as usize).cloned().collect())
+    }
+
+    async fn stock_moved(&self, _: &[(OrderId, OrderStatus)]) -> Result<(), store::Fault> {
+        Ok(())
+    }
+
+    async fn next_release(&self, _: &SaleId, _: Duration) -> Result<Option<UnixMillis>, store::Fault> {
+        Ok(None)
+    }
+
+    async fn tally(&self, id: &SaleId) -> Result<SaleTally, store::Fault> {
+        let state = self.up()?;
+        let Some(StoredSale { sale, .. }) = state.sales.get(id) else { return Ok(SaleTally::default()) };
+        let mut tally = SaleTally {
+            moves_waiting: state.moves.iter().filter(|(_, sale, _)| sale == id).count() as u64,
+            ..SaleTally::default()
+        };
+        for status in OrderStatus::ALL {
+            let rows = || state.orders.values().filter(|row| row.order.sale == *id && row.status == status);
+            let units = rows().map(|row| u64::from(row.order.units())).sum();
+            tally.by_status.push((status, rows().count() as u64, units));
+        }
+        for pool in &sale.pools {
+            for leg in 0..sale.leg_count() {
+                let held = units(&state, id, (&pool.id, leg), OrderStatus::Held);
+                let paid = units(&state, id, (&pool.id, leg), OrderStatus::Paid);
+                let live = u32::try_from(i64::from(held + paid) + state.guard_off).unwrap();
+                tally.legs.push(LegTally { pool: pool.id.clone(), leg, capacity: pool.capacity, live, held, paid });
+            }
+        }
+        Ok(tally)
+    }
+
+    async fn payments(&self, order: OrderId) -> Result<Vec<PaymentRow>, store::Fault> {
+        Ok(self.up()?.payments.get(&order).cloned().unwrap_or_default())
+    }
+
+    async fn history(&self, order: OrderId) -> Result<Vec<(UnixMillis, OrderStatus)>, store::Fault> {
+        Ok(self.up()?.histories.get(&order).cloned().unwrap_or_default())
+    }
+}
+
+impl PlantedStore {
+    fn end(&self, id: OrderId, event: OrderEvent) -> Result<CancelOutcome, store::Fault> {
+        let mut state = self.up()?;
+        let Some(row) = state.orders.get_mut(&id) else { return Ok(CancelOutcome::NotFound) };
+        let Some(status) = row.status.after(event) else {
+            return Ok(CancelOutcome::NotPossible(Box::new(row.clone())));
+        };
+        row.status = status;
+        let row = row.clone();
+        state.histories.entry(id).or_default().push((NOW, status));
+        state.moves.push((id, row.order.sale.clone(), status));
+        Ok(CancelOutcome::Done(Box::new(row)))
+    }
+}
