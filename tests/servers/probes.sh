@@ -25,7 +25,8 @@ probe_rabbitmq() {
 
 # A server that still starts accepts the connection, but greets only when it is ready.
 probe_mysql() {
-  exchange "$1" "$2" | LC_ALL=C tr '\0' '\n' | LC_ALL=C grep -aoE -m1 '^[0-9]+\.[0-9]+\.[0-9][[:graph:]]*$' | sed 's/^5\.5\.5-//'
+  exchange "$1" "$2" | LC_ALL=C tr '\0' '\n' | LC_ALL=C grep -aoE -m1 '^[0-9]+\.[0-9]+\.[0-9][[:print:]]*$' |
+    sed 's/^5\.5\.5-//; s/ .*//'
 }
 
 # Only that somebody listens: what is behind TLS is left to the tests.
