@@ -960,4 +960,32 @@ mod broker {
         })
         .await;
     }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn attempts_to_reach_a_speechless_broker_leave_nothing_behind() {
+        in_time(async {
+            let broker = FakeBroker::start(Temper::Speechless).await;
+            let bench = Bench { broker: None, ..Bench::connect(Bench::settings(&broker.url())) };
+            until("it was tried again", || broker.connections() > 2).await;
+            assert!(broker.open() <= 2, "{} connections are open", broker.open());
+            bench.queue.publisher.ready().expect_err("it does not answer");
+            bench.end().await;
+            until("the last ones are closed", || broker.open() == 0).await;
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_numbers_of_channels_may_come_round() {
+        in_time(async {
+            let bench = Bench::connect(Bench::settings(&servers::amqp_url()));
+            // The broker ends this channel, since there is no queue yet; the client never opens its number again.
+            drop(bench.queue.consumer.consume(LaneId::Unroutable).await.unwrap());
+            for _ in 0..2100 {
+                bench.queue.topology.close(OTHER).await.unwrap();
+            }
+            bench.end().await;
+        })
+        .await;
+    }
 }

@@ -116,22 +116,36 @@ impl Outlet {
                 return;
             }
             let Some(session) = self.link.writable().await else { return };
-            let ended = match self.open(&session).await {
-                Ok(channel) => self.pump((&session, &channel), &mut requests, &mut next).await,
-                Err(ended) => ended,
-            };
-            match ended {
-                Ended::Idle => return,
-                Ended::Lost(why) => session.fail(why),
-                Ended::Gone => {
-                    requests.close();
-                    while let Some(request) = next.take().or_else(|| requests.try_recv().ok()) {
-                        if request.parcel.begin() {
-                            let _ = request.verdict.send(Err(self.closed()));
-                        }
-                    }
+            if next.as_ref().is_some_and(|request: &Request| request.parcel.is_begun()) {
+                // Taken back while there was no connection.
+                next = None;
+                continue;
+            }
+            let asked_before = requests.len();
+            match self.open(&session).await {
+                Ok(channel) => match self.pump((&session, &channel), &mut requests, &mut next).await {
+                    Ended::Idle => return,
+                    Ended::Lost(why) => session.fail(why),
+                    // Looks once more, and if there are messages waiting, says so to them.
+                    Ended::Gone => {}
+                },
+                Err(Ended::Idle) => return,
+                Err(Ended::Lost(why)) => session.fail(why),
+                Err(Ended::Gone) => {
+                    self.refuse(next, &mut requests, asked_before);
                     return;
                 }
+            }
+        }
+    }
+
+    /// Says to those who asked before the exchange was looked for that it is closed. Those who asked later ask again.
+    fn refuse(&self, next: Option<Request>, requests: &mut mpsc::Receiver<Request>, asked_before: usize) {
+        requests.close();
+        let waiting = std::iter::from_fn(|| requests.try_recv().ok()).take(asked_before);
+        for request in next.into_iter().chain(waiting) {
+            if request.parcel.begin() {
+                let _ = request.verdict.send(Err(self.closed()));
             }
         }
     }
