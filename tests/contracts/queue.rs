@@ -318,8 +318,8 @@ async fn what_a_dropped_lane_had_not_acknowledged_comes_again_first(bench: &Benc
         let again = lane.next().await.unwrap();
         assert_eq!((&again.body, again.redelivered), (&expected.body, true));
     }
-    let new = lane.next().await.unwrap();
-    assert!(number_of(&new).unwrap() >= 100 && !new.redelivered);
+    // It may be called redelivered, too: a broker sends ahead, and the lane that was dropped may have been sent it.
+    assert!(number_of(&lane.next().await.unwrap()).unwrap() >= 100);
 }
 
 async fn an_acknowledgement_covers_all_before_it(bench: &Bench) {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -33,8 +33,8 @@ pub(super) struct Link {
     state: watch::Sender<State>,
     /// A token for everyone who is using the connection; a stopping process waits for them.
     users: TaskTracker,
-    /// A publish timed out, and no confirm has come since.
-    silent: AtomicBool,
+    /// How many outlets wait for confirms for too long.
+    silences: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ impl Link {
             name,
             state: watch::Sender::new(State::Down("connecting".to_owned())),
             users: TaskTracker::new(),
-            silent: AtomicBool::new(false),
+            silences: Arc::default(),
         });
         shutdown.spawn_essential(name, supervise(Arc::clone(&link), uri, shutdown.clone()));
         link
@@ -123,12 +123,10 @@ impl Link {
         let _ = self.state.subscribe().wait_for(|state| matches!(state, State::Closed)).await;
     }
 
-    /// Notes whether the broker answers.
-    pub(super) fn set_silent(&self, silent: bool) {
-        // Read first: this is called for every confirm, and almost never changes anything.
-        if self.silent.load(Ordering::Relaxed) != silent {
-            self.silent.store(silent, Ordering::Relaxed);
-        }
+    /// Says, while it is held, that the broker does not confirm.
+    pub(super) fn silence(&self) -> Silence {
+        self.silences.fetch_add(1, Ordering::Relaxed);
+        Silence(Arc::clone(&self.silences))
     }
 
     /// Why nothing can be published now, if so. Does no I/O.
@@ -137,7 +135,9 @@ impl Link {
             State::Down(why) => Some(format!("not connected: {why}")),
             State::Closed => Some("closed: the process is stopping".to_owned()),
             State::Up { blocked: Some(why), .. } => Some(format!("blocked by the broker: {why}")),
-            State::Up { .. } if self.silent.load(Ordering::Relaxed) => Some("the broker does not confirm".to_owned()),
+            State::Up { .. } if self.silences.load(Ordering::Relaxed) > 0 => {
+                Some("the broker does not confirm".to_owned())
+            }
             State::Up { .. } => None,
         }
     }
@@ -151,7 +151,6 @@ impl Link {
     async fn attend(&self, session: &Arc<Session>) -> String {
         let mut events = std::pin::pin!(session.events());
         let mut look = tokio::time::interval(LOOK_INTERVAL);
-        self.set_silent(false);
         self.state.send_replace(State::Up { session: Arc::clone(session), blocked: None });
         tracing::info!(link = self.name, "connected to the broker");
         loop {
@@ -202,6 +201,15 @@ impl Link {
             State::Up { session, .. } => Some(session),
             State::Down(_) | State::Closed => None,
         }
+    }
+}
+
+/// See [`Link::silence`].
+pub(super) struct Silence(Arc<AtomicUsize>);
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
