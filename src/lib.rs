@@ -25,7 +25,7 @@ pub mod returns;
 pub mod sales;
 pub mod writer;
 
-//ADMIN
+pub mod admin;
 
 pub mod roles;
 
