@@ -1,10 +1,58 @@
-//! Rushgate.
+//! Rushgate sells scarce tickets to a crowd: exactly as many as there are, at most what each buyer may have, and it loses no
+//! accepted order whatever dies. This page is the map.
+//!
+//! # The way of a claim
+//!
+//! ```text
+//!             gateway node (many)                                   writer (a few)
+//!   LB ──► http ──► admission ──► confirm ──► queue ──────────────► writer ──► store
+//!           ▲       shard:        inventory:  broker      lanes     one trans-   │
+//!           │       counters,     one call    confirms              action per   │
+//!        answer     no I/O        per batch,                        batch        │
+//!           │                     with its                                       │
+//!           └──── 201 or 202      outbox ──► relay                               │
+//!                                                                                ▼
+//!   shard ◄── refill ◄── inventory ◄── returns ◄── payment, expiry, cancel ◄── orders
+//! ```
+//!
+//! Who reads one function reads [`confirm::Claims::claim`]: everything that a buyer can hear comes from there. A yes is the
+//! inventory's verdict *and* the broker's confirm. Units come back in one way only: the store commits an order's end, and
+//! [`returns`] carries it to the inventory.
+//!
+//! # The floors
+//!
+//! A module imports only what is below it, never its neighbour; `tests/floors.rs` holds that.
+//!
+//! | floor | modules | what is there | what is *not* there |
+//! |---|---|---|---|
+//! | 0 | [`domain`] | the rules: sales, claims, orders, shares, refusals | clocks, locks, waiting, chance |
+//! | 1 | [`clock`] [`config`] [`meters`] [`readiness`] [`shutdown`] [`telemetry`] | the ground every role stands on | backends |
+//! | 2 | [`inventory`] [`queue`] [`store`] | three contracts, each with its backends beside it | each other; Redis outside `inventory/redis`, AMQP outside `queue/rabbitmq`, SQL outside `store` |
+//! | 3 | [`epochs`] | which epoch this process has joined | opening one: that is [`recovery`]'s |
+//! | 4 | [`admission`] | shards, permits, refill, the registry of nodes | granting: a permit is leave to ask |
+//! | 5 | [`confirm`] [`writer`] [`relay`] [`expiry`] [`returns`] [`recovery`] [`payment`] [`sales`] [`audit`] | the stages | each other |
+//! | 6 | [`http`] [`admin`] | the doors: the public API, the control plane | decisions |
+//! | 7 | [`roles`] | processes: wiring, and the only place that chooses a backend | rules, loops |
+//! | 8 | [`cli`] | the command line | everything else |
+//!
+//! # Where to go for a change
+//!
+//! - a new reason to say no: [`domain::Refusal`], the script that finds it (`lua/confirm.lua` and `inventory/memory`), the table
+//!   in `http/reply`
+//! - a new setting: the table in [`config`], which then also prints, explains and checks it
+//! - a new metric: the list in [`meters`]
+//! - another broker or database: a folder beside `queue/rabbitmq` or under `store`, and one line in `roles/backends`; its
+//!   contract suite is waiting in `tests/contracts`
+//!
+//! Why it is safe is the protocol's matter; it is told where it is kept: [`inventory`] (one atomic move), [`queue`] (a confirm
+//! per scope), [`store`] (one conditional update), [`recovery`] (seven steps), [`epochs`] (join, never seed).
 
 pub mod domain;
 
 pub mod clock;
 pub mod config;
 pub mod meters;
+pub mod readiness;
 pub mod shutdown;
 pub mod telemetry;
 
@@ -19,6 +67,7 @@ pub mod admission;
 pub mod audit;
 pub mod confirm;
 pub mod expiry;
+pub mod payment;
 pub mod recovery;
 pub mod relay;
 pub mod returns;
@@ -26,6 +75,7 @@ pub mod sales;
 pub mod writer;
 
 pub mod admin;
+pub mod http;
 
 pub mod roles;
 

@@ -51,6 +51,11 @@ impl<T: Clone> InLine<T> {
         }
     }
 
+    /// Is a request for this order being decided?
+    pub fn contains(&self, order: OrderId) -> bool {
+        self.0.contains_key(&order)
+    }
+
     /// How many requests are being decided.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -145,7 +145,13 @@ impl Claims {
         self.0.line.len()
     }
 
-    fn sale(&self, id: &str) -> Result<Arc<SaleShard>, Answer> {
+    /// Is this order being decided on this node?
+    pub fn is_deciding(&self, order: OrderId) -> bool {
+        self.0.line.contains(order)
+    }
+
+    /// A sale, or the answer to a claim on one that this node does not know.
+    pub fn sale(&self, id: &str) -> Result<Arc<SaleShard>, Answer> {
         if let Some(shard) = self.0.parts.shards.sale(id) {
             return Ok(shard);
         }

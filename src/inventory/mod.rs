@@ -16,6 +16,7 @@ use crate::domain::{
     Claim, NodeId, Order, OrderId, OrderStatus, OutboxId, Partition, PoolId, Refusal, Sale, SaleId, Scope, UnixMillis,
 };
 
+mod footprint;
 pub mod memory;
 pub mod redis;
 
@@ -69,7 +70,7 @@ pub trait Inventory: fmt::Debug + Send + Sync + 'static {
     /// For recovery only: makes the scope hold exactly this, closed, whatever was there. Safe to repeat.
     async fn rebuild(&self, scope: Scope, snapshot: &Snapshot) -> Result<(), Fault>;
 
-    /// For recovery only: opens a rebuilt scope.
+    /// For recovery only: opens a rebuilt scope. Those of the partition's earlier epochs are over, and dropped.
     async fn open(&self, scope: Scope) -> Result<(), Fault>;
 
     /// Closes a scope: from now on everything in it answers [`Fault::Fenced`]. Safe to repeat, and for a scope that never was.

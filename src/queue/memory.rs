@@ -1,1 +1,344 @@
-//! To come.
+//! The queue inside one process, for the embedded gateway and for tests.
+//!
+//! It keeps the contract as the broker does: lanes are bounded and have one consumer at a time, the others wait in line; what a
+//! dropped lane had not acknowledged goes back to the front; a scope that is not open confirms nothing. It does not outlive the
+//! process, and need not: the inventory beside it does not either.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use metrics::Histogram;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::settings;
+use crate::domain::Scope;
+use crate::meters::Meters;
+use crate::queue::envelope::{Content, Envelope};
+use crate::queue::tags::Taking;
+use crate::queue::{Consumer, Delivery, Fault, Lane, LaneDepth, LaneId, Publisher, Queue, Topology, Unconfirmed};
+
+/// Messages of a lane, waiting or delivered, at most. A message is a batch of orders of some 20 KB at the very most.
+const LANE_MESSAGES: usize = 4096;
+
+/// An in-process queue.
+pub fn open(settings: &settings::Queue, meters: &Meters) -> Queue {
+    bounded(settings, meters, LANE_MESSAGES)
+}
+
+/// An in-process queue whose lanes hold at most so many messages each.
+pub fn bounded(settings: &settings::Queue, meters: &Meters, lane_messages: usize) -> Queue {
+    let memory = Arc::new(Memory {
+        state: Mutex::new(State {
+            scopes: HashSet::new(),
+            lanes: (0..settings.lanes.max(1)).map(|_| Line::default()).collect(),
+            dead: Vec::new(),
+            turn: 0,
+            takings: 0,
+        }),
+        room: Notify::new(),
+        lane_messages,
+        confirm_timeout: settings.confirm_timeout,
+        confirms: meters.histogram("rushgate_publish_confirm_duration_seconds", &[]),
+    });
+    let shared = Shared(memory);
+    Queue { publisher: Arc::new(shared.clone()), consumer: Arc::new(shared.clone()), topology: Arc::new(shared) }
+}
+
+#[derive(Debug, Clone)]
+struct Shared(Arc<Memory>);
+
+struct Memory {
+    state: Mutex<State>,
+    /// Somewhere a lane has room again.
+    room: Notify,
+    lane_messages: usize,
+    confirm_timeout: Duration,
+    confirms: Histogram,
+}
+
+struct State {
+    scopes: HashSet<Scope>,
+    lanes: Vec<Line>,
+    /// What was parked, with the reason.
+    dead: Vec<(Vec<u8>, String)>,
+    /// The lane that is next in the round.
+    turn: usize,
+    takings: u64,
+}
+
+/// One lane: its messages and those who wait for them.
+#[derive(Default)]
+struct Line {
+    ready: VecDeque<Message>,
+    /// Delivered to the first in line, by the number of the delivery.
+    delivered: BTreeMap<u64, Message>,
+    /// The consumers; the first of them is served.
+    consumers: VecDeque<u64>,
+    changed: Arc<Notify>,
+}
+
+struct Message {
+    body: Vec<u8>,
+    redelivered: bool,
+}
+
+impl Memory {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock, and the state is whole between any two statements.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a message into the next lane that has room.
+    fn push(&self, scope: Scope, body: &[u8]) -> Result<(), Refused> {
+        let mut state = self.state();
+        if !state.scopes.contains(&scope) {
+            return Err(Refused::Closed);
+        }
+        let lanes = state.lanes.len();
+        let first = state.turn;
+        let index = (0..lanes)
+            .map(|step| (first + step) % lanes)
+            .find(|&index| state.lanes[index].len() < self.lane_messages)
+            .ok_or(Refused::Full)?;
+        state.turn = (index + 1) % lanes;
+        state.lanes[index].push(body.to_vec());
+        Ok(())
+    }
+}
+
+enum Refused {
+    Closed,
+    Full,
+}
+
+impl Line {
+    fn len(&self) -> usize {
+        self.ready.len() + self.delivered.len()
+    }
+
+    fn push(&mut self, body: Vec<u8>) {
+        self.ready.push_back(Message { body, redelivered: false });
+        self.changed.notify_waiters();
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Publisher for Shared {
+    async fn publish(&self, envelope: Envelope) -> Result<(), Unconfirmed> {
+        let memory = &*self.0;
+        let began = Instant::now();
+        let body = envelope.encode();
+        let room = async {
+            loop {
+                // Listens before it looks, so that room made in between is not missed.
+                let mut listening = std::pin::pin!(memory.room.notified());
+                listening.as_mut().enable();
+                match memory.push(envelope.scope, &body) {
+                    Ok(()) => return Ok(()),
+                    Err(Refused::Closed) => {
+                        return Err(Unconfirmed::NotSent(format!("{} is not open", envelope.scope)));
+                    }
+                    Err(Refused::Full) => listening.await,
+                }
+            }
+        };
+        let full = || Err(Unconfirmed::NotSent(format!("all lanes are full, {} messages each", memory.lane_messages)));
+        let published = timeout_at(began + memory.confirm_timeout, room).await.unwrap_or_else(|_| full());
+        if published.is_ok() {
+            memory.confirms.record(began.elapsed());
+        }
+        published
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let state = self.0.state();
+        if state.lanes.iter().all(|lane| lane.len() >= self.0.lane_messages) {
+            return Err(format!("all lanes are full, {} messages each", self.0.lane_messages));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Consumer for Shared {
+    async fn consume(&self, lane: LaneId) -> Result<Box<dyn Lane>, Fault> {
+        let index = match lane {
+            LaneId::Number(number) => usize::from(number),
+            // Every lane is always bound here, so nothing is ever unroutable: a lane that stays empty.
+            LaneId::Unroutable => usize::MAX,
+            LaneId::Dead => return Err(Fault("the dead letters are for operators; nobody consumes them".to_owned())),
+        };
+        let mut state = self.0.state();
+        if lane != LaneId::Unroutable && index >= state.lanes.len() {
+            return Err(Fault(format!("there is no lane {lane}")));
+        }
+        state.takings += 1;
+        let consumer = state.takings;
+        let changed = match state.lanes.get_mut(index) {
+            Some(found) => {
+                found.consumers.push_back(consumer);
+                Arc::clone(&found.changed)
+            }
+            None => Arc::default(),
+        };
+        Ok(Box::new(Taken {
+            memory: Arc::clone(&self.0),
+            index,
+            consumer,
+            taking: Taking::new(),
+            delivered: 0,
+            changed,
+        }))
+    }
+}
+
+/// A place in the line of a lane.
+#[derive(Debug)]
+struct Taken {
+    memory: Arc<Memory>,
+    /// Of the lane; of none for the unroutable ones.
+    index: usize,
+    consumer: u64,
+    taking: Taking,
+    /// The number of the last delivery.
+    delivered: u64,
+    changed: Arc<Notify>,
+}
+
+impl Taken {
+    /// The lane's next message, if it is this consumer's turn and there is one.
+    fn take(&mut self) -> Option<Delivery> {
+        let mut state = self.memory.state();
+        let line = state.lanes.get_mut(self.index)?;
+        if line.consumers.front() != Some(&self.consumer) {
+            return None;
+        }
+        let message = line.ready.pop_front()?;
+        self.delivered += 1;
+        let tag = self.taking.tag(self.delivered);
+        let delivery = Delivery { tag, body: message.body.clone(), redelivered: message.redelivered };
+        line.delivered.insert(self.delivered, message);
+        Some(delivery)
+    }
+
+    /// Takes what was delivered out of the lane: `remove` gets it with the number of the delivery.
+    fn settle<T>(
+        &self,
+        delivery: &Delivery,
+        remove: impl FnOnce(&mut State, u64) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let number = self.taking.number(delivery.tag)?;
+        let mut state = self.memory.state();
+        let settled = remove(&mut state, number);
+        drop(state);
+        self.memory.room.notify_waiters();
+        settled
+    }
+}
+
+#[async_trait]
+impl Lane for Taken {
+    async fn next(&mut self) -> Result<Delivery, Fault> {
+        let changed = Arc::clone(&self.changed);
+        loop {
+            let mut listening = std::pin::pin!(changed.notified());
+            listening.as_mut().enable();
+            if let Some(delivery) = self.take() {
+                return Ok(delivery);
+            }
+            listening.await;
+        }
+    }
+
+    async fn ack(&mut self, up_to: &Delivery) -> Result<(), Fault> {
+        self.settle(up_to, |state, number| {
+            let delivered = &mut state.lanes[self.index].delivered;
+            *delivered = delivered.split_off(&(number + 1));
+            Ok(())
+        })
+    }
+
+    async fn park(&mut self, delivery: &Delivery, reason: &str) -> Result<(), Fault> {
+        let most = self.memory.lane_messages;
+        self.settle(delivery, |state, number| {
+            if state.dead.len() >= most {
+                return Err(Fault(format!("there are {most} dead letters, and no room for more")));
+            }
+            let message = state.lanes[self.index].delivered.remove(&number);
+            let message = message.ok_or_else(|| Fault("the message was acknowledged before".to_owned()))?;
+            state.dead.push((message.body, reason.to_owned()));
+            tracing::warn!(lane = self.index, reason, dead = state.dead.len(), "a message was parked");
+            Ok(())
+        })
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut state = self.memory.state();
+        let Some(line) = state.lanes.get_mut(self.index) else { return };
+        if line.consumers.front() == Some(&self.consumer) {
+            // Only the first in line was served, so all that is delivered was delivered to it.
+            for (_, message) in std::mem::take(&mut line.delivered).into_iter().rev() {
+                line.ready.push_front(Message { redelivered: true, ..message });
+            }
+        }
+        line.consumers.retain(|consumer| *consumer != self.consumer);
+        line.changed.notify_waiters();
+    }
+}
+
+#[async_trait]
+impl Topology for Shared {
+    async fn declare(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn open(&self, scope: Scope) -> Result<(), Fault> {
+        self.0.state().scopes.insert(scope);
+        Ok(())
+    }
+
+    async fn close(&self, scope: Scope) -> Result<(), Fault> {
+        self.0.state().scopes.remove(&scope);
+        Ok(())
+    }
+
+    async fn barrier(&self, scope: Scope) -> Result<(), Fault> {
+        let mut state = self.0.state();
+        for (lane, line) in (0..).zip(&mut state.lanes) {
+            // Beyond the bound if need be: a recovery must not wait for room that its own writers make.
+            line.push(Envelope { scope, content: Content::Barrier { lane } }.encode());
+        }
+        Ok(())
+    }
+
+    async fn depths(&self) -> Result<Vec<LaneDepth>, Fault> {
+        let depth = |lane, messages: usize, consumers: usize| LaneDepth {
+            lane,
+            messages: messages.try_into().unwrap_or(u64::MAX),
+            consumers: consumers.try_into().unwrap_or(u64::MAX),
+        };
+        let state = self.0.state();
+        let numbered = (0..).zip(&state.lanes);
+        let mut depths: Vec<_> = numbered
+            .map(|(number, line)| depth(LaneId::Number(number), line.ready.len(), line.consumers.len()))
+            .collect();
+        depths.extend([depth(LaneId::Unroutable, 0, 0), depth(LaneId::Dead, state.dead.len(), 0)]);
+        Ok(depths)
+    }
+
+    fn lanes(&self) -> u16 {
+        u16::try_from(self.0.state().lanes.len()).unwrap_or(u16::MAX)
+    }
+}

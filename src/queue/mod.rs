@@ -18,6 +18,7 @@ use crate::queue::envelope::Envelope;
 pub mod envelope;
 pub mod memory;
 pub mod rabbitmq;
+mod tags;
 
 /// The three faces of one queue.
 #[derive(Debug, Clone)]

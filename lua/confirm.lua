@@ -1,0 +1,118 @@
+-- Decides a batch of claims in their order, in a number of Redis calls that does not grow with the batch.
+--
+-- KEYS: the scope's
+-- ARGV: 1 run id, 2 now in ms, 3 the plan, then order ids, records, sales, counter fields, people fields
+--       The plan is a JSON array of numbers: how many claims, sales, counters, people; then for each claim
+--       its sale, how many people, {person, units}…, how many counters, {counter, units}…; the first person is the buyer.
+-- Returns: {'ok', outbox id or '', one verdict per claim, one counter or '' per counter field}; a verdict is G granted,
+--          K… known: its stored record, R key reused, U unknown sale, N… not open until, P paused, C closed,
+--          L… limit: the person's entry, S sold out, A all held
+-- Keeps: free + held + sold = capacity and free ≥ 0 for every counter asked for, or it fences; a grant, its counters, its
+--        people and its outbox entry are written together, after all is validated
+
+local why = closed()
+if why then return { 'fenced', why } end
+
+local now, plan = tonumber(ARGV[2]), cjson.decode(ARGV[3])
+local claim_count, sale_count, counter_count, person_count = plan[1], plan[2], plan[3], plan[4]
+local ids = 3
+local records = ids + claim_count
+local sales = records + claim_count
+local fields = sales + sale_count
+local names = fields + counter_count
+
+local known = read(ORDERS, ARGV, ids + 1, records)
+local headers = read(SALES, ARGV, sales + 1, fields)
+local counters = read_counters(ARGV, fields + 1, names)
+local people = read(PEOPLE, ARGV, names + 1, names + person_count)
+local next_version = version() + 1
+if lost then return fence(lost .. ' is lost') end
+
+local refusals, per_buyer, per_passenger = {}, {}, {}
+for index = 1, sale_count do
+  refusals[index], per_buyer[index], per_passenger[index] = phase(headers[index], now)
+end
+
+-- How many units a person has in the sale, grants of this batch included.
+local taken = {}
+local function units_of(person)
+  taken[person] = taken[person] or units_in(people[person] or '')
+  return taken[person]
+end
+
+local granted, fresh, new_orders, changed_people, changed_counters = {}, {}, {}, {}, {}
+local function grant(id, record, first_person, last_person, first_counter, last_counter)
+  fresh[id] = record
+  granted[#granted + 1] = id
+  new_orders[#new_orders + 1] = id
+  new_orders[#new_orders + 1] = record
+  for at = first_person, last_person, 2 do
+    local person, units = plan[at], plan[at + 1]
+    people[person] = (people[person] or '') .. id .. string.format('%02x', units)
+    taken[person] = taken[person] + units
+    changed_people[person] = true
+  end
+  for at = first_counter, last_counter, 2 do
+    local counter, units = counters[plan[at]], plan[at + 1]
+    counter.free, counter.held = counter.free - units, counter.held + units
+    changed_counters[ARGV[fields + plan[at]]] = counter
+  end
+  return 'G'
+end
+
+local cursor = 5
+local function decide(index)
+  local id, record, sale = ARGV[ids + index], ARGV[records + index], plan[cursor]
+  local first_person = cursor + 2
+  local last_person = first_person + 2 * plan[cursor + 1] - 1
+  local first_counter = last_person + 2
+  local last_counter = first_counter + 2 * plan[last_person + 1] - 1
+  cursor = last_counter + 1
+
+  local before = known[index] or fresh[id]
+  if before then
+    -- A letter of status, then 16 digits of the fingerprint.
+    return string.sub(before, 2, 17) == string.sub(record, 2, 17) and 'K' .. before or 'R'
+  end
+  if refusals[sale] then return refusals[sale] end
+  for at = first_person, last_person, 2 do
+    local limit = (at == first_person and per_buyer or per_passenger)[sale]
+    if units_of(plan[at]) + plan[at + 1] > limit then return 'L' .. (people[plan[at]] or '') end
+  end
+  local exhausted, held = false, false
+  for at = first_counter, last_counter, 2 do
+    local counter = counters[plan[at]]
+    if not counter or counter.free < plan[at + 1] then
+      exhausted = true
+      held = held or (counter and counter.held > 0)
+    end
+  end
+  if exhausted then return held and 'A' or 'S' end
+  return grant(id, record, first_person, last_person, first_counter, last_counter)
+end
+
+local reply = { 'ok', '' }
+for index = 1, claim_count do
+  reply[2 + index] = decide(index)
+end
+for index = 1, counter_count do
+  if counters[index] and not is_whole(counters[index]) then
+    return fence('counter ' .. ARGV[fields + index] .. ' does not add up: ' .. pack(counters[index]))
+  end
+  reply[2 + claim_count + index] = counters[index] and pack(counters[index]) or ''
+end
+if #granted == 0 then return reply end
+
+-- The first write is the only one whose key has not been read above; it fails before anything is changed.
+local entry = redis.call('XADD', OUTBOX, 'NOMKSTREAM', '*', 'o', table.concat(granted))
+if not entry then return fence(OUTBOX .. ' is lost') end
+reply[2] = entry
+local entries = {}
+for person in pairs(changed_people) do
+  entries[#entries + 1] = ARGV[names + person]
+  entries[#entries + 1] = people[person]
+end
+write('HSET', ORDERS, new_orders)
+write('HSET', PEOPLE, entries)
+write_counters(changed_counters, next_version)
+return reply

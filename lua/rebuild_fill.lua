@@ -1,0 +1,17 @@
+-- Writes one part of a rebuild.
+--
+-- KEYS: the scope's
+-- ARGV: 1 run id, 2 the rebuild's token, 3 which of the KEYS, then {field, value}… or, for the versions, {version, member}…
+-- Returns: {'ok'}
+-- Keeps: writes nothing unless this rebuild is the one that goes on, on the run of the server where it began
+
+local meta = redis.call('HMGET', META, 'state', 'run_id', 'token')
+if meta[1] ~= 'building' or meta[2] ~= ARGV[1] or meta[3] ~= ARGV[2] then
+  return { 'fenced', 'another recovery, or a restart of the server, came into this rebuild' }
+end
+local key, pairs_of_it = KEYS[tonumber(ARGV[3])], {}
+for at = 4, #ARGV do
+  pairs_of_it[#pairs_of_it + 1] = ARGV[at]
+end
+write(key == VERSIONS and 'ZADD' or 'HSET', key, pairs_of_it)
+return { 'ok' }

@@ -1,0 +1,59 @@
+//! `POST /v1/sales/{sale}/orders`: the claim.
+
+use hyper::body::Incoming;
+use hyper::header::HeaderName;
+use hyper::{HeaderMap, StatusCode};
+
+use crate::confirm::{self, Request, Unserved};
+use crate::http::ask;
+use crate::http::door::{Call, Door};
+use crate::http::limits::json_body;
+use crate::http::meters::Outcome;
+use crate::http::problem::Problem;
+use crate::http::reply::{self, Reply};
+
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Answers a claim, and counts it.
+pub(super) async fn claim(
+    door: &Door,
+    sale: &str,
+    (headers, body): (&HeaderMap, Incoming),
+    call: Call,
+) -> Result<Reply, Problem> {
+    let answered = decide(door, sale, (headers, body), call).await;
+    let outcome = match &answered {
+        Ok(reply) => match reply.status() {
+            StatusCode::CREATED => Outcome::Held,
+            StatusCode::OK => Outcome::Replayed,
+            _ => Outcome::Pending,
+        },
+        Err(problem) => Outcome::Problem(problem.code),
+    };
+    let known = door.parts.shards.sale(sale);
+    door.meters.count(known.as_ref().map(|shard| &shard.sale.id), outcome, call.began.elapsed());
+    answered
+}
+
+/// From the cheapest question to the dearest.
+async fn decide(
+    door: &Door,
+    sale: &str,
+    (headers, body): (&HeaderMap, Incoming),
+    call: Call,
+) -> Result<Reply, Problem> {
+    door.rates.address(call.peer, headers)?;
+    let buyer = door.buyers.buyer(headers, door.parts.clock.now())?;
+    door.rates.buyer(&buyer)?;
+    let key = ask::key(headers.get_all(KEY))?;
+    let body = json_body(headers, body, door.body_limit(call)).await?;
+    let body = ask::Body::parse(&body)?;
+    let Ok(_place) = door.claims_in_flight.try_acquire() else {
+        return Err(reply::unserved_for(Unserved::Busy));
+    };
+    // The time that a slow body took is not taken from those who decide.
+    let deadline = confirm::deadline(door.settings.request_timeout);
+    let answer = door.parts.claims.claim(Request { sale, buyer, key, ask: body.ask() }, deadline).await;
+    let shard = door.parts.shards.sale(sale);
+    reply::claim(answer, shard.as_ref().map_or(&[], |shard| &shard.sale.stops))
+}

@@ -1,0 +1,169 @@
+//! What every request passes, whatever it asks for: its id, its framing, its place among those in flight, its log line.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, Request};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::admission::SaleShard;
+use crate::config::settings::Http as Settings;
+use crate::confirm::Unserved;
+use crate::domain::SaleId;
+use crate::http::buyer::Buyers;
+use crate::http::limits::Limit;
+use crate::http::meters::ClaimMeters;
+use crate::http::problem::{Code, Problem};
+use crate::http::rate::Rates;
+use crate::http::reply::{self, Reply};
+use crate::http::wire::Seen;
+use crate::http::{Parts, routes};
+use crate::shutdown::Shutdown;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const MAX_REQUEST_ID: usize = 128;
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// All that requests are answered with.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) parts: Parts,
+    pub(super) settings: Settings,
+    pub(super) buyers: Buyers,
+    pub(super) rates: Rates,
+    pub(super) meters: ClaimMeters,
+    /// Claims that may be decided at one time: fewer than there are connections, so that a crowd of them leaves room for those
+    /// who pay, cancel or look.
+    pub(super) claims_in_flight: Semaphore,
+    /// Calls of the store and the inventory on behalf of orders.
+    orders_in_flight: Arc<Semaphore>,
+    pub(super) shutdown: Shutdown,
+}
+
+/// Where and when a request came.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    pub(super) peer: IpAddr,
+    pub(super) began: Instant,
+}
+
+impl Door {
+    pub(super) fn new(parts: Parts, settings: Settings, (buyers, rates): (Buyers, Rates), shutdown: Shutdown) -> Self {
+        let most = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
+        let reserved = most / 4;
+        Self {
+            meters: ClaimMeters::new(&parts.meters),
+            claims_in_flight: Semaphore::new(most - reserved),
+            orders_in_flight: Arc::new(Semaphore::new(reserved.max(1))),
+            parts,
+            settings,
+            buyers,
+            rates,
+            shutdown,
+        }
+    }
+
+    /// Answers one request. There is always an answer.
+    pub(super) async fn answer(&self, request: Request<Incoming>, peer: IpAddr, seen: &Seen) -> Reply {
+        let began = Instant::now();
+        let id = request_id(request.headers());
+        let encoded = request.headers().contains_key(header::TRANSFER_ENCODING);
+        let method = request.method().clone();
+        let uri = request.uri().clone();
+        let answered = if encoded && seen.length_twice() {
+            Err(Problem::malformed("Content-Length and Transfer-Encoding: must not both come").close())
+        } else {
+            routes::answer(self, request, Call { peer, began }).await
+        };
+        let mut reply = answered.unwrap_or_else(reply::problem);
+        let status = reply.status();
+        tracing::debug!(%method, path = uri.path(), status = status.as_u16(), ?id, took = ?began.elapsed(), "answered");
+        let headers = reply.headers_mut();
+        headers.insert(REQUEST_ID, id);
+        // A chunked request may hide where it ends, and a draining node wants to be left.
+        if encoded || self.shutdown.has_begun() {
+            headers.insert(header::CONNECTION, CLOSE);
+        }
+        if matches!(method, Method::GET | Method::HEAD) && !headers.contains_key(header::CACHE_CONTROL) {
+            headers.insert(header::CACHE_CONTROL, NO_STORE);
+        }
+        if status.is_client_error() {
+            seen.leave_unread();
+        }
+        reply
+    }
+
+    /// How much of a body is read, and until when.
+    pub(super) fn body_limit(&self, call: Call) -> Limit {
+        Limit { bytes: self.settings.max_body, deadline: self.deadline(call) }
+    }
+
+    /// When a request that came so must be answered.
+    pub(super) fn deadline(&self, call: Call) -> Instant {
+        call.began + self.settings.request_timeout
+    }
+
+    /// Waits for a backend until the deadline. The call itself goes on to its end: it is neither the client's to cancel by
+    /// leaving, nor safe to drop in the middle.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let Ok(place) = Arc::clone(&self.orders_in_flight).try_acquire_owned() else {
+            return Err(reply::unserved_for(Unserved::Busy));
+        };
+        let task = self.shutdown.spawn(async move {
+            let _place = place;
+            work.await
+        });
+        match tokio::time::timeout_at(deadline, task).await {
+            Ok(Ok(Some(result))) => Ok(result),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// A sale that this node knows.
+    pub(super) fn sale(&self, id: &SaleId) -> Option<Arc<SaleShard>> {
+        self.parts.shards.sale(id.as_str())
+    }
+}
+
+/// A backend did not say in time what came of it.
+pub(super) fn unknown() -> Problem {
+    Problem::from(Code::Unavailable)
+        .detail("It is not known in time what came of it. Asking again is safe: nothing is done twice.")
+        .retry_after(fastrand::u32(1..=3))
+}
+
+/// The id that came with the request if it is fit to be logged and sent back, or a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let sane =
+        |id: &&HeaderValue| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
+    headers.get(REQUEST_ID).filter(sane).cloned().unwrap_or_else(|| {
+        let mut digits = [0; 16];
+        hex::encode_to_slice(fastrand::u64(..).to_be_bytes(), &mut digits).expect("8 bytes have 16 digits");
+        HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&digits))
+            .expect("hexadecimal digits are a header's value")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sane_request_id_is_kept_and_another_replaced() {
+        let with = |id: &str| request_id(&[(REQUEST_ID, HeaderValue::from_str(id).unwrap())].into_iter().collect());
+        assert_eq!(with("req-1"), "req-1");
+        for odd in [String::new(), "a b".to_owned(), "x".repeat(129)] {
+            assert_eq!(with(&odd).len(), 16, "{odd}");
+        }
+        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+    }
+}

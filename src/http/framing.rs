@@ -1,0 +1,161 @@
+//! Does a request say twice how long its body is? A pure reading of what comes in.
+//!
+//! hyper lets `Transfer-Encoding` win over `Content-Length`, forgets the latter, and closes the connection after the answer. That
+//! is safe, but the contract says that such a request is malformed, and no handler could see that it is. So the wire reads along:
+//! lines of heads, past bodies of a known length, up to the first head that has a `Transfer-Encoding`. After that one the
+//! connection is not used again, so there is nothing more to read.
+
+/// The longest part of a line that matters: `content-length:` and the digits of a length.
+const KEPT: usize = 48;
+
+/// Where in a connection's input the reading stands.
+#[derive(Debug)]
+pub(super) struct Framing {
+    state: State,
+    /// The beginning of the current line.
+    line: [u8; KEPT],
+    kept: usize,
+    /// The current line has begun, though nothing of it may be kept.
+    lines: u32,
+    length: Option<u64>,
+    encoded: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Head,
+    Body(u64),
+    Done,
+}
+
+impl Default for Framing {
+    fn default() -> Self {
+        Self { state: State::Head, line: [0; KEPT], kept: 0, lines: 0, length: None, encoded: false }
+    }
+}
+
+impl Framing {
+    /// Reads on. Returns whether a head has ended that says its length twice.
+    pub(super) fn read(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            match self.state {
+                State::Done => return false,
+                State::Body(left) => {
+                    let skipped = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                    bytes = &bytes[skipped..];
+                    let left = left - u64::try_from(skipped).unwrap_or(left);
+                    self.state = if left == 0 { State::Head } else { State::Body(left) };
+                }
+                State::Head => {
+                    let Some(end) = memchr::memchr(b'\n', bytes) else {
+                        self.keep(bytes);
+                        return false;
+                    };
+                    self.keep(&bytes[..end]);
+                    bytes = &bytes[end + 1..];
+                    if self.end_line() {
+                        return true;
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    fn keep(&mut self, part: &[u8]) {
+        let room = KEPT - self.kept;
+        let part = &part[..part.len().min(room)];
+        self.line[self.kept..self.kept + part.len()].copy_from_slice(part);
+        self.kept += part.len();
+    }
+
+    fn end_line(&mut self) -> bool {
+        let line = self.line[..self.kept].trim_ascii_end();
+        if line.is_empty() && self.lines > 0 {
+            return self.end_head();
+        }
+        // Empty lines before a request are passed over, as hyper does.
+        if !line.is_empty() {
+            self.lines += 1;
+            let mut parts = line.splitn(2, |byte| *byte == b':');
+            let (name, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            if name.eq_ignore_ascii_case(b"transfer-encoding") {
+                self.encoded = true;
+            } else if name.eq_ignore_ascii_case(b"content-length") {
+                // What is no length hyper refuses.
+                let text = std::str::from_utf8(value.trim_ascii()).unwrap_or_default();
+                self.length = Some(text.parse().unwrap_or_default());
+            }
+        }
+        self.kept = 0;
+        false
+    }
+
+    fn end_head(&mut self) -> bool {
+        let twice = self.encoded && self.length.is_some();
+        self.state = match self.length {
+            _ if self.encoded => State::Done,
+            Some(length) if length > 0 => State::Body(length),
+            _ => State::Head,
+        };
+        (self.kept, self.lines, self.length, self.encoded) = (0, 0, None, false);
+        twice
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TWICE: &str =
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n";
+
+    fn twice(input: &str) -> bool {
+        Framing::default().read(input.as_bytes())
+    }
+
+    #[test]
+    fn a_head_that_says_its_length_twice_is_seen() {
+        assert!(twice(TWICE));
+        assert!(twice("POST / HTTP/1.1\r\ncontent-length: 5\r\nTRANSFER-ENCODING:chunked\r\n\r\n"));
+        assert!(twice("\r\n\r\nPOST / HTTP/1.1\ncontent-length:5\ntransfer-encoding: chunked\n\n"));
+    }
+
+    #[test]
+    fn once_is_enough() {
+        assert!(!twice("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"));
+        assert!(!twice("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n12345"));
+        assert!(!twice("GET / HTTP/1.1\r\nX-Content-Length: 5\r\nX: transfer-encoding: chunked\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_body_is_no_head() {
+        let body = "\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n";
+        let request = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        assert!(!twice(&format!("{request}{request}GET / HTTP/1.1\r\n\r\n")));
+        assert!(twice(&format!("{request}{request}{TWICE}")));
+    }
+
+    proptest! {
+        #[test]
+        fn how_the_bytes_are_cut_makes_no_difference(cuts in prop::collection::vec(1_usize..40, 1..40), pipelined in 0_usize..4) {
+            let before = "POST / HTTP/1.1\r\nHost: example.test\r\nContent-Length: 7\r\n\r\n\r\nbody\n".repeat(pipelined);
+            let input = format!("{before}{TWICE}");
+            let mut framing = Framing::default();
+            let (mut rest, mut seen, mut cuts) = (input.as_bytes(), false, cuts.into_iter().cycle());
+            while !rest.is_empty() {
+                let (part, more) = rest.split_at(cuts.next().unwrap().min(rest.len()));
+                seen |= framing.read(part);
+                rest = more;
+            }
+            prop_assert!(seen);
+        }
+
+        #[test]
+        fn no_input_can_break_it(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            Framing::default().read(&bytes);
+        }
+    }
+}

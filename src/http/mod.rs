@@ -1,0 +1,306 @@
+//! The public API, on hyper: HTTP/1.1 behind a load balancer.
+//!
+//! In reading order:
+//!
+//! - [`Server`]: the listener, its connections, and how they end
+//! - `routes`: every route on one screen; `claims`, `orders`, `payments`, `sales`, `health`, `openapi` behind them
+//! - `reply` and `problem`: the one table from outcomes to answers
+//! - `ask`, `limits`, `buyer`, `rate`: what a request has to be before anybody looks at it
+//! - `wire`, `framing`: the bytes under hyper
+//!
+//! Everything has a limit, and nothing that a client sends is a 500. Requests that cost nothing are not queued: what cannot be
+//! answered now is refused now, and says when to come back.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics::Gauge;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::Shards;
+use crate::clock::Clock;
+use crate::config::settings::Http as Settings;
+use crate::confirm::Claims;
+use crate::epochs::Epochs;
+use crate::http::buyer::Buyers;
+use crate::http::door::Door;
+use crate::http::rate::Rates;
+use crate::http::wire::{Seen, Wire};
+use crate::inventory::Inventory;
+use crate::meters::Meters;
+use crate::payment::Payments;
+use crate::readiness::Readiness;
+use crate::shutdown::Shutdown;
+use crate::store::Store;
+
+mod ask;
+mod buyer;
+mod claims;
+mod door;
+mod framing;
+mod health;
+mod limits;
+mod meters;
+mod openapi;
+mod orders;
+mod payments;
+mod problem;
+mod rate;
+mod reply;
+mod routes;
+mod sales;
+mod wire;
+
+/// Connections that the kernel may keep for a busy accept loop; it caps this at `net.core.somaxconn`.
+const BACKLOG: u32 = 4096;
+/// What hyper buffers of one connection, at most; a head must fit into half of it.
+const BUFFER_BYTES: usize = 32 * 1024;
+const HEAD_BYTES: usize = 16 * 1024;
+const HEADERS: usize = 64;
+/// How long the accept loop rests when the process has no more file descriptors.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// All that requests are answered with.
+#[derive(Debug)]
+pub struct Parts {
+    pub claims: Claims,
+    pub shards: Shards,
+    pub epochs: Epochs,
+    pub store: Arc<dyn Store>,
+    pub inventory: Arc<dyn Inventory>,
+    pub payments: Payments,
+    pub readiness: Readiness,
+    pub meters: Meters,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A listener that is bound and does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    settings: Settings,
+    buyers: Buyers,
+    rates: Rates,
+}
+
+/// Why there can be no server.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("cannot listen on {listen}: {source}")]
+    Listen { listen: String, source: io::Error },
+    #[error("{key}: {why}")]
+    Setting { key: &'static str, why: String },
+}
+
+impl Server {
+    /// Checks the settings and binds. Port 0 takes a free one, see [`Server::address`].
+    pub async fn bind(settings: &Settings) -> Result<Self, BindError> {
+        let buyers =
+            Buyers::new(settings).map_err(|why| BindError::Setting { key: "http.jwt_secret", why: why.to_owned() })?;
+        let rates = Rates::new(settings).map_err(|odd| BindError::Setting {
+            key: "http.trusted_proxies",
+            why: format!("{odd:?} is neither a network such as 10.0.0.0/8 nor an address"),
+        })?;
+        let failed = |source| BindError::Listen { listen: settings.listen.clone(), source };
+        let listener = listen(&settings.listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address, settings: settings.clone(), buyers, rates })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until a shutdown begins, and then, for `drain_delay`, while saying that it is not ready. Then takes nothing new, and
+    /// returns when what was in flight is answered.
+    pub async fn serve(self, parts: Parts, drain_delay: Duration, shutdown: Shutdown) {
+        let most = self.settings.max_connections.clamp(1, Semaphore::MAX_PERMITS).min(u32::MAX as usize);
+        let places = Arc::new(Semaphore::new(most));
+        let open = parts.meters.gauge("rushgate_connections", &[]);
+        let closing = CancellationToken::new();
+        let connections = Connections {
+            builder: builder(&self.settings),
+            door: Arc::new(Door::new(parts, self.settings, (self.buyers, self.rates), shutdown.clone())),
+            closing: closing.clone(),
+            open,
+        };
+        shutdown.spawn(housekeeping(Arc::clone(&connections.door), closing.clone()));
+        tokio::select! {
+            () = accept(&self.listener, &connections, &places) => {}
+            () = drained(&shutdown, drain_delay) => {}
+        }
+        drop(self.listener);
+        closing.cancel();
+        // All places are free when all connections have ended. The semaphore is never closed.
+        let _ended = places.acquire_many(u32::try_from(most).unwrap_or(u32::MAX)).await;
+    }
+}
+
+/// What every connection is served with.
+struct Connections {
+    builder: http1::Builder,
+    door: Arc<Door>,
+    closing: CancellationToken,
+    open: Gauge,
+}
+
+impl Connections {
+    /// Serves a connection in a task of its own.
+    fn open(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+        let (builder, closing, open) = (self.builder.clone(), self.closing.clone(), OpenConnection::new(&self.open));
+        let door = Arc::clone(&self.door);
+        self.door.shutdown.spawn(async move {
+            connection(&builder, stream, (door, peer), closing).await;
+            drop((open, place));
+        });
+    }
+}
+
+/// A connection in the gauge, for as long as it lives.
+struct OpenConnection(Gauge);
+
+impl OpenConnection {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
+fn builder(settings: &Settings) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.header_timeout)
+        .max_buf_size(BUFFER_BYTES)
+        .max_header_size(HEAD_BYTES)
+        .max_headers(HEADERS)
+        // Answers are small: one buffer and one call of the kernel for head and body.
+        .writev(false)
+        .keep_alive(true);
+    builder
+}
+
+async fn listen(text: &str) -> io::Result<TcpListener> {
+    let mut failed = None;
+    for address in tokio::net::lookup_host(text).await? {
+        let bound = (|| {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)
+        })();
+        match bound {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(failed.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
+}
+
+/// Accepts while there are places; without one, those who come wait in the kernel.
+async fn accept(listener: &TcpListener, connections: &Connections, places: &Arc<Semaphore>) {
+    loop {
+        let Ok(place) = Arc::clone(places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                // Answers are written whole; waiting for more to send would only delay them.
+                let _ = stream.set_nodelay(true);
+                connections.open(stream, peer, place);
+            }
+            Err(error) if is_of_one_connection(&error) => {
+                tracing::debug!(%error, "a connection was gone before it was accepted");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections; is the limit of open files too low?");
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+async fn drained(shutdown: &Shutdown, delay: Duration) {
+    shutdown.begun().await;
+    tokio::time::sleep(delay).await;
+}
+
+async fn connection(
+    builder: &http1::Builder,
+    stream: TcpStream,
+    (door, peer): (Arc<Door>, SocketAddr),
+    closing: CancellationToken,
+) {
+    let seen = Arc::new(Seen::default());
+    let io = TokioIo::new(Wire::new(stream, Arc::clone(&seen)));
+    let serving = (door, peer.ip(), seen);
+    let service = service_fn(|request: Request<Incoming>| {
+        let (door, peer, seen) = &serving;
+        async move { Ok::<_, Infallible>(door.answer(request, *peer, seen).await) }
+    });
+    let mut served = builder.serve_connection(io, service);
+    let ended = tokio::select! {
+        ended = &mut served => Some(ended),
+        () = closing.cancelled() => None,
+    };
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        Pin::new(&mut served).graceful_shutdown();
+        (&mut served).await
+    };
+    let parts = served.into_parts();
+    let mut wire = parts.io.into_inner();
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection ended early");
+        // One that sent nothing only rested too long.
+        if error.is_timeout() && !parts.read_buf.is_empty() {
+            wire.refuse_slow_head().await;
+        }
+    }
+    wire.linger().await;
+}
+
+/// Forgets idle clients, and tells the metrics whether this node is ready.
+async fn housekeeping(door: Arc<Door>, closing: CancellationToken) {
+    let ready = door.parts.meters.gauge("rushgate_ready", &[]);
+    loop {
+        let is_ready = !door.shutdown.has_begun() && door.parts.readiness.is_ready();
+        ready.set(if is_ready { 1.0 } else { 0.0 });
+        tokio::select! {
+            () = closing.cancelled() => return,
+            () = tokio::time::sleep(HOUSEKEEPING) => {}
+        }
+        let door = Arc::clone(&door);
+        // It walks over everybody who came in the last second: not on the threads that answer.
+        if tokio::task::spawn_blocking(move || door.rates.forget_idle()).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

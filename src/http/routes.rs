@@ -1,0 +1,129 @@
+//! Every route of the public API.
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, header};
+
+use crate::http::door::{Call, Door};
+use crate::http::problem::{Code, Problem};
+use crate::http::reply::Reply;
+use crate::http::{claims, health, openapi, orders, payments, sales};
+
+/// What a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    Live,
+    Ready,
+    OpenApi,
+    Callback,
+    Sale(&'a str),
+    Claims(&'a str),
+    Order(&'a str),
+    Payment(&'a str),
+}
+
+impl<'a> Route<'a> {
+    /// The routes as the OpenAPI document writes them.
+    #[cfg(test)]
+    pub(super) const TEMPLATES: [&'static str; 8] = [
+        "/livez",
+        "/readyz",
+        "/openapi.json",
+        "/v1/payments/callback",
+        "/v1/sales/{sale}",
+        "/v1/sales/{sale}/orders",
+        "/v1/orders/{order}",
+        "/v1/orders/{order}/payment",
+    ];
+
+    pub(super) fn find(path: &'a str) -> Option<Self> {
+        let Some(rest) = path.strip_prefix("/v1/") else {
+            return match path {
+                "/livez" => Some(Self::Live),
+                "/readyz" => Some(Self::Ready),
+                "/openapi.json" => Some(Self::OpenApi),
+                _ => None,
+            };
+        };
+        let mut parts = rest.split('/');
+        match (parts.next()?, parts.next()?, parts.next(), parts.next()) {
+            ("payments", "callback", None, None) => Some(Self::Callback),
+            ("sales", sale, None, None) => Some(Self::Sale(sale)),
+            ("sales", sale, Some("orders"), None) => Some(Self::Claims(sale)),
+            ("orders", order, None, None) => Some(Self::Order(order)),
+            ("orders", order, Some("payment"), None) => Some(Self::Payment(order)),
+            _ => None,
+        }
+    }
+
+    /// What `Allow` says.
+    pub(super) fn methods(self) -> &'static str {
+        match self {
+            Self::Live | Self::Ready | Self::OpenApi | Self::Sale(_) => "GET, HEAD",
+            Self::Order(_) => "GET, HEAD, DELETE",
+            Self::Callback | Self::Claims(_) | Self::Payment(_) => "POST",
+        }
+    }
+}
+
+/// Answers a request by its route and method.
+pub(super) async fn answer(door: &Door, request: Request<Incoming>, call: Call) -> Result<Reply, Problem> {
+    let (head, body) = request.into_parts();
+    let Some(route) = Route::find(head.uri.path()) else { return Err(Code::NotFound.into()) };
+    let headers = &head.headers;
+    match (route, &head.method) {
+        (Route::Claims(sale), &Method::POST) => claims::claim(door, sale, (headers, body), call).await,
+        (Route::Sale(sale), &Method::GET | &Method::HEAD) => sales::show(door, sale, headers),
+        (Route::Order(order), &Method::GET | &Method::HEAD) => orders::show(door, order, headers, call).await,
+        (Route::Order(order), &Method::DELETE) => orders::cancel(door, order, headers, call).await,
+        (Route::Payment(order), &Method::POST) => payments::pay(door, order, (headers, body), call).await,
+        (Route::Callback, &Method::POST) => payments::callback(door, headers, body, call).await,
+        (Route::Live, &Method::GET | &Method::HEAD) => Ok(health::live()),
+        (Route::Ready, &Method::GET | &Method::HEAD) => Ok(health::ready(door, head.uri.query())),
+        (Route::OpenApi, &Method::GET | &Method::HEAD) => Ok(openapi::document()),
+        (route, _) => Err(Problem::from(Code::MethodNotAllowed).header(header::ALLOW, route.methods())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_template_is_found() {
+        let found = Route::TEMPLATES.map(|template| Route::find(template).unwrap());
+        let expected = [
+            Route::Live,
+            Route::Ready,
+            Route::OpenApi,
+            Route::Callback,
+            Route::Sale("{sale}"),
+            Route::Claims("{sale}"),
+            Route::Order("{order}"),
+            Route::Payment("{order}"),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn everything_else_is_not() {
+        for path in [
+            "",
+            "/",
+            "*",
+            "/v1",
+            "/v1/",
+            "/v1/sales",
+            "/v1/sales/s/",
+            "/v1/sales/s/orders/",
+            "/v1/orders/o/payments",
+            "/v1/payments",
+            "/v2/sales/s",
+            "/livez/",
+            "/metrics",
+            "/admin/v1/sales/s",
+            "//v1/sales/s",
+        ] {
+            assert_eq!(Route::find(path), None, "{path}");
+        }
+    }
+}

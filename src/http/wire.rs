@@ -1,0 +1,237 @@
+//! The bytes under hyper: what hyper does not do about them, and the contract wants.
+//!
+//! - A client that does not take its answers is given up (hyper has no limit on writing).
+//! - A request that says its length twice is told to the handler ([`Framing`]).
+//! - What hyper refuses by itself, because it is no HTTP, it refuses with an empty body; here that becomes a problem like any other.
+//! - A client that is still sending when it is refused would lose the refusal in a reset; so it is listened to a little longer.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::time::Sleep;
+
+use crate::http::framing::Framing;
+use crate::http::problem::Code;
+
+/// How long a client may take no byte of its answer.
+const STALL: Duration = Duration::from_secs(10);
+/// How long, and for how many bytes, a refused client is listened to, so that it gets to read the refusal.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// A connection's bytes.
+#[derive(Debug)]
+pub(super) struct Wire<S> {
+    stream: S,
+    seen: Arc<Seen>,
+    framing: Framing,
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// What is written in place of a refusal of hyper's own, and how much of it is.
+    refusal: Vec<u8>,
+    refused: usize,
+}
+
+/// What the wire and the handlers of one connection tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    length_twice: AtomicBool,
+    unread: AtomicBool,
+}
+
+impl Seen {
+    /// Has a request said its length twice? It is the one with the `Transfer-Encoding`, and the last of its connection.
+    pub(super) fn length_twice(&self) -> bool {
+        self.length_twice.load(Ordering::Relaxed)
+    }
+
+    /// A request is answered without being read to its end.
+    pub(super) fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    pub(super) fn new(stream: S, seen: Arc<Seen>) -> Self {
+        Self { stream, seen, framing: Framing::default(), stalled: None, refusal: Vec::new(), refused: 0 }
+    }
+
+    /// Refuses a request whose head did not come in time; hyper closes the connection without a word.
+    pub(super) async fn refuse_slow_head(&mut self) {
+        let refusal = raw(Code::RequestTimeout);
+        let sent = tokio::time::timeout(LINGER, async {
+            self.stream.write_all(&refusal).await?;
+            self.stream.shutdown().await
+        });
+        if let Ok(Ok(())) = sent.await {
+            self.seen.leave_unread();
+        }
+    }
+
+    /// Listens to a refused client until it has heard, or long enough.
+    pub(super) async fn linger(mut self) {
+        if !self.seen.unread.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut left = LINGER_BYTES;
+        let mut sink = [0; 4096];
+        let drained = async {
+            while left > 0 {
+                match self.stream.read(&mut sink).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(read) => left = left.saturating_sub(read),
+                }
+            }
+        };
+        // Whether it has heard or the time is over: the connection ends here.
+        let _ = tokio::time::timeout(LINGER, drained).await;
+    }
+
+    fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.refused < self.refusal.len() {
+            let written = Pin::new(&mut self.stream).poll_write(cx, &self.refusal[self.refused..]);
+            match ready!(patient(&mut self.stalled, written, cx))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.refused += written,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        if this.framing.read(&buf.filled()[before..]) {
+            this.seen.length_twice.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        ready!(this.poll_refusal(cx))?;
+        if let Some((answers, code)) = without_bare_refusal(buf) {
+            this.refusal.clear();
+            this.refusal.extend_from_slice(answers);
+            this.refusal.extend_from_slice(&raw(code));
+            this.refused = 0;
+            this.seen.leave_unread();
+            // Whatever of it cannot be written yet goes out with the flush that follows.
+            return match this.poll_refusal(cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(buf.len())),
+            };
+        }
+        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
+        patient(&mut this.stalled, written, cx)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_refusal(cx))?;
+        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        patient(&mut this.stalled, flushed, cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_refusal(cx))?;
+        let shut = Pin::new(&mut this.stream).poll_shutdown(cx);
+        patient(&mut this.stalled, shut, cx)
+    }
+}
+
+/// A write that has to go on within [`STALL`].
+fn patient<T>(
+    stalled: &mut Option<Pin<Box<Sleep>>>,
+    written: Poll<io::Result<T>>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<T>> {
+    if written.is_ready() {
+        *stalled = None;
+        return written;
+    }
+    let sleep = stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL)));
+    match sleep.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+/// What hyper wrote before a refusal of its own, and the code of that; `None` if there is none. It is the last thing that hyper
+/// writes on a connection, and the only answer of this server that is a 4xx without a body.
+fn without_bare_refusal(written: &[u8]) -> Option<(&[u8], Code)> {
+    if !written.ends_with(b"\r\n\r\n") {
+        return None;
+    }
+    let start = memchr::memmem::rfind(written, b"HTTP/1.1 4")?;
+    let (answers, head) = written.split_at(start);
+    memchr::memmem::find(head, b"\r\ncontent-length: 0\r\n")?;
+    let code = match head.get(9..12)? {
+        b"414" => Code::UriTooLong,
+        b"431" => Code::HeadersTooLarge,
+        _ => Code::Malformed,
+    };
+    Some((answers, code))
+}
+
+/// An answer for which there is no request.
+fn raw(code: Code) -> Vec<u8> {
+    let (status, document) = (code.status(), code.document());
+    format!(
+        "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\
+         x-request-id: {:016x}\r\n\r\n{document}",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or_default(),
+        document.len(),
+        fastrand::u64(..),
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_refusal_is_told_from_every_other_answer() {
+        let refusal = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n";
+        assert_eq!(without_bare_refusal(refusal), Some((&b""[..], Code::Malformed)));
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+        let both = [&answer[..], b"HTTP/1.1 431 x\r\ncontent-length: 0\r\n\r\n"].concat();
+        assert_eq!(without_bare_refusal(&both), Some((&answer[..], Code::HeadersTooLarge)));
+        assert_eq!(without_bare_refusal(answer), None);
+        assert_eq!(without_bare_refusal(b"HTTP/1.1 304 Not Modified\r\netag: x\r\n\r\n"), None);
+        assert_eq!(without_bare_refusal(b"HTTP/1.1 404 Not Found\r\ncontent-length: 90\r\n\r\n"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_given_up() {
+        let (ours, theirs) = tokio::io::duplex(16);
+        let mut wire = Wire::new(ours, Arc::default());
+        let error = wire.write_all(&[b'x'; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(theirs);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_hypers_own_becomes_a_problem() {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let mut wire = Wire::new(ours, Arc::default());
+        wire.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        wire.shutdown().await.unwrap();
+        let mut said = String::new();
+        theirs.read_to_string(&mut said).await.unwrap();
+        assert!(said.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{said}");
+        assert!(said.ends_with(Code::Malformed.document()), "{said}");
+    }
+}

@@ -1,0 +1,41 @@
+//! What an error of Redis means for the move that met it.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::inventory::Fault;
+
+/// Codes with which Redis refuses a command, or a script its first write, before anything was done.
+const NOT_DONE: [&str; 7] = ["OOM", "MISCONF", "NOREPLICAS", "BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN"];
+
+/// Sorts an error by whether the move was made, may have been made, or can never be made in this scope.
+pub(super) fn of(error: &RedisError) -> Fault {
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::Server(ServerErrorKind::NoScript) => {
+            Fault::Fenced("the script is not there; the server has restarted, or it is another".to_owned())
+        }
+        ErrorKind::Server(ServerErrorKind::ReadOnly) => Fault::Fenced(format!("the server is a replica: {text}")),
+        ErrorKind::Server(_) | ErrorKind::Extension => of_server(error.code().unwrap_or_default(), text),
+        ErrorKind::Io if error.is_connection_refusal() => Fault::NotDone(text),
+        // It was sent, or may have been; and an answer that cannot be read is one of a move that was made.
+        ErrorKind::Io | ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Fault::Unknown(text),
+        // Anything else did not leave this process.
+        _ => Fault::NotDone(text),
+    }
+}
+
+fn of_server(code: &str, text: String) -> Fault {
+    // Redis before 7 wraps what a command inside a script said: "ERR Error running script (call to f_…): …: -OOM …".
+    let wrapped = |code: &str| text.contains(&format!(": -{code} "));
+    if wrapped("READONLY") {
+        return Fault::Fenced(text);
+    }
+    if NOT_DONE.iter().any(|known| *known == code || wrapped(known)) {
+        return Fault::NotDone(text);
+    }
+    // A script that fails elsewhere met data that it cannot read: a key of another type, a torn value.
+    if code == "WRONGTYPE" || text.contains("user_script") {
+        return Fault::Fenced(format!("the data is broken: {text}"));
+    }
+    Fault::NotDone(text)
+}

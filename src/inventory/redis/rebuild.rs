@@ -1,0 +1,82 @@
+//! The recovery's part: filling a scope from a snapshot, and opening it.
+
+use redis::Cmd;
+
+use crate::domain::{Epoch, Scope};
+use crate::inventory::footprint::{LegKey, Tally};
+use crate::inventory::redis::keys::{self, Part};
+use crate::inventory::redis::scripts::Scripts;
+use crate::inventory::redis::{DROPPED_EPOCHS, RedisInventory, codec, query};
+use crate::inventory::{Fault, Snapshot};
+
+/// How many pairs one call writes; some milliseconds of the server's time.
+const CHUNK: usize = 1000;
+
+impl RedisInventory {
+    /// Fills the scope in parts. A token of its own keeps two recoveries from filling it together, and the last part counts.
+    pub(super) async fn rebuild_from(&self, scripts: &Scripts, snapshot: &Snapshot) -> Result<(), Fault> {
+        let parts = parts(snapshot)?;
+        let token = format!("{:032x}", fastrand::u128(..));
+        self.cold(&scripts.rebuild_begin(&token)).await?;
+        for (part, pairs) in &parts {
+            for chunk in pairs.chunks(2 * CHUNK) {
+                self.cold(&scripts.rebuild_fill(&token, *part, chunk)).await?;
+            }
+        }
+        let size = |wanted| parts.iter().find(|(part, _)| *part == wanted).map_or(0, |(_, pairs)| pairs.len() / 2);
+        let sizes = [Part::Sales, Part::Counters, Part::Orders, Part::People].map(size);
+        self.cold(&scripts.rebuild_end(&token, snapshot.sales.len() as u64, sizes)).await.map(drop)
+    }
+
+    /// Loads the scripts, opens the scope, and drops what earlier epochs have left.
+    pub(super) async fn load_and_open(&self, scope: Scope, scripts: &Scripts) -> Result<(), Fault> {
+        let (mut connection, run_id) = self.checkout().await?;
+        for script in scripts.texts() {
+            let loaded = query(&mut connection, redis::cmd("SCRIPT").arg("LOAD").arg(&script.text)).await?;
+            if loaded != redis::Value::BulkString(script.digest.clone().into_bytes()) {
+                return Err(Fault::NotDone(format!("Redis has another digest for a script: {loaded:?}")));
+            }
+        }
+        let opened = query(&mut connection, &scripts.open().command(&run_id)).await?;
+        codec::Reply::of(opened)?;
+        let first = scope.epoch.0.saturating_sub(DROPPED_EPOCHS);
+        for epoch in (first..scope.epoch.0).map(Epoch) {
+            let earlier = Scope { epoch, ..scope };
+            let command = Cmd::unlink(&Part::ALL.map(|part| keys::of_scope(&self.namespace, earlier, part))[..]);
+            query(&mut connection, &command).await?;
+        }
+        Ok(())
+    }
+}
+
+/// All that a scope holds, as fields and values by turns.
+fn parts(snapshot: &Snapshot) -> Result<[(Part, Vec<String>); 5], Fault> {
+    let tally = Tally::of(snapshot).map_err(Fault::NotDone)?;
+    let (mut sales, mut counters, mut orders) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut people, mut versions) = (Vec::new(), Vec::new());
+    // Each sale changed at a version of its own, so that whoever reads all of it reads page by page.
+    for (sale, version) in snapshot.sales.iter().zip(1_u64..) {
+        sales.extend([keys::header(&sale.id), codec::header(sale), keys::document(&sale.id), codec::document(sale)]);
+        versions.extend([version.to_string(), sale.id.to_string()]);
+        for (key, _) in crate::inventory::footprint::counters_of(sale) {
+            versions.extend([version.to_string(), keys::counter(&key)]);
+        }
+    }
+    for stock in &tally.stock {
+        let key = LegKey { sale: stock.sale.clone(), pool: stock.pool.clone(), leg: stock.leg };
+        counters.extend([keys::counter(&key), codec::counter(stock)]);
+    }
+    for known in &snapshot.orders {
+        orders.extend([keys::order(known.order.id), codec::record(&known.order, known.status)]);
+    }
+    for (person, has) in &tally.people {
+        people.extend([keys::person(person), codec::entry(has)]);
+    }
+    Ok([
+        (Part::Sales, sales),
+        (Part::Counters, counters),
+        (Part::Orders, orders),
+        (Part::People, people),
+        (Part::Versions, versions),
+    ])
+}
