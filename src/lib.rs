@@ -74,6 +74,7 @@ pub mod returns;
 pub mod sales;
 pub mod writer;
 
+pub mod admin;
 pub mod http;
 
 pub mod roles;

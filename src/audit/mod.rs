@@ -63,6 +63,13 @@ pub struct Reading {
     pub quiet: bool,
 }
 
+/// How long an audit waits for what is in motion, unless it is told to stop.
+#[derive(Debug, Clone, Copy)]
+struct Patience<'a> {
+    deadline: Instant,
+    stop: &'a CancellationToken,
+}
+
 /// The audit proves nothing, since it was not carried to its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Interrupted {
@@ -84,6 +91,17 @@ impl From<queue::Fault> for Interrupted {
 impl From<NotJoined> for Interrupted {
     fn from(reason: NotJoined) -> Self {
         Self::Unavailable(reason.to_string())
+    }
+}
+
+impl Patience<'_> {
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    async fn pause(&self) -> Result<(), Interrupted> {
+        let stopped = self.stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none();
+        if stopped { Err(Interrupted::Stopped) } else { Ok(()) }
     }
 }
 
@@ -121,7 +139,7 @@ impl Auditor {
         wait: Duration,
         stop: &CancellationToken,
     ) -> Result<Report, Interrupted> {
-        let deadline = Instant::now() + wait;
+        let patience = Patience { deadline: Instant::now() + wait, stop };
         let mut by_scope: BTreeMap<Scope, Vec<StoredSale>> = BTreeMap::new();
         for stored in self.sales(only).await? {
             by_scope.entry(self.epochs.of_sale(&stored.sale.id)?).or_default().push(stored);
@@ -132,10 +150,10 @@ impl Auditor {
             let mut mirrors = mirror::known_orders(self, scope, &ids).await?;
             for stored in of_scope {
                 let mirror = mirrors.remove(&stored.sale.id).unwrap_or_default();
-                sales.push(self.sale(scope, &stored, mirror, (deadline, stop)).await?);
+                sales.push(self.sale(scope, &stored, mirror, patience).await?);
             }
         }
-        let motion = self.settled(only, deadline).await?;
+        let motion = self.settled(only, patience).await?;
         let mut verdict = sales.iter().map(|sale| sale.verdict).max().unwrap_or(Verdict::Clean);
         // One sale is clean whatever moves in others: each of its own orders was found where it belongs.
         if only.is_none() && !motion.is_quiet() {
@@ -199,7 +217,7 @@ impl Auditor {
         scope: Scope,
         stored: &StoredSale,
         mut mirror: Mirror,
-        (deadline, stop): (Instant, &CancellationToken),
+        patience: Patience<'_>,
     ) -> Result<SaleReport, Interrupted> {
         let sale = &stored.sale;
         let tally = self.store.tally(&sale.id).await?;
@@ -207,7 +225,7 @@ impl Auditor {
         let mut ledger = Ledger::new(&*self.store, sale, limits, &tally);
         let mut after = OrderId([0; 16]);
         loop {
-            let rows = self.next_page(&sale.id, after, stop).await?;
+            let rows = self.next_page(&sale.id, after, patience.stop).await?;
             let Some(last) = rows.last() else { break };
             if last.order.id <= after {
                 break;
@@ -219,8 +237,8 @@ impl Auditor {
         mirror.end();
         let orders = ledger.seen;
         let mut findings = ledger.findings(&tally).await?;
-        findings.extend(self.differences(scope, &mirror, deadline).await?);
-        findings.extend(self.counters(scope, &sale.id, deadline).await?);
+        findings.extend(self.differences(scope, &mirror, patience).await?);
+        findings.extend(self.counters(scope, &sale.id, patience).await?);
         findings.sort_by_key(|finding| finding.invariant);
         let notes = [(tally.stale, "orders came too late for their epoch and are kept as stale")]
             .into_iter()
@@ -233,18 +251,23 @@ impl Auditor {
     }
 
     /// The orders on which inventory and store disagree, when those that are on their way have arrived.
-    async fn differences(&self, scope: Scope, mirror: &Mirror, deadline: Instant) -> Result<Vec<Finding>, Interrupted> {
+    async fn differences(
+        &self,
+        scope: Scope,
+        mirror: &Mirror,
+        patience: Patience<'_>,
+    ) -> Result<Vec<Finding>, Interrupted> {
         loop {
             let findings = mirror::look_again(self, scope, &mirror.suspects).await?;
-            if findings.iter().all(|finding| finding.confirmed) || Instant::now() >= deadline {
+            if findings.iter().all(|finding| finding.confirmed) || patience.is_over() {
                 return Ok(findings);
             }
-            tokio::time::sleep(PAUSE).await;
+            patience.pause().await?;
         }
     }
 
     /// The counters on which they disagree, compared while nothing moves.
-    async fn counters(&self, scope: Scope, sale: &SaleId, deadline: Instant) -> Result<Vec<Finding>, Interrupted> {
+    async fn counters(&self, scope: Scope, sale: &SaleId, patience: Patience<'_>) -> Result<Vec<Finding>, Interrupted> {
         loop {
             let reading = self.reading_in(scope, sale).await?;
             let applied = reading.stored.as_ref().filter(|_| reading.is_applied());
@@ -254,10 +277,10 @@ impl Auditor {
                     vec![Finding::in_motion(Invariant::I2, "the inventory does not have the newest definition", &[])]
                 }
             };
-            if reading.quiet || findings.is_empty() || Instant::now() >= deadline {
+            if reading.quiet || findings.is_empty() || patience.is_over() {
                 return Ok(findings);
             }
-            tokio::time::sleep(PAUSE).await;
+            patience.pause().await?;
         }
     }
 
@@ -278,13 +301,13 @@ impl Auditor {
     }
 
     /// What is in motion, when it has become quiet or the time is over.
-    async fn settled(&self, only: Option<&SaleId>, deadline: Instant) -> Result<Motion, Interrupted> {
+    async fn settled(&self, only: Option<&SaleId>, patience: Patience<'_>) -> Result<Motion, Interrupted> {
         loop {
             let motion = self.motion(only).await?;
-            if motion.is_quiet() || Instant::now() >= deadline {
+            if motion.is_quiet() || patience.is_over() {
                 return Ok(motion);
             }
-            tokio::time::sleep(PAUSE).await;
+            patience.pause().await?;
         }
     }
 

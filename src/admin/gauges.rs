@@ -1,0 +1,236 @@
+//! The metrics that nobody moves by working: how full things are. They are read every two seconds.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::admin::Parts;
+use crate::admission::{SaleShard, Shards};
+use crate::domain::{Buffer, NodeId, PoolId, SaleId, share};
+use crate::meters::{Gauge, Meters};
+use crate::shutdown::Shutdown;
+
+const INTERVAL: Duration = Duration::from_secs(2);
+/// Sales that have gauges of their own; a label per sale must not grow without end.
+const SALES: usize = 200;
+/// What the store may be asked for in one round: its counts of a sale's orders are no cheap question.
+const DRIFT_SALES: usize = 8;
+const DRIFT_BUDGET: Duration = Duration::from_millis(250);
+
+/// Reads until the shutdown. `compare`: also inventory against store, which one kind of process does, the writers.
+pub async fn keep_measured(parts: Parts, compare: bool, shutdown: Shutdown) {
+    let mut gauges = Gauges::new(parts);
+    while !shutdown.sleep(INTERVAL).await {
+        gauges.read_queue().await;
+        gauges.read_shards();
+        if compare {
+            gauges.read_drift().await;
+        }
+        gauges.parts.meters.upkeep();
+    }
+}
+
+#[derive(Debug)]
+struct Gauges {
+    parts: Parts,
+    outbox: Gauge,
+    ready: Gauge,
+    pools: HashMap<(SaleId, PoolId), PoolGauges>,
+    sales: Seen,
+    drift: HashMap<SaleId, Gauge>,
+    /// The sale that was compared last; the next round goes on behind it.
+    last: Option<SaleId>,
+}
+
+#[derive(Debug)]
+struct PoolGauges {
+    left: Gauge,
+    buffer: Gauge,
+    free: Gauge,
+    held: Gauge,
+    sold: Gauge,
+}
+
+/// The first sales that were seen.
+#[derive(Debug, Default)]
+struct Seen {
+    sales: std::collections::HashSet<SaleId>,
+    said: bool,
+}
+
+impl Seen {
+    fn has_room_for(&mut self, sale: &SaleId) -> bool {
+        if self.sales.contains(sale) {
+            return true;
+        }
+        if self.sales.len() < SALES {
+            return self.sales.insert(sale.clone());
+        }
+        if !self.said {
+            tracing::warn!(sales = SALES, "there are more sales than have metrics of their own");
+            self.said = true;
+        }
+        false
+    }
+}
+
+impl Gauges {
+    fn new(parts: Parts) -> Self {
+        let (outbox, ready) =
+            (parts.meters.gauge("rushgate_outbox_entries", &[]), parts.meters.gauge("rushgate_ready", &[]));
+        let (pools, drift) = (HashMap::new(), HashMap::new());
+        Self { parts, outbox, ready, pools, sales: Seen::default(), drift, last: None }
+    }
+
+    async fn read_queue(&self) {
+        let is_ready = (self.parts.process.ready)().iter().all(|(_, check)| check.is_ok());
+        self.ready.set(if is_ready { 1.0 } else { 0.0 });
+        let mut entries = 0;
+        for scope in self.parts.epochs.all().unwrap_or_default() {
+            match self.parts.inventory.outbox_len(scope).await {
+                Ok(len) => entries += len,
+                Err(fault) => self.parts.epochs.report(scope, &fault),
+            }
+        }
+        self.outbox.set(number(entries));
+        for depth in self.parts.topology.depths().await.unwrap_or_default() {
+            let lane = depth.lane.to_string();
+            self.parts.meters.gauge("rushgate_lane_messages", &[("lane", &lane)]).set(number(depth.messages));
+        }
+    }
+
+    /// From this node's memory alone.
+    fn read_shards(&mut self) {
+        let Some(shards) = &self.parts.shards else { return };
+        let weights = Weights::of(shards, &self.parts.process.node);
+        let mut sales = shards.sales();
+        sales.sort_by(|a, b| a.sale.id.cmp(&b.sale.id));
+        for sale in sales {
+            if !self.sales.has_room_for(&sale.sale.id) {
+                continue;
+            }
+            for (pool, (left, figures)) in scarcest(shards, &sale) {
+                let id = &sale.sale.id;
+                let gauges = self
+                    .pools
+                    .entry((id.clone(), pool.clone()))
+                    .or_insert_with(|| PoolGauges::new(&self.parts.meters, id, &pool));
+                let (free, held, sold) = figures;
+                gauges.left.set(left);
+                gauges.buffer.set(weights.beyond_fair(free, shards.buffer_of(&sale.sale)));
+                gauges.free.set(free);
+                gauges.held.set(held);
+                gauges.sold.set(sold);
+            }
+        }
+    }
+
+    /// Compares some sales, others each time. A gauge keeps what was seen when its sale was last quiet.
+    async fn read_drift(&mut self) {
+        let Ok(sales) = self.parts.store.sales().await else { return };
+        let ids: Vec<_> = sales.into_iter().map(|stored| stored.sale.id).collect();
+        let behind = ids.iter().position(|id| self.last.as_ref().is_none_or(|last| id > last)).unwrap_or(0);
+        let begun = Instant::now();
+        let auditor = self.parts.auditor();
+        for id in ids[behind..].iter().chain(&ids[..behind]).take(DRIFT_SALES) {
+            if begun.elapsed() > DRIFT_BUDGET {
+                break;
+            }
+            self.last = Some(id.clone());
+            if !self.sales.has_room_for(id) {
+                continue;
+            }
+            match auditor.reading(id).await {
+                Ok(reading) if reading.quiet => {
+                    let meters = &self.parts.meters;
+                    let gauge = self
+                        .drift
+                        .entry(id.clone())
+                        .or_insert_with(|| meters.gauge("rushgate_drift_units", &[("sale", id.as_str())]));
+                    gauge.set(number(reading.drift()));
+                }
+                Ok(_in_motion) => {}
+                Err(why) => tracing::debug!(sale = %id, %why, "inventory and store cannot be compared"),
+            }
+        }
+    }
+}
+
+impl PoolGauges {
+    fn new(meters: &Meters, sale: &SaleId, pool: &PoolId) -> Self {
+        let of = [("sale", sale.as_str()), ("pool", pool.as_str())];
+        let units = |state| meters.gauge("rushgate_inventory_units", &[of[0], of[1], ("state", state)]);
+        Self {
+            left: meters.gauge("rushgate_shard_units", &of),
+            buffer: meters.gauge("rushgate_shard_buffer_units", &of),
+            free: units("free"),
+            held: units("held"),
+            sold: units("sold"),
+        }
+    }
+}
+
+/// What a node may let through, and free, held and sold units, of each pool's scarcest leg.
+type Scarcest = (PoolId, (u32, (u32, u32, u32)));
+
+fn scarcest(shards: &Shards, sale: &SaleShard) -> Vec<Scarcest> {
+    let stock = sale.stock();
+    let pools = sale.sale.pools.iter().zip(shards.left(sale));
+    let scarce = pools.filter_map(|(pool, left)| {
+        let leg = stock.iter().filter(|stock| stock.pool == pool.id).min_by_key(|stock| stock.free)?;
+        let left = left.into_iter().min().unwrap_or(0);
+        Some((pool.id.clone(), (left, (leg.free, leg.held, leg.sold))))
+    });
+    scarce.collect()
+}
+
+/// This node's weight among those alive.
+#[derive(Debug, Clone, Copy)]
+struct Weights {
+    own: f64,
+    all: f64,
+}
+
+impl Weights {
+    fn of(shards: &Shards, node: &NodeId) -> Self {
+        let nodes = shards.nodes();
+        let own = nodes.iter().find(|beat| beat.node == *node).map_or(1.0, |beat| beat.weight);
+        let all: f64 = nodes.iter().map(|beat| beat.weight).sum();
+        Self { own, all: all.max(own) }
+    }
+
+    /// Units that a shard may hold beyond its fair part of what is free.
+    fn beyond_fair(self, free: u32, buffer: Buffer) -> u32 {
+        let with = share::share(free, self.own, self.all, buffer);
+        with - share::share(free, self.own, self.all, Buffer::Units(0))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+fn number(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buffer_is_what_a_shard_may_hold_beyond_its_fair_part() {
+        let four = Weights { own: 1.0, all: 4.0 };
+        assert_eq!(four.beyond_fair(1000, Buffer::Units(50)), 50);
+        assert_eq!(four.beyond_fair(1000, Buffer::Fraction(0.1)), 25);
+        assert_eq!(Weights { own: 1.0, all: 1.0 }.beyond_fair(1000, Buffer::Units(50)), 0);
+    }
+
+    #[test]
+    fn only_so_many_sales_have_gauges() {
+        let mut seen = Seen::default();
+        for number in 0..SALES {
+            assert!(seen.has_room_for(&format!("s{number}").parse().unwrap()));
+        }
+        assert!(!seen.has_room_for(&"one-more".parse().unwrap()));
+        assert!(seen.has_room_for(&"s0".parse().unwrap()));
+    }
+}

@@ -1,0 +1,196 @@
+//! The control plane: a listener of its own, for operators, scripts and Prometheus; never through the load balancer.
+//!
+//! - [`server`]: connections, limits, timeouts; `guard`: who may ask
+//! - [`routes`]: from method, path and query to a [`routes::Call`]
+//! - `sales`, `orders`, `balance`, `process`: a call's answer; [`problem`]: its no
+//! - [`gauges`]: the metrics that nobody moves by working
+//! - [`client`]: the same API from the other side, for the commands
+//!
+//! Every change is in the audit log with who, when, what, before and after, and can be tried by `?dry_run=true`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::problem::{Code, Problem};
+use crate::admin::routes::Call;
+use crate::admission::Shards;
+use crate::audit::Auditor;
+use crate::clock::Clock;
+use crate::config::settings::Role;
+use crate::domain::{NodeId, SaleId, UnixMillis};
+use crate::epochs::Epochs;
+use crate::inventory::Inventory;
+use crate::meters::Meters;
+use crate::queue::Topology;
+use crate::sales::Definitions;
+use crate::shutdown::Shutdown;
+use crate::store::{Change, Store};
+
+mod balance;
+pub mod client;
+pub mod gauges;
+mod guard;
+mod orders;
+pub mod problem;
+mod process;
+pub mod routes;
+mod sales;
+pub mod server;
+
+pub use server::{Admin, BindError};
+
+/// What the control plane looks at and works with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub inventory: Arc<dyn Inventory>,
+    pub topology: Arc<dyn Topology>,
+    pub epochs: Epochs,
+    pub clock: Arc<dyn Clock>,
+    pub meters: Meters,
+    pub definitions: Definitions,
+    /// `None` in a process that is no gateway.
+    pub shards: Option<Shards>,
+    pub process: Process,
+}
+
+/// One check of readiness: its name, and why it fails if it does.
+pub type Check = (String, Result<(), String>);
+
+/// This process, as far as its operators care.
+#[derive(Clone)]
+pub struct Process {
+    pub node: NodeId,
+    pub roles: Vec<Role>,
+    /// The checks of readiness. Does no I/O.
+    pub ready: Arc<dyn Fn() -> Vec<Check> + Send + Sync>,
+    /// The effective settings as text, without secrets.
+    pub config: Arc<dyn Fn() -> String + Send + Sync>,
+    /// What a drain begins.
+    pub shutdown: Shutdown,
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process").field("node", &self.node).field("roles", &self.roles).finish_non_exhaustive()
+    }
+}
+
+impl Parts {
+    /// Proves the invariants on the same backends.
+    pub fn auditor(&self) -> Auditor {
+        let (store, inventory) = (Arc::clone(&self.store), Arc::clone(&self.inventory));
+        Auditor::new(store, inventory, Arc::clone(&self.topology), self.epochs.clone())
+    }
+
+    /// Writes a line of the audit log about something that is done. It is done whether that works or not, so it is told at
+    /// least in the process's own log.
+    async fn log(&self, change: Change) {
+        let Change { who, what, subject, before, after, .. } = &change;
+        tracing::info!(who, what, subject, before, after, "changed by an operator");
+        for _ in 0..3 {
+            match self.store.log_change(&change).await {
+                Ok(()) => return,
+                Err(fault) => tracing::error!(%fault, who, what, subject, "the audit log misses a line"),
+            }
+        }
+    }
+}
+
+/// An answer before it is bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Body,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    Json(Value),
+    Text(&'static str, String),
+}
+
+impl Answer {
+    fn json(status: u16, body: Value) -> Self {
+        Self { status, body: Body::Json(body) }
+    }
+
+    fn ok(body: Value) -> Self {
+        Self::json(200, body)
+    }
+
+    fn text(content_type: &'static str, text: String) -> Self {
+        Self { status: 200, body: Body::Text(content_type, text) }
+    }
+}
+
+/// Answers calls. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Answers {
+    parts: Parts,
+    /// One audit at a time: it reads everything.
+    audit: Arc<Semaphore>,
+}
+
+impl Answers {
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, audit: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Answers one call. `who` asks; `body` is empty where the call has none.
+    pub async fn answer(&self, call: Call, who: &str, body: &[u8]) -> Result<Answer, Problem> {
+        let parts = &self.parts;
+        match call {
+            Call::Live => Ok(Answer::text("text/plain; charset=utf-8", "alive\n".to_owned())),
+            Call::Ready { verbose } => process::ready(parts, verbose),
+            Call::Metrics => Ok(process::metrics(parts)),
+            Call::Config => Ok(Answer::text("text/plain; charset=utf-8", (parts.process.config)())),
+            Call::Nodes => process::nodes(parts),
+            Call::Drain { dry_run } => Ok(process::drain(parts, who, dry_run).await),
+            Call::DeadLetters => process::dead_letters(parts).await,
+            Call::Changes { subject, limit } => process::changes(parts, subject.as_deref(), limit).await,
+            Call::Sales => sales::list(parts).await,
+            Call::Sale(sale) => sales::show(parts, &sale).await,
+            Call::Change { sale, change, dry_run } => {
+                let edit = sales::edit(change, body)?;
+                sales::change(parts, &sale, &edit, (who, dry_run)).await
+            }
+            Call::Balance(sale) => balance::balance(parts, &sale).await,
+            Call::Orders(filter) => orders::list(parts, &filter).await,
+            Call::Order(order) => orders::show(parts, order).await,
+            Call::EndOrder { order, event, dry_run } => orders::end(parts, order, event, (who, dry_run)).await,
+            Call::Audit { sale, wait } => self.audit(sale.as_ref(), wait, &CancellationToken::new()).await,
+        }
+    }
+
+    /// Audits one sale or all, until it is told to stop.
+    pub async fn audit(
+        &self,
+        sale: Option<&SaleId>,
+        wait: Duration,
+        stop: &CancellationToken,
+    ) -> Result<Answer, Problem> {
+        let Ok(_one) = self.audit.try_acquire() else {
+            return Err(Problem::new(
+                Code::AuditRunning,
+                "An audit is running on this node; ask again when it is done.",
+            ));
+        };
+        let report = self.parts.auditor().audit(sale, wait, stop).await?;
+        Ok(Answer::ok(serde_json::to_value(report).unwrap_or_default()))
+    }
+}
+
+/// A line of the audit log.
+fn line(at: UnixMillis, who: &str, (what, subject): (&str, String), before: &Value, after: &Value) -> Change {
+    let text = |value: &Value| if value.is_null() { String::new() } else { value.to_string() };
+    Change { at, who: who.to_owned(), what: what.to_owned(), subject, before: text(before), after: text(after) }
+}
+
+#[cfg(test)]
+mod tests;

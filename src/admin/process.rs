@@ -1,0 +1,106 @@
+//! Answers about this process and what it sees of the others.
+
+use serde_json::{Value, json};
+
+use crate::admin::problem::{Code, Problem};
+use crate::admin::{Answer, Check, Parts, line};
+use crate::config::settings::Role;
+use crate::inventory::NodeBeat;
+use crate::queue::LaneId;
+use crate::store::Change;
+
+pub(super) fn ready(parts: &Parts, verbose: bool) -> Result<Answer, Problem> {
+    let checks = (parts.process.ready)();
+    let failed: Vec<_> = checks.iter().filter(|(_, check)| check.is_err()).map(|(name, _)| name.as_str()).collect();
+    if !failed.is_empty() {
+        let problem = Problem::new(Code::NotReady, format!("not ready: {}", failed.join(", ")));
+        return Err(if verbose { problem.with("checks", told(&checks)) } else { problem });
+    }
+    if verbose {
+        return Ok(Answer::ok(json!({"ready": true, "checks": told(&checks)})));
+    }
+    Ok(Answer::text("text/plain; charset=utf-8", "ready\n".to_owned()))
+}
+
+fn told(checks: &[Check]) -> Value {
+    let told = checks.iter().map(|(name, check)| {
+        let said = check.as_ref().map_or_else(String::clone, |()| "ok".to_owned());
+        (name.clone(), Value::from(said))
+    });
+    Value::Object(told.collect())
+}
+
+pub(super) fn metrics(parts: &Parts) -> Answer {
+    Answer::text("text/plain; version=0.0.4; charset=utf-8", parts.meters.render())
+}
+
+pub(super) fn nodes(parts: &Parts) -> Result<Answer, Problem> {
+    let Some(shards) = &parts.shards else {
+        let why = "This process is no gateway and hears of no nodes; ask a gateway.";
+        return Err(Problem::new(Code::NoGateway, why));
+    };
+    let nodes: Vec<_> = shards.nodes().iter().map(node).collect();
+    let roles: Vec<_> = parts.process.roles.iter().map(|role| role_name(*role)).collect();
+    let this = json!({"node": parts.process.node.as_str(), "roles": roles});
+    Ok(Answer::ok(json!({"this": this, "nodes": nodes})))
+}
+
+fn node(beat: &NodeBeat) -> Value {
+    json!({"node": beat.node.as_str(), "weight": beat.weight, "status": told_status(beat)})
+}
+
+/// What a node tells about itself; null if it is no JSON.
+pub(super) fn told_status(beat: &NodeBeat) -> Value {
+    serde_json::from_str(&beat.status).unwrap_or_default()
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Gateway => "gateway",
+        Role::Writer => "writer",
+    }
+}
+
+/// Begins a shutdown of this process: it says that it is not ready, finishes what is in flight, and ends.
+pub(super) async fn drain(parts: &Parts, who: &str, dry_run: bool) -> Answer {
+    let process = &parts.process;
+    let before = process.shutdown.has_begun();
+    if !dry_run && !before {
+        let (before, after) = (json!({"draining": false}), json!({"draining": true}));
+        let subject = process.node.to_string();
+        parts.log(line(parts.clock.now(), who, ("node.drain", subject), &before, &after)).await;
+        process.shutdown.begin();
+    }
+    let body = json!({
+        "node": process.node.as_str(),
+        "before": {"draining": before},
+        "after": {"draining": true},
+        "effect": if before { "unchanged" } else { "applied" },
+        "dry_run": dry_run,
+    });
+    Answer::json(if before || dry_run { 200 } else { 202 }, body)
+}
+
+/// How many messages could not be stored and wait for an operator.
+pub(super) async fn dead_letters(parts: &Parts) -> Result<Answer, Problem> {
+    let depths = parts.topology.depths().await.map_err(|fault| Problem::new(Code::Unavailable, fault))?;
+    let messages: u64 = depths.iter().filter(|lane| lane.lane == LaneId::Dead).map(|lane| lane.messages).sum();
+    Ok(Answer::ok(json!({"messages": messages})))
+}
+
+pub(super) async fn changes(parts: &Parts, subject: Option<&str>, limit: u32) -> Result<Answer, Problem> {
+    let changes = parts.store.changes(subject, limit).await?;
+    Ok(Answer::ok(json!({"changes": changes.iter().map(change).collect::<Vec<_>>()})))
+}
+
+fn change(change: &Change) -> Value {
+    let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+    json!({
+        "at": change.at.to_string(),
+        "who": change.who,
+        "what": change.what,
+        "subject": change.subject,
+        "before": parsed(&change.before),
+        "after": parsed(&change.after),
+    })
+}

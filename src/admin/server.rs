@@ -1,0 +1,230 @@
+//! The listener: connections, limits and timeouts around [`Answers`].
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::guard::Guard;
+use crate::admin::problem::{Code, Problem};
+use crate::admin::routes::{self, Call};
+use crate::admin::{Answer, Answers, Body, Parts};
+use crate::config::settings;
+use crate::shutdown::Shutdown;
+
+/// Operators, scripts and scrapers; not a crowd.
+const MAX_CONNECTIONS: usize = 64;
+/// A train of 64 pools with 64 fares each has about 60 KiB.
+const MAX_BODY: usize = 256 * 1024;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call may take until its caller is told that its outcome is not known.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// The same for an audit, which reads everything.
+const AUDIT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// No connection is older than an audit may get, so that none is held for ever.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+/// How long open connections are waited for when the listener closes.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause after an accept that failed, which is for want of file handles, or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The control plane's listener, bound and not served yet.
+#[derive(Debug)]
+pub struct Admin {
+    listener: TcpListener,
+    address: SocketAddr,
+    guard: Guard,
+}
+
+/// The listener cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("cannot listen on {listen} for the admin API: {cause}")]
+    Io { listen: String, cause: io::Error },
+    #[error("admin.token must be set: {0} is not a loopback address")]
+    NoToken(SocketAddr),
+}
+
+impl Admin {
+    /// Binds. Port 0 takes a free one.
+    pub async fn bind(settings: &settings::Admin) -> Result<Self, BindError> {
+        let failed = |cause| BindError::Io { listen: settings.listen.clone(), cause };
+        let listener = TcpListener::bind(&settings.listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        if settings.token.0.is_empty() && !address.ip().is_loopback() {
+            return Err(BindError::NoToken(address));
+        }
+        Ok(Self { listener, address, guard: Guard::new(settings.token.clone()) })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until this shutdown begins, which may be a later one than the one that a drain begins.
+    pub async fn serve(self, parts: Parts, shutdown: Shutdown) {
+        let (guard, answers) = (Arc::new(self.guard), Answers::new(parts));
+        let (permits, graceful) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), GracefulShutdown::new());
+        loop {
+            let accepted = async {
+                let permit = Arc::clone(&permits).acquire_owned().await;
+                (permit, self.listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                () = shutdown.begun() => break,
+                accepted = accepted => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let door = Door { guard: Arc::clone(&guard), answers: answers.clone(), shutdown: shutdown.clone() };
+                    let connection = graceful.watch(door.connection(stream));
+                    shutdown.spawn(async move {
+                        let _permit = permit;
+                        // A client that leaves in mid-sentence is not worth a word.
+                        let _ended = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the admin listener cannot accept");
+                    shutdown.sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self.listener);
+        if tokio::time::timeout(CLOSE_TIMEOUT, graceful.shutdown()).await.is_err() {
+            tracing::debug!("connections to the admin listener are still open");
+        }
+    }
+}
+
+/// One connection's way in.
+#[derive(Debug, Clone)]
+struct Door {
+    guard: Arc<Guard>,
+    answers: Answers,
+    shutdown: Shutdown,
+}
+
+impl Door {
+    fn connection(
+        self,
+        stream: TcpStream,
+    ) -> impl hyper_util::server::graceful::GracefulConnection<Output = hyper::Result<()>, Error = hyper::Error>
+    + Send
+    + 'static {
+        let service = service_fn(move |request| {
+            let door = self.clone();
+            async move { Ok::<_, Infallible>(door.reply(request).await) }
+        });
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service)
+    }
+
+    async fn reply(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        match self.answer(request).await {
+            Ok(Answer { status, body: Body::Json(body) }) => response(status, "application/json", body.to_string()),
+            Ok(Answer { status, body: Body::Text(content_type, text) }) => response(status, content_type, text),
+            Err(problem) => refusal(problem),
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
+        let (head, body) = request.into_parts();
+        let call = routes::call(&head.method, head.uri.path(), head.uri.query());
+        let who = match &call {
+            Ok(call) if call.is_open() => String::new(),
+            _ => self.guard.check(&head.headers)?,
+        };
+        let call = call?;
+        let body = if call.has_body() { read(&head.headers, body).await? } else { Bytes::new() };
+        match call {
+            Call::Audit { sale, wait } => {
+                // Whoever no longer listens stops the audit; it reads only, so it may be stopped anywhere.
+                let stop = CancellationToken::new();
+                let _stopped_when_dropped = stop.clone().drop_guard();
+                let answers = self.answers.clone();
+                self.run(AUDIT_TIMEOUT, async move { answers.audit(sale.as_ref(), wait, &stop).await }).await
+            }
+            call => {
+                let answers = self.answers.clone();
+                self.run(CALL_TIMEOUT, async move { answers.answer(call, &who, &body).await }).await
+            }
+        }
+    }
+
+    /// Runs a call to its end, whether its caller still listens or not: half a change is worse than one too many.
+    async fn run(
+        &self,
+        timeout: Duration,
+        work: impl Future<Output = Result<Answer, Problem>> + Send + 'static,
+    ) -> Result<Answer, Problem> {
+        match tokio::time::timeout(timeout, self.shutdown.spawn(work)).await {
+            Ok(Ok(Some(answer))) => answer,
+            Ok(Ok(None)) => Err(Problem::new(Code::Unknown, "The process is stopping; the outcome is not known.")),
+            Ok(Err(panic)) => {
+                tracing::error!(%panic, "a call of the admin API has panicked");
+                Err(Problem::new(Code::Unknown, "The call failed in an unforeseen way; its outcome is not known."))
+            }
+            Err(_) => Err(Problem::new(Code::Unknown, "It takes too long; it goes on, and its outcome is not known.")),
+        }
+    }
+}
+
+async fn read(headers: &header::HeaderMap, body: Incoming) -> Result<Bytes, Problem> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::new(Code::UnsupportedMediaType, "The body must be application/json."));
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Problem::new(Code::TooLarge, format!("The body may have {MAX_BODY} bytes.")))
+        }
+        Ok(Err(error)) => Err(Problem::new(Code::Malformed, error)),
+        Err(_) => Err(Problem::new(Code::RequestTimeout, "The body did not arrive in time.")),
+    }
+}
+
+fn refusal(problem: Problem) -> Response<Full<Bytes>> {
+    let (code, allow) = (problem.code, problem.allow);
+    let mut response = response(code.status().as_u16(), "application/problem+json", problem.document().to_string());
+    let headers = response.headers_mut();
+    if let Some(allow) = allow {
+        headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+    }
+    if code == Code::Unauthenticated {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if matches!(code, Code::Unavailable | Code::NotReady | Code::NotRecorded | Code::AuditRunning) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn response(status: u16, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = hyper::StatusCode::from_u16(status).expect("answers have real statuses");
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
