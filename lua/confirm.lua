@@ -26,7 +26,7 @@ local headers = read(SALES, ARGV, sales + 1, fields)
 local counters = read_counters(ARGV, fields + 1, names)
 local people = read(PEOPLE, ARGV, names + 1, names + person_count)
 local next_version = version() + 1
-if lost then return fence(lost .. ' is lost') end
+if broken then return fence(broken) end
 
 local refusals, per_buyer, per_passenger = {}, {}, {}
 for index = 1, sale_count do

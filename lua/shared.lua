@@ -7,13 +7,13 @@
 
 local META, SALES, COUNTERS, ORDERS, PEOPLE, OUTBOX, VERSIONS = unpack(KEYS)
 local MARK = '#'
--- `unpack` and `redis.call` take no more than some 8000 values. Even, so that it never parts a field from its value.
-local CHUNK = 4000
+-- `unpack` and `redis.call` take just under 8000 values. Even, so that it never parts a field from its value.
+local CHUNK = 7000
 -- One order in a person's entry: 32 digits of its id, 2 of its units.
 local PART = 34
 
--- Set by whatever finds a key gone. To be looked at before the first write.
-local lost = nil
+-- What was found wrong while reading. Every script looks at it before its first write.
+local broken = nil
 
 -- Why nothing may be done in this scope; nil if it is open.
 local function closed()
@@ -34,7 +34,7 @@ local function read(key, list, from, to)
   local values, count = {}, 0
   for first = from, to, CHUNK do
     local reply = redis.call('HMGET', key, MARK, unpack(list, first, math.min(first + CHUNK - 1, to)))
-    if not reply[1] then lost = key end
+    if not reply[1] then broken = key .. ' is lost' end
     for at = 2, #reply do
       count = count + 1
       values[count] = reply[at]
@@ -53,7 +53,7 @@ end
 -- The version of the scope. It grows by one with each move that changes a sale or a counter.
 local function version()
   local score = redis.call('ZSCORE', VERSIONS, MARK)
-  if not score then lost = VERSIONS end
+  if not score then broken = VERSIONS .. ' is lost' end
   return tonumber(score or 0)
 end
 

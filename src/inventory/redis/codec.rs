@@ -1,5 +1,7 @@
 //! The texts that Redis holds and answers, and what they mean.
 
+use std::fmt::Write as _;
+
 use redis::Value;
 
 use crate::domain::{
@@ -15,7 +17,7 @@ use crate::inventory::{Changes, Confirmed, Defined, Fault, KnownOrder, LegStock,
 const ID: usize = 32;
 const PART: usize = 34;
 
-/// What the scripts keep of a sale: "state opens closes per_buyer per_passenger version".
+/// What the scripts keep of a sale: `state opens closes per_buyer per_passenger version`.
 pub(super) fn header(sale: &Sale) -> String {
     let state = match sale.state {
         SaleState::Active => 'A',
@@ -45,7 +47,7 @@ pub(super) fn record(order: &Order, status: OrderStatus) -> String {
     text
 }
 
-/// "capacity free held sold"
+/// `capacity free held sold`
 pub(super) fn counter(stock: &LegStock) -> String {
     let capacity = stock.free + stock.held + stock.sold;
     format!("{capacity} {} {} {}", stock.free, stock.held, stock.sold)
@@ -53,7 +55,12 @@ pub(super) fn counter(stock: &LegStock) -> String {
 
 /// A person's orders with their units.
 pub(super) fn entry(orders: &[(OrderId, u32)]) -> String {
-    orders.iter().map(|(id, units)| format!("{id}{units:02x}")).collect()
+    let mut text = String::with_capacity(PART * orders.len());
+    for (id, units) in orders {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{id}{units:02x}");
+    }
+    text
 }
 
 /// The answer of a script, taken apart from the front.
