@@ -10,6 +10,7 @@ if why then return { 'fenced', why } end
 
 local upto = version()
 if broken then return fence(broken) end
+if upto <= tonumber(ARGV[2]) then return { 'ok', tostring(upto), '0' } end
 local since, size, more = '(' .. ARGV[2], tonumber(ARGV[3]), 0
 local page = redis.call('ZRANGEBYSCORE', VERSIONS, since, '+inf', 'LIMIT', size, 1, 'WITHSCORES')
 if page[2] then

@@ -29,15 +29,28 @@ local function fence(reason)
   return { 'fenced', reason }
 end
 
+-- The values of one chunk of a list, which asks for the mark beside them.
+local function read_chunk(key, list, first, last)
+  local after = list[last + 1]
+  list[last + 1] = MARK
+  local values = redis.call('HMGET', key, unpack(list, first, last + 1))
+  list[last + 1] = after
+  if not values[#values] then broken = key .. ' is lost' end
+  values[#values] = nil
+  return values
+end
+
 -- The values of list[from..to] in a hash; false where there is none.
 local function read(key, list, from, to)
-  local values, count = {}, 0
+  local values = {}
   for first = from, to, CHUNK do
-    local reply = redis.call('HMGET', key, MARK, unpack(list, first, math.min(first + CHUNK - 1, to)))
-    if not reply[1] then broken = key .. ' is lost' end
-    for at = 2, #reply do
-      count = count + 1
-      values[count] = reply[at]
+    local chunk = read_chunk(key, list, first, math.min(first + CHUNK - 1, to))
+    if first == from then
+      values = chunk
+    else
+      for _, value in ipairs(chunk) do
+        values[#values + 1] = value
+      end
     end
   end
   return values

@@ -10,7 +10,6 @@ use crate::domain::{
 };
 use crate::inventory::footprint::LegKey;
 use crate::inventory::redis::keys;
-use crate::inventory::redis::plan::Plan;
 use crate::inventory::{Changes, Confirmed, Defined, Fault, KnownOrder, LegStock, NodeBeat, OutboxEntry, Verdict};
 
 /// How long the text of an order id is, and with the units how long a person's part is.
@@ -99,18 +98,18 @@ impl Reply {
         text.parse().map_err(|_| unreadable(&text))
     }
 
-    pub(super) fn confirmed(mut self, claims: &[Claim], plan: &Plan) -> Result<Confirmed, Fault> {
+    pub(super) fn confirmed(mut self, claims: &[Claim], legs: Vec<LegKey>) -> Result<Confirmed, Fault> {
         let outbox = self.text()?;
         let outbox = if outbox.is_empty() { None } else { Some(outbox.parse().map_err(|_| unreadable(&outbox))?) };
         let mut verdicts = Vec::with_capacity(claims.len());
         for claim in claims {
             verdicts.push(verdict(claim.order.id, &self.text()?)?);
         }
-        let mut stock = Vec::with_capacity(plan.legs.len());
-        for leg in &plan.legs {
+        let mut stock = Vec::with_capacity(legs.len());
+        for leg in legs {
             let text = self.text()?;
             if !text.is_empty() {
-                stock.push(leg_stock(leg.clone(), &text)?);
+                stock.push(leg_stock(leg, &text)?);
             }
         }
         Ok(Confirmed { verdicts, outbox, stock })
