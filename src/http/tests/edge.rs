@@ -140,13 +140,55 @@ async fn bad_chunks_are_malformed() {
 }
 
 #[tokio::test]
-async fn a_slow_head_is_given_up_and_one_who_rests_is_left_without_a_word() {
+async fn a_slow_head_is_refused_and_one_who_says_nothing_is_left_without_a_word() {
     let gateway = quick().await;
     let slow = gateway.raw("GET /livez HTTP/1.1\r\nx-slow: ").await;
     assert_eq!(answers(&slow)[0].problem(), (408, "request_timeout".to_owned()));
     assert_eq!(gateway.raw("").await, "");
-    let rested = gateway.raw("GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert_eq!(answers(&rested).len(), 1);
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn one_who_rests_between_two_requests_may_rest_longer() {
+    let settings = Settings { header_timeout: Duration::from_millis(200), ..Settings::default() };
+    let gateway = Gateway::with(settings, 9, PaymentProvider::Sandbox).await;
+    let mut stream = gateway.connect().await;
+    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let resting = timeout(Duration::from_millis(600), stream.read_to_end(&mut Vec::new())).await;
+    assert!(resting.is_err(), "it is not closed");
+    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert_eq!(answers(&rest(&mut stream).await)[0].status, 200);
+    gateway.close().await;
+}
+
+#[tokio::test]
+async fn a_crowd_of_claims_leaves_room_for_those_who_look() {
+    let settings = Settings { max_connections: 5, claims_per_buyer: 0, ..Settings::default() };
+    let gateway = Gateway::with(settings, 100, PaymentProvider::Sandbox).await;
+    let path = gateway.buy("ann", "k").await;
+    gateway.backends.confirms.forget_permits(1_000_000);
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        let mut stream = gateway.connect().await;
+        let claim = claim_head("content-length: 14\r\nconnection: close\r\n");
+        stream.write_all(format!("{claim}{ONE}").as_bytes()).await.unwrap();
+        waiting.push(stream);
+    }
+    timeout(PATIENCE, async {
+        while gateway.backends.granted().len() < 5 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    let one_more = gateway.claim("bob", "k", ONE).await;
+    assert_eq!(one_more.problem(), (503, "busy".to_owned()));
+    assert!(one_more.header("retry-after").is_some());
+    assert_eq!(gateway.call("GET", &path, &[("x-buyer-id", "ann")], "").await.status, 200);
+    gateway.backends.confirms.add_permits(10);
+    for mut stream in waiting {
+        assert_eq!(answers(&rest(&mut stream).await)[0].status, 201);
+    }
     gateway.close().await;
 }
 
@@ -193,8 +235,11 @@ async fn a_body_over_the_limit_is_refused_before_it_is_read() {
 async fn requests_in_one_packet_are_answered_in_their_order() {
     let gateway = quick().await;
     let claim = format!("{}{ONE}", claim_head("content-length: 14\r\n"));
-    let text =
-        gateway.raw(format!("{claim}GET /livez HTTP/1.1\r\nhost: x\r\n\r\n{claim}GET /nowhere HTTP/1.1\r\n\r\n")).await;
+    let text = gateway
+        .raw(format!(
+            "{claim}GET /livez HTTP/1.1\r\nhost: x\r\n\r\n{claim}GET /nowhere HTTP/1.1\r\nconnection: close\r\n\r\n"
+        ))
+        .await;
     let statuses: Vec<_> = answers(&text).iter().map(|heard| heard.status).collect();
     assert_eq!(statuses, [201, 200, 201, 404]);
     gateway.close().await;
