@@ -32,6 +32,11 @@ async fn quick() -> Gateway {
     Gateway::with(quick_settings(), 100_000, PaymentProvider::Sandbox).await
 }
 
+/// One who waits as long as the default says.
+async fn patient() -> Gateway {
+    Gateway::with(Settings { claims_per_buyer: 0, ..Settings::default() }, 100_000, PaymentProvider::Sandbox).await
+}
+
 /// One who waits no longer for a body either.
 async fn hasty() -> Gateway {
     let settings = Settings { request_timeout: Duration::from_millis(500), ..quick_settings() };
@@ -313,7 +318,7 @@ async fn while_it_drains_it_is_not_ready_but_still_answers() {
 #[test]
 fn no_bytes_can_break_it() {
     let runtime = Runtime::new().unwrap();
-    let gateway = runtime.block_on(quick());
+    let gateway = runtime.block_on(patient());
     let check = |bytes: Vec<u8>| {
         let text = runtime.block_on(async {
             let mut stream = gateway.connect().await;
@@ -337,7 +342,7 @@ fn no_bytes_can_break_it() {
 #[test]
 fn no_body_and_no_header_of_a_claim_can_break_it() {
     let runtime = Runtime::new().unwrap();
-    let gateway = runtime.block_on(quick());
+    let gateway = runtime.block_on(patient());
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) };
     proptest!(config, |(
         body in prop_oneof![
