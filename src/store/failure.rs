@@ -38,6 +38,14 @@ impl Failure {
         matches!(self.mysql_number(), Some(1213 | 1020))
     }
 
+    /// The connection broke, or went silent.
+    pub(super) fn is_lost_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::TooLate(_) | Self::Sql(sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_))
+        )
+    }
+
     /// The server refuses this very content, and will again: a check, a null, or what MySQL says of values that do not fit
     /// (out of range 1264, bad characters 1366, too long 1406, packet too large 1153).
     fn is_content(&self) -> bool {

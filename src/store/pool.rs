@@ -41,7 +41,10 @@ macro_rules! run {
             match $crate::store::failure::within($limit, $work).await {
                 Ok(value) => break Ok::<_, $crate::store::Fault>($conn.release(value)),
                 Err(failure) if failure.is_lost_race() && tries < $crate::store::pool::MAX_TRIES => {}
-                Err(failure) => break Err(failure.into()),
+                Err(failure) => {
+                    $pool.note(&failure);
+                    break Err(failure.into());
+                }
             }
         }
     }};
@@ -74,15 +77,21 @@ impl<C: Connection> Pool<C> {
     }
 
     pub(super) async fn lease(&self) -> Result<Lease<'_, C>, Failure> {
-        let permit = match tokio::time::timeout(self.limit, self.permits.acquire()).await {
-            Ok(Ok(permit)) => permit,
-            _ => return Err(Failure::Broken(format!("no connection came free within {:?}", self.limit))),
+        let Ok(Ok(permit)) = tokio::time::timeout(self.limit, self.permits.acquire()).await else {
+            return Err(Failure::Broken(format!("no connection came free within {:?}", self.limit)));
         };
         let conn = match self.rested().await {
             Some(conn) => conn,
             None => self.connect().await?,
         };
         Ok(Lease { conn: Some(conn), pool: self, _permit: permit })
+    }
+
+    /// After a connection was lost, those that rest were probably lost with it: they are not tried one after the other.
+    pub(super) fn note(&self, failure: &Failure) {
+        if failure.is_lost_connection() {
+            self.resting().clear();
+        }
     }
 
     async fn rested(&self) -> Option<C> {

@@ -46,14 +46,16 @@ impl Recorder for SqliteRecorder {
             .bind(i64::from(lane))
             .execute(&mut *conn);
         within(pool.limit(), insert).await?;
-        Ok(conn.release(()))
+        conn.release(());
+        Ok(())
     }
 
     async fn quarantine(&mut self, orders: &[Recordable], reason: &str) -> Result<(), RecordFault> {
         let pool = self.store.writer();
         let mut conn = pool.lease().await?;
         within(pool.limit(), quarantine(&mut conn, orders, reason, self.store.clock().now())).await?;
-        Ok(conn.release(()))
+        conn.release(());
+        Ok(())
     }
 }
 

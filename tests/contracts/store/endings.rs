@@ -119,7 +119,7 @@ pub(super) async fn pay_cancel_and_expiry_at_once_end_in_one(rig: &Rig) {
     }
     for _ in 0..4 {
         // A grace of nothing: for this expiry the orders are over, while the payments may still come.
-        let store = rig.another().await;
+        let store = rig.another();
         tasks.spawn(async move { (ORDERS, store.expire(std::time::Duration::ZERO, 7).await.unwrap()) });
     }
     let mut winners = vec![0; ORDERS as usize + 1];
@@ -148,7 +148,7 @@ pub(super) async fn several_who_expire_share_the_work(rig: &Rig) {
     rig.advance(OVER);
     let mut workers = JoinSet::new();
     for _ in 0..4 {
-        let store = rig.another().await;
+        let store = rig.another();
         workers.spawn(async move {
             let mut expired = 0;
             loop {
@@ -169,7 +169,7 @@ pub(super) async fn expiry_and_recording_at_once_keep_the_guard_right(rig: &Rig)
     rig.selling(100).await;
     rig.recorded(0..100).await;
     rig.advance(OVER);
-    let (expiring, recording) = (rig.another().await, rig.another().await);
+    let (expiring, recording) = (rig.another(), rig.another());
     let mut fresh = rig.orders(100..200);
     for one in &mut fresh {
         one.order.pay_by = one.order.pay_by.plus(OVER * 10);
@@ -187,7 +187,7 @@ pub(super) async fn expiry_and_recording_at_once_keep_the_guard_right(rig: &Rig)
             // There is room only once others expired: until then the guard holds the batch back.
             loop {
                 match recorder.record(batch).await {
-                    Ok(recorded) => break assert_eq!(recorded.fresh, 10),
+                    Ok(outcome) => break assert_eq!(outcome.fresh, 10),
                     Err(RecordFault::Guard { .. }) => {}
                     Err(RecordFault::Unavailable(_)) => recorder = recording.recorder().await.unwrap(),
                     Err(fault) => panic!("{fault}"),

@@ -1,6 +1,7 @@
 //! The suite of the store's contract, run over SQLite, over the MySQL or MariaDB of the run, and over a real MySQL.
 //!
 //! Every test has a database of its own, and moves the store's clock instead of sleeping.
+#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "these are tests")]
 
 mod endings;
 mod partitions;
@@ -104,6 +105,7 @@ suite! { contract {
     traps::a_commit_whose_answer_is_lost_is_replayed_without_effect,
     traps::a_server_that_falls_silent_is_given_up_and_found_again,
     traps::an_operation_that_is_dropped_leaves_nothing_open,
+    traps::raising_min_epoch_waits_for_batches_under_way,
     traps::a_recorder_that_failed_says_so_until_it_is_dropped,
     traps::a_server_that_is_not_there_is_named_with_the_cause,
     traps::the_clock_is_the_servers,

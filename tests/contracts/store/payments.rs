@@ -34,7 +34,7 @@ pub(super) async fn the_same_payment_twenty_times_at_once_is_one(rig: &Rig) {
     rig.recorded(1..2).await;
     let mut callbacks = JoinSet::new();
     for n in 0..20 {
-        let store = if n % 2 == 0 { rig.another().await } else { std::sync::Arc::clone(&rig.store) };
+        let store = if n % 2 == 0 { rig.another() } else { std::sync::Arc::clone(&rig.store) };
         callbacks.spawn(async move { store.pay(&payment("e1", 1), GRACE).await.unwrap() });
     }
     for outcome in callbacks.join_all().await {
@@ -50,7 +50,7 @@ pub(super) async fn of_many_payments_of_one_order_one_pays_it(rig: &Rig) {
     rig.recorded(1..2).await;
     let mut callbacks = JoinSet::new();
     for n in 0..12 {
-        let store = rig.another().await;
+        let store = rig.another();
         callbacks.spawn(async move { store.pay(&payment(&format!("e{n}"), 1), GRACE).await.unwrap() });
     }
     let outcomes = callbacks.join_all().await;

@@ -55,7 +55,7 @@ pub(super) async fn overlapping_batches_of_many_recorders_are_recorded_once(rig:
     rig.selling(1000).await;
     let mut writers = JoinSet::new();
     for n in 0..8 {
-        let (store, batch) = (rig.another().await, rig.orders(n * 20..n * 20 + 100));
+        let (store, batch) = (rig.another(), rig.orders(n * 20..n * 20 + 100));
         writers.spawn(async move {
             // As a writer does: what is not known to be stored is replayed on a new recorder.
             for _ in 0..20 {
@@ -114,7 +114,7 @@ pub(super) async fn recorders_never_grant_more_than_the_capacity_between_them(ri
     rig.selling(50).await;
     let mut writers = JoinSet::new();
     for n in 0..8 {
-        let (store, orders) = (rig.another().await, rig.orders(n * 10..n * 10 + 10));
+        let (store, orders) = (rig.another(), rig.orders(n * 10..n * 10 + 10));
         writers.spawn(async move {
             let mut recorder = store.recorder().await.unwrap();
             let mut refused = 0;

@@ -70,13 +70,11 @@ pub(super) async fn mysql() -> Option<Rig> {
 }
 
 pub(super) async fn real_mysql() -> Option<Rig> {
-    match servers::real_mysql_url() {
-        Some(url) => Some(mysql_at(url).await),
-        None => {
-            eprintln!("left out: there is no real MySQL in this run");
-            None
-        }
+    if let Some(url) = servers::real_mysql_url() {
+        return Some(mysql_at(url).await);
     }
+    eprintln!("left out: there is no real MySQL in this run");
+    None
 }
 
 async fn mysql_at(server: String) -> Rig {
@@ -143,7 +141,7 @@ impl Rig {
     }
 
     /// A second store on the same database, as another process has it.
-    pub(super) async fn another(&self) -> Arc<dyn Store> {
+    pub(super) fn another(&self) -> Arc<dyn Store> {
         match &self.time {
             Time::Manual(clock) => {
                 Arc::new(SqliteStore::open(&self.home.url(), Arc::clone(clock) as Arc<dyn Clock>).unwrap())

@@ -10,7 +10,7 @@ use super::rig::{Rig, change, concert, id, line, sale, train};
 pub(super) async fn a_sale_reads_back_as_it_was_put(rig: &Rig) {
     rig.store.migrate().await.unwrap();
     let mut sale = train("g1", 10, 90);
-    sale.name = "G1 北京南 → 上海虹桥 🚄".to_owned();
+    sale.name = String::from("G1 北京南 → 上海虹桥 🚄");
     sale.opens_at = Some(rig.start);
     assert_eq!(rig.store.put_sale(&sale, &change("sale.put", "g1")).await.unwrap(), PutSale::Stored);
     let stored = rig.store.sale(&sale.id).await.unwrap().unwrap();
@@ -30,7 +30,7 @@ pub(super) async fn of_two_changes_of_one_version_one_wins(rig: &Rig) {
     for version in 1..=3 {
         let mut operators = JoinSet::new();
         for n in 0..8 {
-            let store = rig.another().await;
+            let store = rig.another();
             let sale = Sale { version, ..concert("c", 100 + n) };
             operators.spawn(async move { store.put_sale(&sale, &change("sale.put", "c")).await.unwrap() });
         }

@@ -22,7 +22,7 @@ pub(super) async fn a_new_schema_is_behind_and_then_current(rig: &Rig) {
 pub(super) async fn several_processes_migrate_at_once(rig: &Rig) {
     let mut processes = JoinSet::new();
     for _ in 0..4 {
-        let store = rig.another().await;
+        let store = rig.another();
         processes.spawn(async move { store.migrate().await.unwrap() });
     }
     let applied: Vec<_> = processes.join_all().await.into_iter().flatten().collect();
@@ -52,7 +52,7 @@ pub(super) async fn the_order_secret_is_the_first_that_was_given(rig: &Rig) {
     rig.store.migrate().await.unwrap();
     let mut processes = JoinSet::new();
     for n in 0..8 {
-        let store = rig.another().await;
+        let store = rig.another();
         processes.spawn(async move { store.order_secret(OrderSecret([n; 32])).await.unwrap() });
     }
     let secrets = processes.join_all().await;

@@ -60,12 +60,12 @@ impl Model {
         if let Some((known, _)) = self.orders.get(&n) {
             return known.clone();
         }
-        let pool = if n % 2 == 0 { "first" } else { "second" };
+        let pool = if n.is_multiple_of(2) { "first" } else { "second" };
         let from = self.chance.u8(0..4);
         let to = self.chance.u8(from + 1..=4);
         let mut one = rig.order_of("c", n, vec![line(pool, from, to, self.chance.u32(1..4))]);
         one.order.price.amount = 100;
-        one.order.pay_by = self.now.plus(STEP * self.chance.u32(1..3) - STEP / 2);
+        one.order.pay_by = self.now.plus(STEP / 2 + STEP * self.chance.u32(0..2));
         one
     }
 
@@ -192,7 +192,7 @@ impl Model {
     async fn resize(&mut self, rig: &Rig) {
         let live = self.live().values().copied().max().unwrap_or(0);
         let version = self.sale.version + 1;
-        self.sale = Sale { version, ..train("c", live + self.chance.u32(0..10), live + self.chance.u32(0..10)) };
+        self.sale = Sale { version, ..train("c", live + self.chance.u32(1..10), live + self.chance.u32(1..10)) };
         rig.store.put_sale(&self.sale, &change("sale.put", "c")).await.unwrap();
         rig.store.mark_applied(&self.sale.id, version).await.unwrap();
     }
