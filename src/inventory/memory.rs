@@ -251,7 +251,7 @@ impl Room {
         });
         let mut seen = HashSet::new();
         let stock = asked.iter().filter(|key| seen.insert(*key)).filter_map(|key| self.leg_stock(key)).collect();
-        Confirmed { verdicts, outbox, stock }
+        Confirmed { version: self.version, verdicts, outbox, stock }
     }
 
     /// Refusals have one order: what is known, the sale, the limits, the stock.

@@ -61,7 +61,7 @@ impl MySqlStore {
             "" => None,
             url => Some(pool(url, settings.timeout)?),
         };
-        let primary = Arc::new(pool(&settings.url, settings.timeout)?);
+        let primary = Arc::new(pool(settings.url.as_str(), settings.timeout)?);
         Ok(Self { primary, replica, clock: ServerClock(clock_offset) })
     }
 
