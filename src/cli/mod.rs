@@ -9,11 +9,14 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Flag, Loaded, Sources, load};
 
+mod audit;
 mod config;
 mod exit;
 mod migrate;
 mod online;
 mod progress;
+mod remote;
+mod sale;
 mod serve;
 
 pub use exit::{Exit, Failure};
@@ -38,6 +41,8 @@ enum Command {
     Serve(serve::Serve),
     Migrate(migrate::Migrate),
     Config(config::Config),
+    Sale(sale::Sale),
+    Audit(audit::Audit),
 }
 
 /// Where the settings come from; the same for every command.
@@ -71,6 +76,8 @@ impl Cli {
             Command::Serve(serve) => serve.run(loaded).await,
             Command::Migrate(migrate) => migrate.run(loaded).await,
             Command::Config(config) => config.run(loaded, self.config.config).await,
+            Command::Sale(sale) => sale.run(loaded).await,
+            Command::Audit(audit) => audit.run(loaded).await,
         }
     }
 }
