@@ -61,7 +61,7 @@ end
 
 local counters = read_counters(fields, 1, #fields)
 local people = read(PEOPLE, names, 1, #names)
-if lost then return fence(lost .. ' is lost') end
+if broken then return fence(broken) end
 if #moves == 0 then return { 'ok' } end
 
 -- An entry without the part of one order.

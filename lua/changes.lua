@@ -9,7 +9,8 @@ local why = closed()
 if why then return { 'fenced', why } end
 
 local upto = version()
-if lost then return fence(lost .. ' is lost') end
+if broken then return fence(broken) end
+if upto <= tonumber(ARGV[2]) then return { 'ok', tostring(upto), '0' } end
 local since, size, more = '(' .. ARGV[2], tonumber(ARGV[3]), 0
 local page = redis.call('ZRANGEBYSCORE', VERSIONS, since, '+inf', 'LIMIT', size, 1, 'WITHSCORES')
 if page[2] then
@@ -36,5 +37,5 @@ local function answer(names, values)
 end
 answer(sales, read(SALES, documents, 1, #documents))
 answer(fields, read(COUNTERS, fields, 1, #fields))
-if lost then return fence(lost .. ' is lost') end
+if broken then return fence(broken) end
 return reply

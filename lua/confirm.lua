@@ -2,7 +2,7 @@
 --
 -- KEYS: the scope's
 -- ARGV: 1 run id, 2 now in ms, 3 the plan, then order ids, records, sales, counter fields, people fields
---       The plan is a JSON array of numbers: how many claims, sales, counters, people; then for each claim
+--       The plan is a list of numbers in MessagePack: how many claims, sales, counters, people; then for each claim
 --       its sale, how many people, {person, units}…, how many counters, {counter, units}…; the first person is the buyer.
 -- Returns: {'ok', outbox id or '', one verdict per claim, one counter or '' per counter field}; a verdict is G granted,
 --          K… known: its stored record, R key reused, U unknown sale, N… not open until, P paused, C closed,
@@ -13,7 +13,7 @@
 local why = closed()
 if why then return { 'fenced', why } end
 
-local now, plan = tonumber(ARGV[2]), cjson.decode(ARGV[3])
+local now, plan = tonumber(ARGV[2]), cmsgpack.unpack(ARGV[3])
 local claim_count, sale_count, counter_count, person_count = plan[1], plan[2], plan[3], plan[4]
 local ids = 3
 local records = ids + claim_count
@@ -26,15 +26,15 @@ local headers = read(SALES, ARGV, sales + 1, fields)
 local counters = read_counters(ARGV, fields + 1, names)
 local people = read(PEOPLE, ARGV, names + 1, names + person_count)
 local next_version = version() + 1
-if lost then return fence(lost .. ' is lost') end
+if broken then return fence(broken) end
 
 local refusals, per_buyer, per_passenger = {}, {}, {}
 for index = 1, sale_count do
   refusals[index], per_buyer[index], per_passenger[index] = phase(headers[index], now)
 end
 
--- How many units a person has in the sale, grants of this batch included.
-local taken = {}
+-- How many units a person has in the sale, grants of this batch included; and numbers of units as two digits.
+local taken, digits = {}, {}
 local function units_of(person)
   taken[person] = taken[person] or units_in(people[person] or '')
   return taken[person]
@@ -48,7 +48,8 @@ local function grant(id, record, first_person, last_person, first_counter, last_
   new_orders[#new_orders + 1] = record
   for at = first_person, last_person, 2 do
     local person, units = plan[at], plan[at + 1]
-    people[person] = (people[person] or '') .. id .. string.format('%02x', units)
+    digits[units] = digits[units] or string.format('%02x', units)
+    people[person] = (people[person] or '') .. id .. digits[units]
     taken[person] = taken[person] + units
     changed_people[person] = true
   end

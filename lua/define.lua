@@ -12,7 +12,7 @@ if why then return { 'fenced', why } end
 local sale, document_field = ARGV[2], ARGV[2] .. '/document'
 local known = read(SALES, { sale, document_field }, 1, 2)
 local next_version = version() + 1
-if lost then return fence(lost .. ' is lost') end
+if broken then return fence(broken) end
 if known[1] and tonumber(string.match(known[1], '(%d+)$')) >= tonumber(ARGV[3]) then return { 'ok', 'not_newer' } end
 
 local fields, capacities, kept = {}, {}, {}
@@ -29,10 +29,9 @@ for _, field in ipairs(known[2] and counters_of(sale, known[2]) or {}) do
 end
 
 local counters, changed, gone = read_counters(fields, 1, #fields), {}, {}
-if lost then return fence(lost .. ' is lost') end
+if broken then return fence(broken) end
 for index, field in ipairs(fields) do
   local counter = counters[index] or { capacity = 0, free = 0, held = 0, sold = 0 }
-  if not is_whole(counter) then return fence('counter ' .. field .. ' does not add up: ' .. pack(counter)) end
   local live = counter.held + counter.sold
   if live > capacities[index] then return { 'ok', 'in_use', field, live } end
   counter.capacity, counter.free = capacities[index], capacities[index] - live

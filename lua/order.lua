@@ -9,5 +9,5 @@ local why = closed()
 if why then return { 'fenced', why } end
 
 local record = read(ORDERS, ARGV, 2, 2)[1]
-if lost then return fence(lost .. ' is lost') end
+if broken then return fence(broken) end
 return record and { 'ok', record } or { 'ok' }

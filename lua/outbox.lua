@@ -19,7 +19,7 @@ for _, entry in ipairs(entries) do
   end
 end
 local records = read(ORDERS, ids, 1, #ids)
-if lost then return fence(lost .. ' is lost') end
+if broken then return fence(broken) end
 
 local reply, next_record = { 'ok' }, 1
 for _, entry in ipairs(entries) do

@@ -7,13 +7,13 @@
 
 local META, SALES, COUNTERS, ORDERS, PEOPLE, OUTBOX, VERSIONS = unpack(KEYS)
 local MARK = '#'
--- `unpack` and `redis.call` take no more than some 8000 values. Even, so that it never parts a field from its value.
-local CHUNK = 4000
+-- `unpack` and `redis.call` take just under 8000 values. Even, so that it never parts a field from its value.
+local CHUNK = 7000
 -- One order in a person's entry: 32 digits of its id, 2 of its units.
 local PART = 34
 
--- Set by whatever finds a key gone. To be looked at before the first write.
-local lost = nil
+-- What was found wrong while reading. Every script looks at it before its first write.
+local broken = nil
 
 -- Why nothing may be done in this scope; nil if it is open.
 local function closed()
@@ -29,15 +29,28 @@ local function fence(reason)
   return { 'fenced', reason }
 end
 
+-- The values of one chunk of a list, which asks for the mark beside them.
+local function read_chunk(key, list, first, last)
+  local after = list[last + 1]
+  list[last + 1] = MARK
+  local values = redis.call('HMGET', key, unpack(list, first, last + 1))
+  list[last + 1] = after
+  if not values[#values] then broken = key .. ' is lost' end
+  values[#values] = nil
+  return values
+end
+
 -- The values of list[from..to] in a hash; false where there is none.
 local function read(key, list, from, to)
-  local values, count = {}, 0
+  local values = {}
   for first = from, to, CHUNK do
-    local reply = redis.call('HMGET', key, MARK, unpack(list, first, math.min(first + CHUNK - 1, to)))
-    if not reply[1] then lost = key end
-    for at = 2, #reply do
-      count = count + 1
-      values[count] = reply[at]
+    local chunk = read_chunk(key, list, first, math.min(first + CHUNK - 1, to))
+    if first == from then
+      values = chunk
+    else
+      for _, value in ipairs(chunk) do
+        values[#values + 1] = value
+      end
     end
   end
   return values
@@ -53,7 +66,7 @@ end
 -- The version of the scope. It grows by one with each move that changes a sale or a counter.
 local function version()
   local score = redis.call('ZSCORE', VERSIONS, MARK)
-  if not score then lost = VERSIONS end
+  if not score then broken = VERSIONS .. ' is lost' end
   return tonumber(score or 0)
 end
 

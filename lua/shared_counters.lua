@@ -3,7 +3,7 @@
 -- KEYS: the scope's
 -- ARGV: 1 run id
 -- Returns: nothing; it is no script of its own
--- Keeps: whoever writes counters has first asked `is_whole` of each
+-- Keeps: free + held + sold = capacity, and nothing below zero, for every counter when it is read and when it is written
 
 -- A counter is the text "capacity free held sold", its field is sale/pool/leg.
 local function parse(text)
@@ -25,8 +25,11 @@ end
 -- The counters of list[from..to]; false where there is none.
 local function read_counters(list, from, to)
   local counters = read(COUNTERS, list, from, to)
-  for at = 1, #counters do
-    counters[at] = counters[at] and parse(counters[at])
+  for at, text in ipairs(counters) do
+    counters[at] = text and parse(text)
+    if text and not is_whole(counters[at]) then
+      broken = 'counter ' .. list[from + at - 1] .. ' does not add up: ' .. text
+    end
   end
   return counters
 end

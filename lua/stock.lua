@@ -12,7 +12,7 @@ local reply = { 'ok' }
 local document = read(SALES, { ARGV[2] .. '/document' }, 1, 1)[1]
 local fields = document and counters_of(ARGV[2], document) or {}
 local values = read(COUNTERS, fields, 1, #fields)
-if lost then return fence(lost .. ' is lost') end
+if broken then return fence(broken) end
 for index, field in ipairs(fields) do
   if not values[index] then return fence('counter ' .. field .. ' is lost') end
   reply[#reply + 1] = field

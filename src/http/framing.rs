@@ -4,6 +4,8 @@
 //! is safe, but the contract says that such a request is malformed, and no handler could see that it is. So the wire reads along:
 //! lines of heads, past bodies of a known length, up to the first head that has a `Transfer-Encoding`. After that one the
 //! connection is not used again, so there is nothing more to read.
+//!
+//! The same reading tells a client that is slow in the middle of a head from one that rests between two requests.
 
 /// The longest part of a line that matters: `content-length:` and the digits of a length.
 const KEPT: usize = 48;
@@ -19,6 +21,8 @@ pub(super) struct Framing {
     lines: u32,
     length: Option<u64>,
     encoded: bool,
+    /// A head has ended.
+    begun: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +34,7 @@ enum State {
 
 impl Default for Framing {
     fn default() -> Self {
-        Self { state: State::Head, line: [0; KEPT], kept: 0, lines: 0, length: None, encoded: false }
+        Self { state: State::Head, line: [0; KEPT], kept: 0, lines: 0, length: None, encoded: false, begun: false }
     }
 }
 
@@ -60,6 +64,16 @@ impl Framing {
             }
         }
         false
+    }
+
+    /// Has a head begun that has not ended?
+    pub(super) fn is_mid_head(&self) -> bool {
+        self.state == State::Head && (self.lines > 0 || self.kept > 0)
+    }
+
+    /// Is a head awaited that must come soon: the rest of one, or the first?
+    pub(super) fn is_urgent(&self) -> bool {
+        !self.begun || self.is_mid_head()
     }
 
     fn keep(&mut self, part: &[u8]) {
@@ -98,7 +112,7 @@ impl Framing {
             Some(length) if length > 0 => State::Body(length),
             _ => State::Head,
         };
-        (self.kept, self.lines, self.length, self.encoded) = (0, 0, None, false);
+        (self.kept, self.lines, self.length, self.encoded, self.begun) = (0, 0, None, false, true);
         twice
     }
 }
@@ -136,6 +150,20 @@ mod tests {
         let request = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         assert!(!twice(&format!("{request}{request}GET / HTTP/1.1\r\n\r\n")));
         assert!(twice(&format!("{request}{request}{TWICE}")));
+    }
+
+    #[test]
+    fn a_head_is_urgent_that_is_the_first_or_has_begun() {
+        let mut framing = Framing::default();
+        assert!(framing.is_urgent() && !framing.is_mid_head());
+        framing.read(b"POST / HT");
+        assert!(framing.is_urgent() && framing.is_mid_head());
+        framing.read(b"TP/1.1\r\nContent-Length: 3\r\n\r\n12");
+        assert!(!framing.is_urgent(), "a body has its own deadline");
+        framing.read(b"3\r\n");
+        assert!(!framing.is_urgent(), "it rests");
+        framing.read(b"G");
+        assert!(framing.is_urgent() && framing.is_mid_head());
     }
 
     proptest! {

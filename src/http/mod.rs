@@ -67,7 +67,9 @@ const BACKLOG: u32 = 4096;
 /// What hyper buffers of one connection, at most; a head must fit into half of it.
 const BUFFER_BYTES: usize = 32 * 1024;
 const HEAD_BYTES: usize = 16 * 1024;
-const HEADERS: usize = 64;
+/// How long a connection may rest between two requests: longer than balancers keep one by default (60 s and less), so that they close
+/// it, and none sends a request into a connection that is being closed.
+const REST: Duration = Duration::from_secs(75);
 /// How long the accept loop rests when the process has no more file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -133,7 +135,7 @@ impl Server {
         let open = parts.meters.gauge("rushgate_connections", &[]);
         let closing = CancellationToken::new();
         let connections = Connections {
-            builder: builder(&self.settings),
+            builder: builder(),
             door: Arc::new(Door::new(parts, self.settings, (self.buyers, self.rates), shutdown.clone())),
             closing: closing.clone(),
             open,
@@ -186,14 +188,14 @@ impl Drop for OpenConnection {
     }
 }
 
-fn builder(settings: &Settings) -> http1::Builder {
+fn builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(settings.header_timeout)
+        // How long a connection may rest; a head that has begun has less time, see `wire`.
+        .header_read_timeout(REST)
         .max_buf_size(BUFFER_BYTES)
         .max_header_size(HEAD_BYTES)
-        .max_headers(HEADERS)
         // Answers are small: one buffer and one call of the kernel for head and body.
         .writev(false)
         .keep_alive(true);
@@ -255,7 +257,7 @@ async fn connection(
     closing: CancellationToken,
 ) {
     let seen = Arc::new(Seen::default());
-    let io = TokioIo::new(Wire::new(stream, Arc::clone(&seen)));
+    let io = TokioIo::new(Wire::new(stream, Arc::clone(&seen), door.settings.header_timeout));
     let serving = (door, peer.ip(), seen);
     let service = service_fn(|request: Request<Incoming>| {
         let (door, peer, seen) = &serving;
@@ -272,14 +274,10 @@ async fn connection(
         Pin::new(&mut served).graceful_shutdown();
         (&mut served).await
     };
-    let parts = served.into_parts();
-    let mut wire = parts.io.into_inner();
+    let mut wire = served.into_parts().io.into_inner();
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection ended early");
-        // One that sent nothing only rested too long.
-        if error.is_timeout() && !parts.read_buf.is_empty() {
-            wire.refuse_slow_head().await;
-        }
+        wire.refuse_slow_head().await;
     }
     wire.linger().await;
 }

@@ -197,7 +197,7 @@ mod tests {
             let _ = rates.buyer(&format!("b-{number}").parse().unwrap());
         }
         let limiter = rates.per_buyer.as_ref().unwrap();
-        while limiter.len() > 0 {
+        while !limiter.is_empty() {
             rates.forget_idle();
         }
     }

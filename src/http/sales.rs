@@ -181,12 +181,12 @@ mod tests {
 
     const NOW: UnixMillis = UnixMillis(1_795_262_400_000);
 
-    fn sale(document: Value) -> domain::Sale {
+    fn sale(document: Value) -> Sale {
         let document: domain::SaleDocument = serde_json::from_value(document).unwrap();
         document.into_sale("s".parse().unwrap()).unwrap()
     }
 
-    fn shown(sale: &domain::Sale, stock: &[(&str, u8, u32, u32, u32)]) -> Value {
+    fn shown(sale: &Sale, stock: &[(&str, u8, u32, u32, u32)]) -> Value {
         let stock = stock.iter().map(|(pool, leg, free, held, sold)| LegStock {
             sale: sale.id.clone(),
             pool: pool.parse().unwrap(),

@@ -1,6 +1,8 @@
 //! The bytes under hyper: what hyper does not do about them, and the contract wants.
 //!
 //! - A client that does not take its answers is given up (hyper has no limit on writing).
+//! - A client that is slow in the middle of a head is refused, and soon, while one that rests between two requests may rest longer
+//!   than the balancer in front lets it: whoever closes a connection that is at rest should be the one who sends on it.
 //! - A request that says its length twice is told to the handler ([`Framing`]).
 //! - What hyper refuses by itself, because it is no HTTP, it refuses with an empty body; here that becomes a problem like any other.
 //! - A client that is still sending when it is refused would lose the refusal in a reset; so it is listened to a little longer.
@@ -30,6 +32,9 @@ pub(super) struct Wire<S> {
     stream: S,
     seen: Arc<Seen>,
     framing: Framing,
+    head_timeout: Duration,
+    /// Runs while a head is urgent.
+    head_deadline: Option<Pin<Box<Sleep>>>,
     stalled: Option<Pin<Box<Sleep>>>,
     /// What is written in place of a refusal of hyper's own, and how much of it is.
     refusal: Vec<u8>,
@@ -56,12 +61,25 @@ impl Seen {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    pub(super) fn new(stream: S, seen: Arc<Seen>) -> Self {
-        Self { stream, seen, framing: Framing::default(), stalled: None, refusal: Vec::new(), refused: 0 }
+    pub(super) fn new(stream: S, seen: Arc<Seen>, head_timeout: Duration) -> Self {
+        Self {
+            stream,
+            seen,
+            framing: Framing::default(),
+            head_timeout,
+            head_deadline: None,
+            stalled: None,
+            refusal: Vec::new(),
+            refused: 0,
+        }
     }
 
-    /// Refuses a request whose head did not come in time; hyper closes the connection without a word.
+    /// Refuses a request whose head did not come in time; one that sent nothing is left without a word.
     pub(super) async fn refuse_slow_head(&mut self) {
+        let too_slow = self.head_deadline.as_ref().is_some_and(|deadline| deadline.is_elapsed());
+        if !too_slow || !self.framing.is_mid_head() {
+            return;
+        }
         let refusal = raw(Code::RequestTimeout);
         let sent = tokio::time::timeout(LINGER, async {
             self.stream.write_all(&refusal).await?;
@@ -91,6 +109,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let _ = tokio::time::timeout(LINGER, drained).await;
     }
 
+    /// Waits for more of an urgent head, but not for ever.
+    fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.framing.is_urgent() {
+            return Poll::Pending;
+        }
+        let timeout = self.head_timeout;
+        let deadline = self.head_deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        ready!(deadline.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.refused < self.refusal.len() {
             let written = Pin::new(&mut self.stream).poll_write(cx, &self.refusal[self.refused..]);
@@ -103,13 +132,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        if Pin::new(&mut this.stream).poll_read(cx, buf)?.is_pending() {
+            return this.poll_head_deadline(cx);
+        }
         if this.framing.read(&buf.filled()[before..]) {
             this.seen.length_twice.store(true, Ordering::Relaxed);
+        }
+        if !this.framing.is_urgent() {
+            this.head_deadline = None;
         }
         Poll::Ready(Ok(()))
     }
@@ -217,7 +251,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_given_up() {
         let (ours, theirs) = tokio::io::duplex(16);
-        let mut wire = Wire::new(ours, Arc::default());
+        let mut wire = Wire::new(ours, Arc::default(), STALL);
         let error = wire.write_all(&[b'x'; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(theirs);
@@ -226,7 +260,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_of_hypers_own_becomes_a_problem() {
         let (ours, mut theirs) = tokio::io::duplex(4096);
-        let mut wire = Wire::new(ours, Arc::default());
+        let mut wire = Wire::new(ours, Arc::default(), STALL);
         wire.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         wire.shutdown().await.unwrap();
         let mut said = String::new();

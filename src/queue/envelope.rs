@@ -1,4 +1,4 @@
-//! What goes over the wire: a header line, then one [record](crate::domain::record) per order.
+//! What goes over the wire: a header line, then one [record] per order.
 //!
 //! ```text
 //! rushgate/1 orders p0.e1 {outbox id or -}

@@ -1,7 +1,8 @@
 //! Orders at rest. The store decides what becomes of an order once it is recorded, and which epoch is open.
 //!
-//! This file and its four siblings are the contract; `sqlite` and `mysql` keep it, and one suite (`tests/contracts/store.rs`)
-//! runs over both. Only `store/sqlite` and `store/mysql` know SQL.
+//! This file and the four below are the contract; `sqlite` and `mysql` keep it, and one suite (`tests/contracts/store.rs`)
+//! runs over both. Only `store/sqlite` and `store/mysql` know SQL; what they share lies beside them: connections (`pool`), rows
+//! (`rows`), and what is decided or counted in memory (`batch`, `guard`, `judge`, `tally`, `schema`).
 //!
 //! - [`partitions`]: which epoch of which partition is open, for start-up and recovery
 //! - [`sales`]: definitions of sales, and the log of who changed what
@@ -17,6 +18,15 @@ use async_trait::async_trait;
 
 use crate::domain::{OrderSecret, UnixMillis};
 
+mod batch;
+mod failure;
+mod guard;
+mod judge;
+mod pool;
+mod rows;
+mod schema;
+mod tally;
+
 pub mod mysql;
 pub mod orders;
 pub mod partitions;
@@ -25,9 +35,10 @@ pub mod sales;
 pub mod sqlite;
 
 pub use orders::{
-    CancelOutcome, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentOutcome, PaymentRow, PaymentState, SaleTally,
+    CancelOutcome, LegTally, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentOutcome, PaymentRow, PaymentState,
+    SaleTally,
 };
-pub use partitions::{PartitionRow, PartitionState, Partitions};
+pub use partitions::{PartitionRow, PartitionState, Partitions, StoreSnapshot};
 pub use recorder::{RecordFault, Recordable, Recorded, Recorder};
 pub use sales::{Change, PutSale, Sales, StoredSale};
 

@@ -65,8 +65,12 @@ pub struct OrderFilter {
     pub status: Option<OrderStatus>,
     /// Only orders after this one in the order of ids; for a walk over all orders by id, which is then also the order of the list.
     pub after: Option<OrderId>,
-    /// At most so many; at most 1000.
+    /// At most so many; at most [`Self::MAX_LIMIT`].
     pub limit: u32,
+}
+
+impl OrderFilter {
+    pub const MAX_LIMIT: u32 = 1000;
 }
 
 /// A payment as its provider tells it.

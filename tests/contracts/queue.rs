@@ -318,8 +318,8 @@ async fn what_a_dropped_lane_had_not_acknowledged_comes_again_first(bench: &Benc
         let again = lane.next().await.unwrap();
         assert_eq!((&again.body, again.redelivered), (&expected.body, true));
     }
-    let new = lane.next().await.unwrap();
-    assert!(number_of(&new).unwrap() >= 100 && !new.redelivered);
+    // It may be called redelivered, too: a broker sends ahead, and the lane that was dropped may have been sent it.
+    assert!(number_of(&lane.next().await.unwrap()).unwrap() >= 100);
 }
 
 async fn an_acknowledgement_covers_all_before_it(bench: &Bench) {
@@ -956,6 +956,34 @@ mod broker {
             until("the connection is made anew", || broker.connections() > 2).await;
             broker.set(Temper::Kind);
             heal(&bench, 2).await;
+            bench.end().await;
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn attempts_to_reach_a_speechless_broker_leave_nothing_behind() {
+        in_time(async {
+            let broker = FakeBroker::start(Temper::Speechless).await;
+            let bench = Bench { broker: None, ..Bench::connect(Bench::settings(&broker.url())) };
+            until("it was tried again", || broker.connections() > 2).await;
+            assert!(broker.open() <= 2, "{} connections are open", broker.open());
+            bench.queue.publisher.ready().expect_err("it does not answer");
+            bench.end().await;
+            until("the last ones are closed", || broker.open() == 0).await;
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_numbers_of_channels_may_come_round() {
+        in_time(async {
+            let bench = Bench::connect(Bench::settings(&servers::amqp_url()));
+            // The broker ends this channel, since there is no queue yet; the client never opens its number again.
+            drop(bench.queue.consumer.consume(LaneId::Unroutable).await.unwrap());
+            for _ in 0..2100 {
+                bench.queue.topology.close(OTHER).await.unwrap();
+            }
             bench.end().await;
         })
         .await;

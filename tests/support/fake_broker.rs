@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -23,6 +24,8 @@ pub(crate) enum Temper {
     Silent,
     /// Tells the client to publish no more, and reads nothing but what is sent for the connection itself.
     Blocking,
+    /// Takes connections and says nothing.
+    Speechless,
 }
 
 /// Runs until it is dropped.
@@ -30,6 +33,7 @@ pub(crate) struct FakeBroker {
     pub(crate) address: SocketAddr,
     temper: Arc<watch::Sender<Temper>>,
     connections: watch::Receiver<u64>,
+    open: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
@@ -41,14 +45,21 @@ impl FakeBroker {
         let (count, connections) = watch::channel(0);
         let mut tasks = JoinSet::new();
         let tempers = Arc::clone(&temper);
+        let open = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&open);
         tasks.spawn(async move {
             let mut sessions = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 count.send_modify(|count| *count += 1);
-                sessions.spawn(serve(stream, tempers.subscribe()));
+                let (counted, temper) = (Arc::clone(&counted), tempers.subscribe());
+                sessions.spawn(async move {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    serve(stream, temper).await;
+                    counted.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { address, temper, connections, _tasks: tasks }
+        Self { address, temper, connections, open, _tasks: tasks }
     }
 
     pub(crate) fn set(&self, temper: Temper) {
@@ -62,6 +73,11 @@ impl FakeBroker {
     /// How many connections have ever been made.
     pub(crate) fn connections(&self) -> u64 {
         *self.connections.borrow()
+    }
+
+    /// How many of them are open.
+    pub(crate) fn open(&self) -> u64 {
+        self.open.load(Ordering::SeqCst)
     }
 }
 
@@ -78,6 +94,10 @@ async fn serve(stream: TcpStream, mut temper: watch::Receiver<Temper>) {
     helpers.spawn(tell(Arc::clone(&writer), temper.clone()));
     let mut session = Session { writer, tags: HashMap::new(), messages: HashMap::new() };
     let mut reader = BufReader::new(reader);
+    if *temper.borrow() == Temper::Speechless {
+        let _ = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
+        return;
+    }
     let mut header = [0; 8];
     if reader.read_exact(&mut header).await.is_err() {
         return;

@@ -1,5 +1,7 @@
 //! The texts that Redis holds and answers, and what they mean.
 
+use std::fmt::Write as _;
+
 use redis::Value;
 
 use crate::domain::{
@@ -8,14 +10,13 @@ use crate::domain::{
 };
 use crate::inventory::footprint::LegKey;
 use crate::inventory::redis::keys;
-use crate::inventory::redis::plan::Plan;
 use crate::inventory::{Changes, Confirmed, Defined, Fault, KnownOrder, LegStock, NodeBeat, OutboxEntry, Verdict};
 
 /// How long the text of an order id is, and with the units how long a person's part is.
 const ID: usize = 32;
 const PART: usize = 34;
 
-/// What the scripts keep of a sale: "state opens closes per_buyer per_passenger version".
+/// What the scripts keep of a sale: `state opens closes per_buyer per_passenger version`.
 pub(super) fn header(sale: &Sale) -> String {
     let state = match sale.state {
         SaleState::Active => 'A',
@@ -45,7 +46,7 @@ pub(super) fn record(order: &Order, status: OrderStatus) -> String {
     text
 }
 
-/// "capacity free held sold"
+/// `capacity free held sold`
 pub(super) fn counter(stock: &LegStock) -> String {
     let capacity = stock.free + stock.held + stock.sold;
     format!("{capacity} {} {} {}", stock.free, stock.held, stock.sold)
@@ -53,7 +54,12 @@ pub(super) fn counter(stock: &LegStock) -> String {
 
 /// A person's orders with their units.
 pub(super) fn entry(orders: &[(OrderId, u32)]) -> String {
-    orders.iter().map(|(id, units)| format!("{id}{units:02x}")).collect()
+    let mut text = String::with_capacity(PART * orders.len());
+    for (id, units) in orders {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{id}{units:02x}");
+    }
+    text
 }
 
 /// The answer of a script, taken apart from the front.
@@ -92,18 +98,18 @@ impl Reply {
         text.parse().map_err(|_| unreadable(&text))
     }
 
-    pub(super) fn confirmed(mut self, claims: &[Claim], plan: &Plan) -> Result<Confirmed, Fault> {
+    pub(super) fn confirmed(mut self, claims: &[Claim], legs: Vec<LegKey>) -> Result<Confirmed, Fault> {
         let outbox = self.text()?;
         let outbox = if outbox.is_empty() { None } else { Some(outbox.parse().map_err(|_| unreadable(&outbox))?) };
         let mut verdicts = Vec::with_capacity(claims.len());
         for claim in claims {
             verdicts.push(verdict(claim.order.id, &self.text()?)?);
         }
-        let mut stock = Vec::with_capacity(plan.legs.len());
-        for leg in &plan.legs {
+        let mut stock = Vec::with_capacity(legs.len());
+        for leg in legs {
             let text = self.text()?;
             if !text.is_empty() {
-                stock.push(leg_stock(leg.clone(), &text)?);
+                stock.push(leg_stock(leg, &text)?);
             }
         }
         Ok(Confirmed { verdicts, outbox, stock })

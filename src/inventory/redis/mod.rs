@@ -129,9 +129,8 @@ async fn query(connection: &mut Connection, command: &Cmd) -> Result<Value, Faul
 #[async_trait]
 impl Inventory for RedisInventory {
     async fn confirm(&self, scope: Scope, claims: &[Claim], now: UnixMillis) -> Result<Confirmed, Fault> {
-        let plan = Plan::of(claims)?;
-        let reply = self.hot(&self.scripts(scope).confirm(&plan, now)).await?;
-        reply.confirmed(claims, &plan)
+        let Plan { args, legs } = Plan::of(claims, now)?;
+        self.hot(&self.scripts(scope).confirm(args)).await?.confirmed(claims, legs)
     }
 
     async fn apply(&self, scope: Scope, moves: &[StockMove]) -> Result<(), Fault> {

@@ -3,10 +3,9 @@
 //! Gateways are many and Redis is one, so what can be worked out here is.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::hash::Hash;
 
-use crate::domain::{Claim, Order, OrderStatus};
+use crate::domain::{Claim, Order, OrderStatus, UnixMillis};
 use crate::inventory::Fault;
 use crate::inventory::footprint::{Footprint, LegKey};
 use crate::inventory::redis::{codec, keys};
@@ -14,36 +13,34 @@ use crate::inventory::redis::{codec, keys};
 /// The arguments of the confirm script, and what is needed to read its answer.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// All after `now`: the numbers, then order ids, records, sales, counter fields, people fields.
-    pub(super) args: Vec<String>,
+    /// The instant and the numbers, then order ids, records, sales, counter fields, people fields.
+    pub(super) args: Vec<Vec<u8>>,
     /// The counters that the answer has, in its order.
     pub(super) legs: Vec<LegKey>,
 }
 
 impl Plan {
-    pub(super) fn of(claims: &[Claim]) -> Result<Self, Fault> {
+    pub(super) fn of(claims: &[Claim], now: UnixMillis) -> Result<Self, Fault> {
         let (mut sales, mut legs, mut people) = (Names::default(), Names::default(), Names::default());
-        let mut body = String::new();
+        let mut body = Vec::new();
         for Claim { order } in claims {
             check_units(order)?;
             let footprint = Footprint::of(order);
-            let _ = write!(body, ",{},{}", sales.number(&order.sale), footprint.people.len());
-            for (person, units) in &footprint.people {
-                let _ = write!(body, ",{},{units}", people.number(person));
-            }
-            let _ = write!(body, ",{}", footprint.legs.len());
-            for (leg, units) in &footprint.legs {
-                let _ = write!(body, ",{},{units}", legs.number(leg));
-            }
+            body.extend([sales.number(&order.sale), size(footprint.people.len())]);
+            body.extend(footprint.people.iter().flat_map(|(person, units)| [people.number(person), *units]));
+            body.push(size(footprint.legs.len()));
+            body.extend(footprint.legs.iter().flat_map(|(leg, units)| [legs.number(leg), *units]));
         }
-        let counts = (claims.len(), sales.list.len(), legs.list.len(), people.list.len());
-        let mut args = Vec::with_capacity(1 + 2 * counts.0 + counts.1 + counts.2 + counts.3);
-        args.push(format!("[{},{},{},{}{body}]", counts.0, counts.1, counts.2, counts.3));
-        args.extend(claims.iter().map(|claim| keys::order(claim.order.id)));
-        args.extend(claims.iter().map(|claim| codec::record(&claim.order, OrderStatus::Held)));
-        args.extend(sales.list.iter().map(keys::header));
-        args.extend(legs.list.iter().map(keys::counter));
-        args.extend(people.list.iter().map(keys::person));
+        let counts = [claims.len(), sales.list.len(), legs.list.len(), people.list.len()];
+        let mut args = Vec::with_capacity(2 + claims.len() + counts.iter().sum::<usize>());
+        args.push(now.0.to_string().into_bytes());
+        args.push(pack(&counts.map(size), &body));
+        let mut add = |texts: &mut dyn Iterator<Item = String>| args.extend(texts.map(String::into_bytes));
+        add(&mut claims.iter().map(|claim| keys::order(claim.order.id)));
+        add(&mut claims.iter().map(|claim| codec::record(&claim.order, OrderStatus::Held)));
+        add(&mut sales.list.iter().map(keys::header));
+        add(&mut legs.list.iter().map(keys::counter));
+        add(&mut people.list.iter().map(keys::person));
         Ok(Self { args, legs: legs.list })
     }
 }
@@ -56,11 +53,35 @@ fn check_units(order: &Order) -> Result<(), Fault> {
     Ok(())
 }
 
+/// A list of numbers in `MessagePack`, which Lua reads at a third of the cost of JSON.
+fn pack(head: &[u32], body: &[u32]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(5 + 2 * (head.len() + body.len()));
+    out.push(0xdd);
+    out.extend(size(head.len() + body.len()).to_be_bytes());
+    for number in head.iter().chain(body) {
+        let [.., high, low] = number.to_be_bytes();
+        match number {
+            0..0x80 => out.push(low),
+            0x80..0x100 => out.extend([0xcc, low]),
+            0x100..0x1_0000 => out.extend([0xcd, high, low]),
+            _ => {
+                out.push(0xce);
+                out.extend(number.to_be_bytes());
+            }
+        }
+    }
+    out
+}
+
+fn size(length: usize) -> u32 {
+    u32::try_from(length).expect("a batch fits in memory many times over")
+}
+
 /// Numbers names as Lua does, from one.
 #[derive(Debug)]
 struct Names<T> {
     list: Vec<T>,
-    numbers: HashMap<T, usize>,
+    numbers: HashMap<T, u32>,
 }
 
 impl<T> Default for Names<T> {
@@ -70,12 +91,26 @@ impl<T> Default for Names<T> {
 }
 
 impl<T: Clone + Eq + Hash> Names<T> {
-    fn number(&mut self, name: &T) -> usize {
+    fn number(&mut self, name: &T) -> u32 {
         if let Some(number) = self.numbers.get(name) {
             return *number;
         }
         self.list.push(name.clone());
-        self.numbers.insert(name.clone(), self.list.len());
-        self.list.len()
+        let number = size(self.list.len());
+        self.numbers.insert(name.clone(), number);
+        number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_packed_as_short_as_they_are() {
+        let packed = pack(&[0, 127, 128], &[255, 256, 65_535, 65_536]);
+        let numbers =
+            [&[0, 127][..], &[0xcc, 128], &[0xcc, 255], &[0xcd, 1, 0], &[0xcd, 255, 255], &[0xce, 0, 1, 0, 0]];
+        assert_eq!(packed, [&[0xdd, 0, 0, 0, 7][..], &numbers.concat()].concat());
     }
 }

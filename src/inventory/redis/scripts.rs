@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use redis::{Cmd, Script};
 
-use crate::domain::{OrderId, OutboxId, Sale, SaleId, Scope, UnixMillis};
+use crate::domain::{OrderId, OutboxId, Sale, SaleId, Scope};
 use crate::inventory::footprint::counters_of;
 use crate::inventory::redis::codec;
 use crate::inventory::redis::keys::{self, Part};
-use crate::inventory::redis::plan::Plan;
 use crate::inventory::{NodeBeat, StockMove};
 
 /// What stands in front of every script of a scope.
@@ -85,7 +84,7 @@ pub(super) struct Call {
     command: &'static str,
     script: String,
     keys: Arc<[String; 7]>,
-    args: Vec<String>,
+    args: Vec<Vec<u8>>,
 }
 
 impl Call {
@@ -101,33 +100,31 @@ impl Call {
 #[derive(Debug)]
 pub(super) struct Scripts {
     keys: Arc<[String; 7]>,
-    by_digest: ByDigest,
+    loaded: ByDigest,
 }
 
 impl Scripts {
     pub(super) fn of(namespace: &str, scope: Scope) -> Self {
         Self {
             keys: Arc::new(Part::ALL.map(|part| keys::of_scope(namespace, scope, part))),
-            by_digest: ByDigest::of(&format!("{namespace} {scope}")),
+            loaded: ByDigest::of(&format!("{namespace} {scope}")),
         }
     }
 
     /// All that `open` has to load.
     pub(super) fn texts(&self) -> impl Iterator<Item = &Text> {
-        self.by_digest.all()
+        self.loaded.all()
     }
 
-    pub(super) fn confirm(&self, plan: &Plan, now: UnixMillis) -> Call {
-        let mut args = Vec::with_capacity(plan.args.len() + 1);
-        args.push(now.0.to_string());
-        args.extend(plan.args.iter().cloned());
-        self.digest(&self.by_digest.confirm, args)
+    /// `plan`: the arguments of a [`Plan`](crate::inventory::redis::plan::Plan).
+    pub(super) fn confirm(&self, plan: Vec<Vec<u8>>) -> Call {
+        self.by_digest(&self.loaded.confirm, plan)
     }
 
     pub(super) fn apply(&self, moves: &[StockMove]) -> Call {
         let letters = moves.iter().map(|stock_move| stock_move.to.letter()).collect();
         let ids = moves.iter().map(|stock_move| keys::order(stock_move.order));
-        self.digest(&self.by_digest.apply, std::iter::once(letters).chain(ids).collect())
+        self.digest(&self.loaded.apply, std::iter::once(letters).chain(ids).collect())
     }
 
     pub(super) fn define(&self, sale: &Sale) -> Call {
@@ -135,35 +132,35 @@ impl Scripts {
         for (key, capacity) in counters_of(sale) {
             args.extend([keys::counter(&key), capacity.to_string()]);
         }
-        self.digest(&self.by_digest.define, args)
+        self.digest(&self.loaded.define, args)
     }
 
     pub(super) fn changes(&self, since: u64, page: usize) -> Call {
-        self.digest(&self.by_digest.changes, vec![since.to_string(), page.to_string()])
+        self.digest(&self.loaded.changes, vec![since.to_string(), page.to_string()])
     }
 
     pub(super) fn stock(&self, sale: &SaleId) -> Call {
-        self.digest(&self.by_digest.stock, vec![sale.to_string()])
+        self.digest(&self.loaded.stock, vec![sale.to_string()])
     }
 
     pub(super) fn order(&self, id: OrderId) -> Call {
-        self.digest(&self.by_digest.order, vec![keys::order(id)])
+        self.digest(&self.loaded.order, vec![keys::order(id)])
     }
 
     pub(super) fn orders(&self, cursor: String, page: usize) -> Call {
-        self.digest(&self.by_digest.orders, vec![cursor, page.to_string()])
+        self.digest(&self.loaded.orders, vec![cursor, page.to_string()])
     }
 
     pub(super) fn outbox(&self, min_age: Duration, limit: usize) -> Call {
-        self.digest(&self.by_digest.outbox, vec![min_age.as_millis().to_string(), limit.to_string()])
+        self.digest(&self.loaded.outbox, vec![min_age.as_millis().to_string(), limit.to_string()])
     }
 
     pub(super) fn outbox_len(&self) -> Call {
-        self.digest(&self.by_digest.outbox_len, Vec::new())
+        self.digest(&self.loaded.outbox_len, Vec::new())
     }
 
     pub(super) fn outbox_remove<'a>(&self, entries: impl Iterator<Item = &'a OutboxId>) -> Call {
-        self.digest(&self.by_digest.outbox_remove, entries.map(ToString::to_string).collect())
+        self.digest(&self.loaded.outbox_remove, entries.map(ToString::to_string).collect())
     }
 
     pub(super) fn rebuild_begin(&self, token: &str) -> Call {
@@ -191,10 +188,15 @@ impl Scripts {
     }
 
     fn digest(&self, script: &Text, args: Vec<String>) -> Call {
+        self.by_digest(script, args.into_iter().map(String::into_bytes).collect())
+    }
+
+    fn by_digest(&self, script: &Text, args: Vec<Vec<u8>>) -> Call {
         Call { command: "EVALSHA", script: script.digest.clone(), keys: Arc::clone(&self.keys), args }
     }
 
     fn text(&self, script: &str, args: Vec<String>) -> Call {
+        let args = args.into_iter().map(String::into_bytes).collect();
         Call { command: "EVAL", script: format!("{SHARED}{script}"), keys: Arc::clone(&self.keys), args }
     }
 }
@@ -245,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_digest_belongs_to_one_namespace_one_partition_and_one_epoch() {
-        let digest = |scripts: Scripts| scripts.by_digest.confirm.digest;
+        let digest = |scripts: Scripts| scripts.loaded.confirm.digest;
         let others = [scripts("other", 0, 1), scripts("rg", 1, 1), scripts("rg", 0, 2)];
         assert_eq!(digest(scripts("rg", 0, 1)), digest(scripts("rg", 0, 1)));
         assert!(others.into_iter().map(digest).all(|other| other != digest(scripts("rg", 0, 1))));

@@ -3,14 +3,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Event};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -33,8 +33,8 @@ pub(super) struct Link {
     state: watch::Sender<State>,
     /// A token for everyone who is using the connection; a stopping process waits for them.
     users: TaskTracker,
-    /// A publish timed out, and no confirm has come since.
-    silent: AtomicBool,
+    /// How many outlets wait for confirms for too long.
+    silences: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Clone)]
@@ -48,6 +48,20 @@ enum State {
     Closed,
 }
 
+impl State {
+    /// The session, if it is of use.
+    fn session(&self) -> Option<Arc<Session>> {
+        match self {
+            Self::Up { session, .. } if session.is_connected() => Some(Arc::clone(session)),
+            Self::Up { .. } | Self::Down(_) | Self::Closed => None,
+        }
+    }
+
+    fn is_blocked(&self) -> bool {
+        matches!(self, Self::Up { blocked: Some(_), .. })
+    }
+}
+
 impl Link {
     /// Starts to connect, and never stops before the shutdown.
     pub(super) fn start(name: &'static str, uri: Result<AMQPUri, String>, shutdown: &Shutdown) -> Arc<Self> {
@@ -55,7 +69,7 @@ impl Link {
             name,
             state: watch::Sender::new(State::Down("connecting".to_owned())),
             users: TaskTracker::new(),
-            silent: AtomicBool::new(false),
+            silences: Arc::default(),
         });
         shutdown.spawn_essential(name, supervise(Arc::clone(&link), uri, shutdown.clone()));
         link
@@ -68,33 +82,35 @@ impl Link {
 
     /// A channel for one task. Waits for the connection, but not for long.
     pub(super) async fn channel(&self) -> Result<Channel, Fault> {
-        let up = |state: &State| !matches!(state, State::Down(_));
-        let mut states = self.state.subscribe();
-        let session = match timeout(CALL_TIMEOUT, states.wait_for(up)).await {
-            Ok(Ok(state)) => match &*state {
-                State::Up { session, .. } => Some(Arc::clone(session)),
-                State::Down(_) | State::Closed => None,
-            },
-            Ok(Err(_)) | Err(_) => None,
-        };
-        match session {
-            Some(session) => session.channel().await,
-            None => Err(Fault(self.trouble().unwrap_or_else(|| "not connected".to_owned()))),
+        let deadline = Instant::now() + CALL_TIMEOUT;
+        loop {
+            let session = timeout_at(deadline, self.session(|state| state.session().is_some())).await;
+            let Ok(Some(session)) = session else {
+                return Err(Fault(self.trouble().unwrap_or_else(|| "not connected".to_owned())));
+            };
+            match session.channel().await {
+                Ok(channel) => return Ok(channel),
+                Err(fault) if session.is_connected() => return Err(fault),
+                // It ended before anybody noticed.
+                Err(fault) => session.fail(fault.0),
+            }
         }
     }
 
     /// The session, once the broker takes messages on it; `None` when the link is closed.
     pub(super) async fn writable(&self) -> Option<Arc<Session>> {
+        self.session(|state| state.session().is_some() && !state.is_blocked()).await
+    }
+
+    /// The session, once the state is what is wanted; `None` when the link is closed.
+    async fn session(&self, is_wanted: impl Fn(&State) -> bool) -> Option<Arc<Session>> {
         let mut states = self.state.subscribe();
-        let state = states.wait_for(|state| matches!(state, State::Closed | State::Up { blocked: None, .. })).await;
-        match &*state.ok()? {
-            State::Up { session, .. } => Some(Arc::clone(session)),
-            State::Down(_) | State::Closed => None,
-        }
+        let state = states.wait_for(|state| matches!(state, State::Closed) || is_wanted(state)).await;
+        state.ok()?.session()
     }
 
     pub(super) fn is_blocked(&self) -> bool {
-        matches!(&*self.state.borrow(), State::Up { blocked: Some(_), .. })
+        self.state.borrow().is_blocked()
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -107,12 +123,10 @@ impl Link {
         let _ = self.state.subscribe().wait_for(|state| matches!(state, State::Closed)).await;
     }
 
-    /// Notes whether the broker answers.
-    pub(super) fn set_silent(&self, silent: bool) {
-        // Read first: this is called for every confirm, and almost never changes anything.
-        if self.silent.load(Ordering::Relaxed) != silent {
-            self.silent.store(silent, Ordering::Relaxed);
-        }
+    /// Says, while it is held, that the broker does not confirm.
+    pub(super) fn silence(&self) -> Silence {
+        self.silences.fetch_add(1, Ordering::Relaxed);
+        Silence(Arc::clone(&self.silences))
     }
 
     /// Why nothing can be published now, if so. Does no I/O.
@@ -121,7 +135,9 @@ impl Link {
             State::Down(why) => Some(format!("not connected: {why}")),
             State::Closed => Some("closed: the process is stopping".to_owned()),
             State::Up { blocked: Some(why), .. } => Some(format!("blocked by the broker: {why}")),
-            State::Up { .. } if self.silent.load(Ordering::Relaxed) => Some("the broker does not confirm".to_owned()),
+            State::Up { .. } if self.silences.load(Ordering::Relaxed) > 0 => {
+                Some("the broker does not confirm".to_owned())
+            }
             State::Up { .. } => None,
         }
     }
@@ -135,7 +151,6 @@ impl Link {
     async fn attend(&self, session: &Arc<Session>) -> String {
         let mut events = std::pin::pin!(session.events());
         let mut look = tokio::time::interval(LOOK_INTERVAL);
-        self.set_silent(false);
         self.state.send_replace(State::Up { session: Arc::clone(session), blocked: None });
         tracing::info!(link = self.name, "connected to the broker");
         loop {
@@ -144,7 +159,8 @@ impl Link {
                 Some(event) = events.next() => match event {
                     Event::ConnectionBlocked(why) => self.set_blocked(Some(why)),
                     Event::ConnectionUnblocked => self.set_blocked(None),
-                    Event::Error(error) => return error.to_string(),
+                    // The end of a channel is an event, too, and no concern of the others.
+                    Event::Error(error) if !session.is_connected() => return error.to_string(),
                     _ => {}
                 },
                 _ = look.tick() => if !session.is_connected() {
@@ -185,6 +201,15 @@ impl Link {
             State::Up { session, .. } => Some(session),
             State::Down(_) | State::Closed => None,
         }
+    }
+}
+
+/// See [`Link::silence`].
+pub(super) struct Silence(Arc<AtomicUsize>);
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

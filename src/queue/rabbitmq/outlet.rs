@@ -77,7 +77,7 @@ pub(super) struct Outlet {
     turn: u64,
     /// Tells this outlet's message ids from others'.
     mark: u32,
-    stall: Duration,
+    confirm_timeout: Duration,
 }
 
 /// Why an outlet stopped using a channel.
@@ -99,7 +99,7 @@ impl Outlet {
             // Many nodes do not all begin with the first lane.
             turn: fastrand::u16(..).into(),
             mark: fastrand::u32(..),
-            stall: confirm_timeout * STALL_TIMEOUTS,
+            confirm_timeout,
         }
     }
 
@@ -116,22 +116,36 @@ impl Outlet {
                 return;
             }
             let Some(session) = self.link.writable().await else { return };
-            let ended = match self.open(&session).await {
-                Ok(channel) => self.pump((&session, &channel), &mut requests, &mut next).await,
-                Err(ended) => ended,
-            };
-            match ended {
-                Ended::Idle => return,
-                Ended::Lost(why) => session.fail(why),
-                Ended::Gone => {
-                    requests.close();
-                    while let Some(request) = next.take().or_else(|| requests.try_recv().ok()) {
-                        if request.parcel.begin() {
-                            let _ = request.verdict.send(Err(self.closed()));
-                        }
-                    }
+            if next.as_ref().is_some_and(|request: &Request| request.parcel.is_begun()) {
+                // Taken back while there was no connection.
+                next = None;
+                continue;
+            }
+            let asked_before = requests.len();
+            match self.open(&session).await {
+                Ok(channel) => match self.pump((&session, &channel), &mut requests, &mut next).await {
+                    Ended::Idle => return,
+                    Ended::Lost(why) => session.fail(why),
+                    // Looks once more, and if there are messages waiting, says so to them.
+                    Ended::Gone => {}
+                },
+                Err(Ended::Idle) => return,
+                Err(Ended::Lost(why)) => session.fail(why),
+                Err(Ended::Gone) => {
+                    self.refuse(next, &mut requests, asked_before);
                     return;
                 }
+            }
+        }
+    }
+
+    /// Says to those who asked before the exchange was looked for that it is closed. Those who asked later ask again.
+    fn refuse(&self, next: Option<Request>, requests: &mut mpsc::Receiver<Request>, asked_before: usize) {
+        requests.close();
+        let waiting = std::iter::from_fn(|| requests.try_recv().ok()).take(asked_before);
+        for request in next.into_iter().chain(waiting) {
+            if request.parcel.begin() {
+                let _ = request.verdict.send(Err(self.closed()));
             }
         }
     }
@@ -166,6 +180,7 @@ impl Outlet {
     ) -> Ended {
         let mut flight = Flight::new(self.mark);
         let mut sending: Option<BoxFuture<'_, _>> = None;
+        let mut silence = None;
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let ended = loop {
@@ -184,8 +199,6 @@ impl Outlet {
                 () = session.failed() => break Ended::Lost(session.reason()),
                 settled = flight.settled() => if let Some(ended) = flight.answer(settled) {
                     break ended;
-                } else {
-                    self.link.set_silent(false);
                 },
                 sent = async { sending.as_mut().expect("guarded").await }, if sending.is_some() => {
                     sending = None;
@@ -198,9 +211,14 @@ impl Outlet {
                     Some(request) => *next = Some(request),
                     None => break Ended::Idle,
                 },
-                _ = look.tick() => if let Some(ended) = flight.look(blocked, self.stall) {
-                    break ended;
-                },
+                _ = look.tick() => {
+                    if flight.is_silent(self.confirm_timeout) != silence.is_some() {
+                        silence = if silence.is_none() { Some(self.link.silence()) } else { None };
+                    }
+                    if let Some(ended) = flight.look(blocked, self.confirm_timeout * STALL_TIMEOUTS) {
+                        break ended;
+                    }
+                }
             }
         };
         drop(sending);
@@ -327,6 +345,11 @@ impl Flight {
         tracing::error!(id, key = message.routing_key.as_str(), "a message came back: the catch-all queue is missing");
         let (mark, number) = id.split_once('-')?;
         if mark == format!("{:08x}", self.mark) { number.parse().ok() } else { None }
+    }
+
+    /// Has the oldest message waited for so long that the next ones are likely to time out?
+    fn is_silent(&self, confirm_timeout: Duration) -> bool {
+        self.waiting.values().next().is_some_and(|(begun, _)| begun.elapsed() > confirm_timeout / 2)
     }
 
     /// Is it idle, or stalled?

@@ -106,10 +106,7 @@ impl Publisher for BrokerPublisher {
             Ok(unconfirmed) => unconfirmed,
             // Taken back from the outlet before it touched it.
             Err(_) if parcel.begin() => Err(Unconfirmed::NotSent(self.trouble())),
-            Err(_) => {
-                self.link.set_silent(true);
-                Err(Unconfirmed::Unknown(format!("no confirm within {:?}", self.confirm_timeout)))
-            }
+            Err(_) => Err(Unconfirmed::Unknown(format!("no confirm within {:?}", self.confirm_timeout))),
         }
     }
 

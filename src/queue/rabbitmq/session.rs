@@ -23,6 +23,9 @@ use crate::queue::Fault;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a call may take whose answer costs the broker next to nothing: an acknowledgement, a declaration.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Where the broker itself has ended a channel, lapin refuses for good to open one with the same number, and the numbers come round
+/// after 2047 channels. The next number is another.
+const CHANNEL_ATTEMPTS: u32 = 3;
 /// How long the broker may take to say goodbye before its socket is cut, and the thread to end after that.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -83,7 +86,14 @@ impl Session {
 
     /// A new channel, for one task.
     pub(super) async fn channel(&self) -> Result<Channel, Fault> {
-        in_time("opening a channel", self.connection.create_channel()).await
+        let mut attempt = 1;
+        loop {
+            let opened = in_time("opening a channel", self.connection.create_channel()).await;
+            if opened.is_ok() || attempt == CHANNEL_ATTEMPTS || !self.is_connected() {
+                return opened;
+            }
+            attempt += 1;
+        }
     }
 
     pub(super) fn is_connected(&self) -> bool {

@@ -1,1 +1,184 @@
-//! To come.
+//! The store on MySQL 8 and later, and MariaDB 10.11 and later.
+//!
+//! The clock is the server's, so that all processes agree on who was late. Isolation is READ COMMITTED: every decision is a
+//! locked read or a conditional update, and there are no gap locks to run into. Transactions lock in one order, orders by their
+//! id and then the guard, so that deadlocks are rare; one that happens is tried again where that is safe. The statements keep to
+//! what MySQL and MariaDB have in common (see `migrations/README.md`).
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::migrate::Migrator;
+use sqlx::mysql::{MySql, MySqlConnectOptions, MySqlConnection, MySqlQueryResult};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Transaction};
+
+use crate::config::settings;
+use crate::domain::{OrderSecret, UnixMillis};
+use crate::store::failure::Failure;
+use crate::store::pool::{Pool, run};
+use crate::store::schema::{self, AppliedColumns};
+use crate::store::{Fault, Recorder, Schema, Store};
+
+mod changes;
+mod orders;
+mod partitions;
+mod payments;
+mod recorder;
+mod sales;
+
+static MIGRATOR: Migrator = sqlx::migrate!("migrations/mysql");
+
+/// Rows in one statement, at most; MySQL takes 65,535 parameters, and 16 MB or more.
+const CHUNK: usize = 1000;
+/// Connections of one process, its recorders not counted.
+const CONNECTIONS: usize = 8;
+/// How long a walk over all orders of a sale, or a migration of a large table, may take.
+const LONG_LIMIT: Duration = Duration::from_secs(600);
+/// After how long of silence the server drops a connection, and with it the locks of a process that is frozen in the middle of
+/// a transaction. More than [`crate::store::pool`] lets a connection rest.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// A store on a MySQL server, and a replica of it for reports if there is one.
+#[derive(Debug)]
+pub struct MySqlStore {
+    primary: Arc<Pool<MySqlConnection>>,
+    replica: Option<Pool<MySqlConnection>>,
+    clock: ServerClock,
+}
+
+/// The server's clock, and how far it is moved.
+#[derive(Debug, Clone)]
+struct ServerClock(Arc<AtomicI64>);
+
+impl MySqlStore {
+    /// A store at the URLs of the settings. Connects when it is first asked for something, so it can be made while the server is
+    /// down. `clock_offset` is added to the server's clock, in milliseconds: zero, unless a test moves it.
+    pub fn connect(settings: &settings::Store, clock_offset: Arc<AtomicI64>) -> Result<Self, Fault> {
+        let replica = match settings.read_url.as_str() {
+            "" => None,
+            url => Some(pool(url, settings.timeout)?),
+        };
+        let primary = Arc::new(pool(&settings.url, settings.timeout)?);
+        Ok(Self { primary, replica, clock: ServerClock(clock_offset) })
+    }
+
+    /// Where reports are read; what is decided is decided on the primary.
+    fn reports(&self) -> &Pool<MySqlConnection> {
+        self.replica.as_ref().unwrap_or(&self.primary)
+    }
+}
+
+impl ServerClock {
+    /// Its time at this statement. Asked for after the locks are there: what waited long for a lock may be late by then.
+    async fn now(&self, conn: &mut MySqlConnection) -> Result<UnixMillis, Failure> {
+        let now: i64 =
+            sqlx::query_scalar("SELECT CAST(FLOOR(UNIX_TIMESTAMP(NOW(6)) * 1000) AS SIGNED)").fetch_one(conn).await?;
+        Ok(UnixMillis(now + self.0.load(Ordering::SeqCst)))
+    }
+}
+
+/// Connections that are as this store needs them, whatever the server's defaults are: strict, or a text that is too long would be
+/// cut in silence; and with a lock wait that ends before the caller's limit does.
+fn pool(url: &str, limit: Duration) -> Result<Pool<MySqlConnection>, Fault> {
+    let options = MySqlConnectOptions::from_str(url)
+        // The error does not repeat the URL, which may hold a password.
+        .map_err(|error| Fault(format!("the URL is no mysql://user@host:port/database: {error}")))?
+        .pipes_as_concat(false)
+        .no_engine_substitution(false)
+        .disable_statement_logging();
+    let lock_wait = (limit.as_secs() / 2).max(1);
+    let silence = SILENCE.as_secs();
+    let session = format!(
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+         SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout = {lock_wait}, \
+         wait_timeout = {silence}"
+    );
+    let connect = move || -> futures_util::future::BoxFuture<'static, _> {
+        let (options, session) = (options.clone(), session.clone());
+        Box::pin(async move {
+            let mut conn = options.connect().await?;
+            conn.execute(AssertSqlSafe(session)).await?;
+            Ok(conn)
+        })
+    };
+    Ok(Pool::new(CONNECTIONS, limit, Box::new(connect)))
+}
+
+/// A transaction that reads everything as it was at its beginning.
+async fn consistent(conn: &mut MySqlConnection) -> Result<Transaction<'_, MySql>, Failure> {
+    conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
+    Ok(conn.begin_with("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?)
+}
+
+/// Did the row go in, or was its key there already? (The number of affected rows does not tell: the driver has MySQL count the
+/// rows that match.)
+fn inserted(result: Result<MySqlQueryResult, sqlx::Error>) -> Result<bool, Failure> {
+    match result.map_err(Failure::from) {
+        Ok(_) => Ok(true),
+        Err(failure) if failure.is_duplicate() => Ok(false),
+        Err(failure) => Err(failure),
+    }
+}
+
+#[async_trait]
+impl Store for MySqlStore {
+    async fn schema(&self) -> Result<Schema, Fault> {
+        let rows = run!(self.primary, conn => applied(&mut conn))?;
+        Ok(schema::compare(&MIGRATOR, &rows)?)
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, Fault> {
+        run!(self.primary, LONG_LIMIT, conn => migrate(&mut conn))
+    }
+
+    async fn order_secret(&self, fresh: OrderSecret) -> Result<OrderSecret, Fault> {
+        run!(self.primary, conn => order_secret(&mut conn, &fresh))
+    }
+
+    async fn recorder(&self) -> Result<Box<dyn Recorder>, Fault> {
+        Ok(Box::new(recorder::MySqlRecorder::new(Arc::clone(&self.primary), self.clock.clone()).await?))
+    }
+
+    async fn now(&self) -> Result<UnixMillis, Fault> {
+        run!(self.primary, conn => self.clock.now(&mut conn))
+    }
+}
+
+async fn applied(conn: &mut MySqlConnection) -> Result<Vec<AppliedColumns>, Failure> {
+    let tables = "SELECT COUNT(*) FROM information_schema.tables \
+                  WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'";
+    if sqlx::query_scalar::<_, i64>(tables).fetch_one(&mut *conn).await? == 0 {
+        return Ok(Vec::new());
+    }
+    let rows = "SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version";
+    Ok(sqlx::query_as(rows).fetch_all(conn).await?)
+}
+
+/// Under a lock of the server: of two processes one waits, and then finds nothing to do. The migrator's own lock is none on
+/// MariaDB, which does not wait for ever when it is asked to wait for minus one second, and the migrator does not look.
+async fn migrate(conn: &mut MySqlConnection) -> Result<Vec<String>, Failure> {
+    let lock = "SELECT GET_LOCK(SHA2(CONCAT('rushgate migrate ', DATABASE()), 224), ?)";
+    let locked: Option<i64> = sqlx::query_scalar(lock).bind(LONG_LIMIT.as_secs()).fetch_one(&mut *conn).await?;
+    if locked != Some(1) {
+        return Err(Failure::Broken("another process does not finish its migration".to_owned()));
+    }
+    let before = applied(conn).await?;
+    MIGRATOR.run_direct(None, conn, false).await?;
+    conn.execute("DO RELEASE_LOCK(SHA2(CONCAT('rushgate migrate ', DATABASE()), 224))").await?;
+    Ok(schema::missing(&MIGRATOR, &before).into_iter().map(schema::name).collect())
+}
+
+async fn order_secret(conn: &mut MySqlConnection, fresh: &OrderSecret) -> Result<OrderSecret, Failure> {
+    // Of several at once the first row stays; the others change nothing.
+    sqlx::query("INSERT INTO deployment (id, order_secret) VALUES (1, ?) ON DUPLICATE KEY UPDATE id = id")
+        .bind(fresh.0.to_vec())
+        .execute(&mut *conn)
+        .await?;
+    let secret: Vec<u8> =
+        sqlx::query_scalar("SELECT order_secret FROM deployment WHERE id = 1").fetch_one(conn).await?;
+    let secret = secret.try_into().map_err(|_| Failure::Broken("the order secret has not 32 bytes".to_owned()))?;
+    Ok(OrderSecret(secret))
+}

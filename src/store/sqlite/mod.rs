@@ -1,1 +1,150 @@
-//! To come.
+//! The store in one file: for one process, and still a real database.
+//!
+//! SQLite has one writer at a time, so there is one connection that writes, and everyone waits their turn for it; readers have
+//! their own and never wait (WAL). The store's clock is the one that is given. Commits are flushed to disk: the process may be
+//! killed, and the machine may lose its power.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection};
+
+use crate::clock::Clock;
+use crate::domain::{OrderSecret, UnixMillis};
+use crate::store::failure::Failure;
+use crate::store::pool::{Pool, run};
+use crate::store::schema::{self, AppliedColumns};
+use crate::store::{Fault, Recorder, Schema, Store};
+
+mod changes;
+mod orders;
+mod partitions;
+mod recorder;
+mod sales;
+
+static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Rows in one statement, at most; SQLite takes 32,766 parameters.
+const CHUNK: usize = 1000;
+/// How many reads may run at once.
+const READERS: usize = 4;
+/// How long one operation may take, its wait for the writing connection included.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How long a walk over all orders of a sale may take: a million are read in a few seconds.
+const LONG_LIMIT: Duration = Duration::from_secs(120);
+/// How long to wait for another process that writes to the same file.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// A store in an SQLite file.
+#[derive(Debug, Clone)]
+pub struct SqliteStore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    writer: Pool<SqliteConnection>,
+    readers: Pool<SqliteConnection>,
+    clock: Arc<dyn Clock>,
+}
+
+impl SqliteStore {
+    /// A store in the file of a URL such as `sqlite://rushgate.db`. Makes the folder, and the file when it is first needed.
+    pub fn open(url: &str, clock: Arc<dyn Clock>) -> Result<Self, Fault> {
+        let options = SqliteConnectOptions::from_str(url).map_err(|error| Fault(format!("{url}: {error}")))?;
+        let path = options.get_filename().to_owned();
+        if path.as_os_str().is_empty() || url.contains(":memory:") || url.contains("mode=memory") {
+            return Err(Fault(format!("{url}: must name a file; orders are not kept in memory alone")));
+        }
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|error| Fault(format!("{}: {error}", folder.display())))?;
+        }
+        let options = options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY)
+            .disable_statement_logging();
+        let reading = options.clone().pragma("query_only", "ON");
+        let pool = |size, options: SqliteConnectOptions| {
+            let connect = move || -> futures_util::future::BoxFuture<'static, _> {
+                let options = options.clone();
+                Box::pin(async move { options.connect().await })
+            };
+            Pool::new(size, LIMIT, Box::new(connect))
+        };
+        Ok(Self(Arc::new(Inner { path, writer: pool(1, options), readers: pool(READERS, reading), clock })))
+    }
+
+    fn writer(&self) -> &Pool<SqliteConnection> {
+        &self.0.writer
+    }
+
+    fn readers(&self) -> &Pool<SqliteConnection> {
+        &self.0.readers
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn schema(&self) -> Result<Schema, Fault> {
+        if !self.0.path.exists() {
+            return Ok(Schema::Behind { missing: MIGRATOR.iter().count() });
+        }
+        let rows = run!(self.readers(), conn => applied(&mut conn))?;
+        Ok(schema::compare(&MIGRATOR, &rows)?)
+    }
+
+    async fn migrate(&self) -> Result<Vec<String>, Fault> {
+        run!(self.writer(), LONG_LIMIT, conn => migrate(&mut conn))
+    }
+
+    async fn order_secret(&self, fresh: OrderSecret) -> Result<OrderSecret, Fault> {
+        run!(self.writer(), conn => order_secret(&mut conn, &fresh))
+    }
+
+    async fn recorder(&self) -> Result<Box<dyn Recorder>, Fault> {
+        Ok(Box::new(recorder::SqliteRecorder::new(self.clone())))
+    }
+
+    async fn now(&self) -> Result<UnixMillis, Fault> {
+        Ok(self.clock().now())
+    }
+}
+
+async fn applied(conn: &mut SqliteConnection) -> Result<Vec<AppliedColumns>, Failure> {
+    let tables = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'";
+    if sqlx::query_scalar::<_, i64>(tables).fetch_one(&mut *conn).await? == 0 {
+        return Ok(Vec::new());
+    }
+    let rows = "SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version";
+    Ok(sqlx::query_as(rows).fetch_all(conn).await?)
+}
+
+/// All that is missing, in one transaction: of two processes one waits, and then finds nothing to do.
+async fn migrate(conn: &mut SqliteConnection) -> Result<Vec<String>, Failure> {
+    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
+    let before = applied(&mut tx).await?;
+    MIGRATOR.run_direct(None, &mut *tx, false).await?;
+    tx.commit().await?;
+    Ok(schema::missing(&MIGRATOR, &before).into_iter().map(schema::name).collect())
+}
+
+async fn order_secret(conn: &mut SqliteConnection, fresh: &OrderSecret) -> Result<OrderSecret, Failure> {
+    sqlx::query("INSERT INTO deployment (id, order_secret) VALUES (1, ?) ON CONFLICT DO NOTHING")
+        .bind(fresh.0.to_vec())
+        .execute(&mut *conn)
+        .await?;
+    let secret: Vec<u8> =
+        sqlx::query_scalar("SELECT order_secret FROM deployment WHERE id = 1").fetch_one(conn).await?;
+    let secret = secret.try_into().map_err(|_| Failure::Broken("the order secret has not 32 bytes".to_owned()))?;
+    Ok(OrderSecret(secret))
+}

@@ -1,0 +1,332 @@
+//! Backends as small as the doors need them: one sale, one partition, counters without limits per buyer. The real ones have
+//! suites of their own.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+
+use crate::domain::{
+    BuyerId, Claim, Epoch, NodeId, Order, OrderEvent, OrderId, OrderSecret, OrderStatus, OutboxId, Partition, Refusal,
+    Sale, SaleId, Scope, UnixMillis,
+};
+use crate::inventory::{
+    self, Changes, Confirmed, Defined, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Snapshot, StockMove,
+    Verdict,
+};
+use crate::queue::envelope::Envelope;
+use crate::queue::{Publisher, Unconfirmed};
+use crate::store::partitions::StoreSnapshot;
+use crate::store::{
+    CancelOutcome, Change, Fault, OrderFilter, OrderRow, Orders, PartitionRow, PartitionState, Partitions,
+    PaymentEvent, PaymentOutcome, PaymentRow, PutSale, Recorder, SaleTally, Sales, Schema, Store, StoredSale,
+};
+
+const SCOPE: Scope = Scope { partition: Partition(0), epoch: Epoch(1) };
+
+/// An inventory, a publisher and a store in one.
+#[derive(Debug)]
+pub(super) struct Backends {
+    sale: Sale,
+    granted: Mutex<HashMap<OrderId, KnownOrder>>,
+    stored: Mutex<HashMap<OrderId, OrderRow>>,
+    events: Mutex<HashMap<String, PaymentOutcome>>,
+    pub(super) store_is_down: AtomicBool,
+    /// A publish is confirmed when it gets a permit.
+    pub(super) confirms: Semaphore,
+}
+
+impl Backends {
+    pub(super) fn new(sale: Sale) -> Arc<Self> {
+        Arc::new(Self {
+            sale,
+            granted: Mutex::default(),
+            stored: Mutex::default(),
+            events: Mutex::default(),
+            store_is_down: AtomicBool::new(false),
+            confirms: Semaphore::new(1_000_000),
+        })
+    }
+
+    /// Does what the writer does.
+    pub(super) fn write(&self) {
+        for (id, known) in &*self.granted.lock().unwrap() {
+            let row = OrderRow {
+                order: known.order.clone(),
+                status: known.status,
+                scope: SCOPE,
+                recorded_at: UnixMillis(0),
+                changed_at: UnixMillis(0),
+            };
+            self.stored.lock().unwrap().entry(*id).or_insert(row);
+        }
+    }
+
+    pub(super) fn expire(&self, id: OrderId) {
+        self.stored.lock().unwrap().get_mut(&id).unwrap().status = OrderStatus::Expired;
+    }
+
+    /// The inventory hears that all orders have ended.
+    pub(super) fn end_granted(&self) {
+        self.granted.lock().unwrap().values_mut().for_each(|known| known.status = OrderStatus::Expired);
+    }
+
+    pub(super) fn granted(&self) -> Vec<Order> {
+        self.granted.lock().unwrap().values().map(|known| known.order.clone()).collect()
+    }
+
+    fn stock_now(&self) -> Vec<LegStock> {
+        let pool = &self.sale.pools[0];
+        let held: u32 = self.granted.lock().unwrap().values().map(|known| known.order.units()).sum();
+        let leg = |leg| LegStock {
+            sale: self.sale.id.clone(),
+            pool: pool.id.clone(),
+            leg,
+            free: pool.capacity - held,
+            held: 0,
+            sold: held,
+        };
+        (0..self.sale.leg_count()).map(leg).collect()
+    }
+
+    fn up(&self) -> Result<(), Fault> {
+        if self.store_is_down.load(Ordering::SeqCst) { Err(Fault("gone".to_owned())) } else { Ok(()) }
+    }
+}
+
+fn no_part<T>() -> Result<T, Fault> {
+    Err(Fault("no part of these tests".to_owned()))
+}
+
+fn no_part_either<T>() -> Result<T, inventory::Fault> {
+    Err(inventory::Fault::NotDone("no part of these tests".to_owned()))
+}
+
+#[async_trait]
+impl Publisher for Backends {
+    async fn publish(&self, _: Envelope) -> Result<(), Unconfirmed> {
+        self.confirms.acquire().await.unwrap().forget();
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Inventory for Backends {
+    async fn confirm(&self, _: Scope, claims: &[Claim], _: UnixMillis) -> Result<Confirmed, inventory::Fault> {
+        let mut verdicts = Vec::new();
+        for claim in claims {
+            let free = self.stock_now()[0].free;
+            let mut granted = self.granted.lock().unwrap();
+            verdicts.push(match granted.get(&claim.order.id) {
+                Some(known) if known.order.fingerprint != claim.order.fingerprint => {
+                    Verdict::Refused(Refusal::KeyReused)
+                }
+                Some(known) => Verdict::Known(known.clone()),
+                None if free < claim.order.units() => Verdict::Refused(Refusal::SoldOut),
+                None => {
+                    let known = KnownOrder { order: claim.order.clone(), status: OrderStatus::Held };
+                    granted.insert(claim.order.id, known);
+                    Verdict::Granted
+                }
+            });
+        }
+        Ok(Confirmed { version: 2, verdicts, outbox: Some("1".parse().unwrap()), stock: self.stock_now() })
+    }
+
+    async fn changes(&self, _: Scope, since: u64) -> Result<Changes, inventory::Fault> {
+        let sales = if since == 0 { vec![self.sale.clone()] } else { Vec::new() };
+        Ok(Changes { version: since + 2, sales, stock: self.stock_now() })
+    }
+
+    async fn order(&self, _: Scope, id: OrderId) -> Result<Option<KnownOrder>, inventory::Fault> {
+        Ok(self.granted.lock().unwrap().get(&id).cloned())
+    }
+
+    async fn identity(&self, _: Partition) -> Result<String, inventory::Fault> {
+        Ok("one".to_owned())
+    }
+
+    async fn apply(&self, _: Scope, _: &[StockMove]) -> Result<(), inventory::Fault> {
+        no_part_either()
+    }
+    async fn define(&self, _: Scope, _: &Sale) -> Result<Defined, inventory::Fault> {
+        no_part_either()
+    }
+    async fn stock(&self, _: Scope, _: &SaleId) -> Result<Vec<LegStock>, inventory::Fault> {
+        no_part_either()
+    }
+    async fn orders(&self, _: Scope, _: Option<String>) -> Result<(Vec<KnownOrder>, Option<String>), inventory::Fault> {
+        no_part_either()
+    }
+    async fn outbox(&self, _: Scope, _: Duration, _: usize) -> Result<Vec<OutboxEntry>, inventory::Fault> {
+        no_part_either()
+    }
+    async fn outbox_len(&self, _: Scope) -> Result<u64, inventory::Fault> {
+        no_part_either()
+    }
+    async fn outbox_remove(&self, _: Scope, _: &[OutboxId]) -> Result<(), inventory::Fault> {
+        no_part_either()
+    }
+    async fn beat(&self, _: &NodeBeat, _: Duration) -> Result<Vec<NodeBeat>, inventory::Fault> {
+        no_part_either()
+    }
+    async fn leave(&self, _: &NodeId) -> Result<(), inventory::Fault> {
+        no_part_either()
+    }
+    async fn rebuild(&self, _: Scope, _: &Snapshot) -> Result<(), inventory::Fault> {
+        no_part_either()
+    }
+    async fn open(&self, _: Scope) -> Result<(), inventory::Fault> {
+        no_part_either()
+    }
+    async fn fence(&self, _: Scope) -> Result<(), inventory::Fault> {
+        no_part_either()
+    }
+}
+
+#[async_trait]
+impl Orders for Backends {
+    async fn order(&self, id: OrderId) -> Result<Option<OrderRow>, Fault> {
+        self.up()?;
+        Ok(self.stored.lock().unwrap().get(&id).cloned())
+    }
+
+    async fn pay(&self, event: &PaymentEvent, _: Duration) -> Result<PaymentOutcome, Fault> {
+        self.up()?;
+        if let Some(outcome) = self.events.lock().unwrap().get(&event.id) {
+            return Ok(outcome.clone());
+        }
+        let outcome = match self.stored.lock().unwrap().get_mut(&event.order) {
+            None => PaymentOutcome::Unmatched,
+            Some(row) if row.order.price != event.paid => PaymentOutcome::Mismatch { due: row.order.price },
+            Some(row) => match row.status.after(OrderEvent::Pay) {
+                Some(paid) => {
+                    row.status = paid;
+                    PaymentOutcome::Paid(Box::new(row.clone()))
+                }
+                None => PaymentOutcome::RefundDue(Box::new(row.clone())),
+            },
+        };
+        self.events.lock().unwrap().insert(event.id.clone(), outcome.clone());
+        Ok(outcome)
+    }
+
+    async fn cancel(&self, id: OrderId, buyer: Option<&BuyerId>) -> Result<CancelOutcome, Fault> {
+        self.up()?;
+        Ok(match self.stored.lock().unwrap().get_mut(&id) {
+            Some(row) if buyer.is_none_or(|buyer| row.order.buyer == *buyer) => {
+                match row.status.after(OrderEvent::Cancel) {
+                    Some(cancelled) => {
+                        row.status = cancelled;
+                        CancelOutcome::Done(Box::new(row.clone()))
+                    }
+                    None => CancelOutcome::NotPossible(Box::new(row.clone())),
+                }
+            }
+            _ => CancelOutcome::NotFound,
+        })
+    }
+
+    async fn orders(&self, _: &OrderFilter) -> Result<Vec<OrderRow>, Fault> {
+        no_part()
+    }
+    async fn refund(&self, _: OrderId) -> Result<CancelOutcome, Fault> {
+        no_part()
+    }
+    async fn expire(&self, _: Duration, _: u32) -> Result<u32, Fault> {
+        no_part()
+    }
+    async fn stock_moves(&self, _: u32) -> Result<Vec<(OrderId, SaleId, OrderStatus)>, Fault> {
+        no_part()
+    }
+    async fn stock_moved(&self, _: &[(OrderId, OrderStatus)]) -> Result<(), Fault> {
+        no_part()
+    }
+    async fn next_release(&self, _: &SaleId, _: Duration) -> Result<Option<UnixMillis>, Fault> {
+        no_part()
+    }
+    async fn tally(&self, _: &SaleId) -> Result<SaleTally, Fault> {
+        no_part()
+    }
+    async fn payments(&self, _: OrderId) -> Result<Vec<PaymentRow>, Fault> {
+        no_part()
+    }
+    async fn history(&self, _: OrderId) -> Result<Vec<(UnixMillis, OrderStatus)>, Fault> {
+        no_part()
+    }
+}
+
+#[async_trait]
+impl Partitions for Backends {
+    async fn partition(&self, partition: Partition) -> Result<Option<PartitionRow>, Fault> {
+        let (epoch, min_epoch, identity) = (SCOPE.epoch, SCOPE.epoch, "one".to_owned());
+        Ok(Some(PartitionRow { partition, epoch, state: PartitionState::Open, min_epoch, identity }))
+    }
+
+    async fn fence(&self, _: Partition, _: Option<Epoch>) -> Result<Option<Epoch>, Fault> {
+        no_part()
+    }
+    async fn barriers(&self, _: Scope) -> Result<Vec<u16>, Fault> {
+        no_part()
+    }
+    async fn set_min_epoch(&self, _: Scope) -> Result<(), Fault> {
+        no_part()
+    }
+    async fn snapshot(&self, _: Partition, _: u16) -> Result<StoreSnapshot, Fault> {
+        no_part()
+    }
+    async fn open_partition(&self, _: Scope, _: &str) -> Result<bool, Fault> {
+        no_part()
+    }
+}
+
+#[async_trait]
+impl Sales for Backends {
+    async fn sale(&self, _: &SaleId) -> Result<Option<StoredSale>, Fault> {
+        no_part()
+    }
+    async fn sales(&self) -> Result<Vec<StoredSale>, Fault> {
+        no_part()
+    }
+    async fn put_sale(&self, _: &Sale, _: &Change) -> Result<PutSale, Fault> {
+        no_part()
+    }
+    async fn mark_applied(&self, _: &SaleId, _: u64) -> Result<(), Fault> {
+        no_part()
+    }
+    async fn unapplied(&self) -> Result<Vec<StoredSale>, Fault> {
+        no_part()
+    }
+    async fn log_change(&self, _: &Change) -> Result<(), Fault> {
+        no_part()
+    }
+    async fn changes(&self, _: Option<&str>, _: u32) -> Result<Vec<Change>, Fault> {
+        no_part()
+    }
+}
+
+#[async_trait]
+impl Store for Backends {
+    async fn schema(&self) -> Result<Schema, Fault> {
+        no_part()
+    }
+    async fn migrate(&self) -> Result<Vec<String>, Fault> {
+        no_part()
+    }
+    async fn order_secret(&self, _: OrderSecret) -> Result<OrderSecret, Fault> {
+        no_part()
+    }
+    async fn recorder(&self) -> Result<Box<dyn Recorder>, Fault> {
+        no_part()
+    }
+    async fn now(&self) -> Result<UnixMillis, Fault> {
+        no_part()
+    }
+}

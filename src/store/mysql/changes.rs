@@ -1,0 +1,163 @@
+//! Changes of an order's status. Each is one transaction: the conditional update, the history, the stock move, the guard.
+//!
+//! Orders are locked before they are judged, and the guard comes last, since it is the row that everyone wants.
+
+use std::time::Duration;
+
+use sqlx::mysql::{MySql, MySqlConnection};
+use sqlx::{Connection, QueryBuilder};
+
+use super::ServerClock;
+use super::orders::locked;
+use crate::domain::{BuyerId, OrderEvent, OrderId, OrderStatus, SaleId, UnixMillis, record};
+use crate::store::CancelOutcome;
+use crate::store::failure::Failure;
+use crate::store::guard::Units;
+use crate::store::rows::{due_by, order_id, parsed};
+
+/// An order that became something else.
+pub(super) struct Changed {
+    pub(super) id: OrderId,
+    pub(super) sale: SaleId,
+    pub(super) status: OrderStatus,
+}
+
+/// A cancel or a refund.
+pub(super) async fn end(
+    conn: &mut MySqlConnection,
+    clock: &ServerClock,
+    (id, buyer): (OrderId, Option<&BuyerId>),
+    event: OrderEvent,
+) -> Result<CancelOutcome, Failure> {
+    let mut tx = conn.begin().await?;
+    let found = locked(&mut tx, id).await?.filter(|row| buyer.is_none_or(|buyer| row.order.buyer == *buyer));
+    let Some(mut row) = found else {
+        tx.rollback().await?;
+        return Ok(CancelOutcome::NotFound);
+    };
+    let Some(status) = row.status.after(event) else {
+        tx.rollback().await?;
+        return Ok(CancelOutcome::NotPossible(Box::new(row)));
+    };
+    let now = clock.now(&mut tx).await?;
+    let change = Changed { id, sale: row.order.sale.clone(), status };
+    update_status(&mut tx, &[id], (row.status, status), now).await?;
+    if event == OrderEvent::Refund {
+        // The payment that paid the order is now one whose money is to be given back.
+        sqlx::query("UPDATE payment_events SET state = 'refund_due' WHERE state = 'applied' AND order_id = ?")
+            .bind(id.0.to_vec())
+            .execute(&mut *tx)
+            .await?;
+    }
+    follow(&mut tx, &[change], now).await?;
+    let mut units = Units::default();
+    units.add(&row.order.sale, &row.order.lines);
+    give_back(&mut tx, &units).await?;
+    tx.commit().await?;
+    (row.status, row.changed_at) = (status, now);
+    Ok(CancelOutcome::Done(Box::new(row)))
+}
+
+pub(super) async fn expire(
+    conn: &mut MySqlConnection,
+    clock: &ServerClock,
+    grace: Duration,
+    limit: u32,
+) -> Result<u32, Failure> {
+    let mut tx = conn.begin().await?;
+    let now = clock.now(&mut tx).await?;
+    let due: Vec<(Vec<u8>, String, String)> = sqlx::query_as(
+        // What another locks is being paid, cancelled or expired at this moment: it is not waited for.
+        "SELECT order_id, sale_id, line_items FROM orders FORCE INDEX (orders_due) \
+         WHERE status = 'held' AND pay_by <= ? ORDER BY pay_by LIMIT ? FOR UPDATE SKIP LOCKED",
+    )
+    .bind(due_by(now, grace))
+    .bind(i64::from(limit))
+    .fetch_all(&mut *tx)
+    .await?;
+    if due.is_empty() {
+        tx.rollback().await?;
+        return Ok(0);
+    }
+    let mut units = Units::default();
+    let mut changed = Vec::with_capacity(due.len());
+    for (id, sale, line_items) in due {
+        let sale = parsed("orders.sale_id", &sale)?;
+        let lines = record::parse_lines(&line_items).map_err(|error| Failure::Broken(error.to_string()))?;
+        units.add(&sale, &lines);
+        changed.push(Changed { id: order_id(&id)?, sale, status: OrderStatus::Expired });
+    }
+    changed.sort_unstable_by_key(|order| order.id);
+    let ids: Vec<OrderId> = changed.iter().map(|order| order.id).collect();
+    for ids in ids.chunks(super::CHUNK) {
+        update_status(&mut tx, ids, (OrderStatus::Held, OrderStatus::Expired), now).await?;
+    }
+    follow(&mut tx, &changed, now).await?;
+    give_back(&mut tx, &units).await?;
+    tx.commit().await?;
+    Ok(u32::try_from(changed.len()).unwrap_or(limit))
+}
+
+pub(super) async fn become_paid(conn: &mut MySqlConnection, paid: Changed, now: UnixMillis) -> Result<(), Failure> {
+    update_status(conn, &[paid.id], (OrderStatus::Held, OrderStatus::Paid), now).await?;
+    follow(conn, &[paid], now).await
+}
+
+/// The conditional update; all of them, or something is broken, since they are locked.
+async fn update_status(
+    conn: &mut MySqlConnection,
+    ids: &[OrderId],
+    (from, to): (OrderStatus, OrderStatus),
+    now: UnixMillis,
+) -> Result<(), Failure> {
+    let mut query = QueryBuilder::<MySql>::new("UPDATE orders SET status = ");
+    query.push_bind(to.as_str()).push(", changed_at = ").push_bind(now.0);
+    query.push(" WHERE status = ").push_bind(from.as_str()).push(" AND order_id IN (");
+    push_ids(&mut query, ids);
+    let updated = query.push(")").build().persistent(ids.len() == 1).execute(conn).await?;
+    if updated.rows_affected() == ids.len() as u64 {
+        return Ok(());
+    }
+    Err(Failure::Broken(format!("{} of {} orders went from {from} to {to}", updated.rows_affected(), ids.len())))
+}
+
+/// What stands in the same transaction as a change of status: the order's history, and the move that the inventory follows.
+async fn follow(conn: &mut MySqlConnection, changed: &[Changed], now: UnixMillis) -> Result<(), Failure> {
+    for changed in changed.chunks(super::CHUNK) {
+        let persistent = changed.len() == 1;
+        let mut history = QueryBuilder::<MySql>::new("INSERT INTO order_events (order_id, status, at) ");
+        history.push_values(changed, |mut row, order| {
+            row.push_bind(order.id.0.to_vec()).push_bind(order.status.as_str()).push_bind(now.0);
+        });
+        history.build().persistent(persistent).execute(&mut *conn).await?;
+        let mut moves = QueryBuilder::<MySql>::new("INSERT INTO stock_moves (order_id, kind, sale_id, at) ");
+        moves.push_values(changed, |mut row, order| {
+            row.push_bind(order.id.0.to_vec()).push_bind(order.status.as_str());
+            row.push_bind(order.sale.as_str()).push_bind(now.0);
+        });
+        moves.build().persistent(persistent).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+async fn give_back(conn: &mut MySqlConnection, units: &Units) -> Result<(), Failure> {
+    for (sale, pool, legs) in units.pools() {
+        let (case, list) = (legs.case(), legs.list());
+        let mut query = QueryBuilder::<MySql>::new("UPDATE pool_legs SET live = live - ");
+        query.push(case).push(" WHERE sale_id = ").push_bind(sale.as_str());
+        query.push(" AND pool_id = ").push_bind(pool.as_str()).push(" AND leg IN (").push(list).push(")");
+        let given = query.build().persistent(false).execute(&mut *conn).await?;
+        if given.rows_affected() != legs.len() {
+            return Err(Failure::Broken(format!("the guard of {sale}/{pool} has not all legs of its orders")));
+        }
+    }
+    Ok(())
+}
+
+/// The inside of `order_id IN (…)`.
+pub(super) fn push_ids(query: &mut QueryBuilder<MySql>, ids: &[OrderId]) {
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(id.0.to_vec());
+    }
+}

@@ -1,0 +1,255 @@
+//! Changes of an order's status. Each is one transaction: the conditional update, the history, the stock move, the guard.
+//!
+//! `BEGIN IMMEDIATE` makes them one after the other, so what is read first still holds when it is written.
+
+use std::time::Duration;
+
+use sqlx::sqlite::{Sqlite, SqliteConnection};
+use sqlx::{Connection, QueryBuilder};
+
+use super::orders::by_id;
+use crate::clock::Clock;
+use crate::domain::{BuyerId, Money, OrderEvent, OrderId, OrderStatus, SaleId, UnixMillis, record};
+use crate::store::failure::Failure;
+use crate::store::guard::Units;
+use crate::store::judge::{check_same, judge, outcome};
+use crate::store::rows::{self, PaymentColumns, due_by, millis, order_id, parsed};
+use crate::store::{CancelOutcome, PaymentEvent, PaymentOutcome, PaymentRow, PaymentState};
+
+/// An order that became something else.
+pub(super) struct Changed {
+    pub(super) id: OrderId,
+    pub(super) sale: SaleId,
+    pub(super) status: OrderStatus,
+}
+
+pub(super) async fn pay(
+    conn: &mut SqliteConnection,
+    clock: &dyn Clock,
+    event: &PaymentEvent,
+    grace: Duration,
+) -> Result<PaymentOutcome, Failure> {
+    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
+    let now = clock.now();
+    let order = by_id(&mut tx, event.order).await?;
+    if let Some(stored) = payment(&mut tx, &event.id).await? {
+        check_same(&stored, event)?;
+        tx.rollback().await?;
+        return Ok(outcome(stored.state, order));
+    }
+    let state = order.as_ref().map_or(PaymentState::Unmatched, |row| judge(row, event.paid, now, grace));
+    insert_payment(&mut tx, event, state, (now, grace)).await?;
+    if let (PaymentState::Applied, Some(row)) = (state, &order) {
+        let sale = row.order.sale.clone();
+        become_paid(&mut tx, Changed { id: event.order, sale, status: OrderStatus::Paid }, now).await?;
+    }
+    let order = by_id(&mut tx, event.order).await?;
+    tx.commit().await?;
+    Ok(outcome(state, order))
+}
+
+/// Applies the payments that waited for these orders, which are rows since a moment ago and held. What counts is when a payment
+/// came: it is not the payer's fault that the order was still under way.
+pub(super) async fn apply_waiting(
+    conn: &mut SqliteConnection,
+    orders: &[OrderId],
+    now: UnixMillis,
+) -> Result<(), Failure> {
+    #[derive(sqlx::FromRow)]
+    struct Waiting {
+        event_id: String,
+        order_id: Vec<u8>,
+        amount: i64,
+        currency: String,
+        grace: i64,
+        received_at: i64,
+    }
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT event_id, order_id, amount, currency, grace, received_at FROM payment_events \
+         WHERE state = 'unmatched' AND order_id IN (",
+    );
+    push_ids(&mut query, orders);
+    query.push(") ORDER BY received_at, event_id");
+    let waiting: Vec<Waiting> = query.build_query_as().persistent(false).fetch_all(&mut *conn).await?;
+    for event in waiting {
+        let id = order_id(&event.order_id)?;
+        let row = by_id(conn, id).await?.ok_or_else(|| Failure::Broken(format!("order {id} is gone")))?;
+        let paid = Money { amount: event.amount, currency: parsed("payment_events.currency", &event.currency)? };
+        let grace = Duration::from_millis(rows::unsigned("payment_events.grace", event.grace)?);
+        let state = judge(&row, paid, UnixMillis(event.received_at), grace);
+        sqlx::query("UPDATE payment_events SET state = ? WHERE event_id = ?")
+            .bind(state.as_str())
+            .bind(event.event_id)
+            .execute(&mut *conn)
+            .await?;
+        if state == PaymentState::Applied {
+            become_paid(conn, Changed { id, sale: row.order.sale, status: OrderStatus::Paid }, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A cancel or a refund.
+pub(super) async fn end(
+    conn: &mut SqliteConnection,
+    clock: &dyn Clock,
+    (id, buyer): (OrderId, Option<&BuyerId>),
+    event: OrderEvent,
+) -> Result<CancelOutcome, Failure> {
+    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
+    let now = clock.now();
+    let found = by_id(&mut tx, id).await?.filter(|row| buyer.is_none_or(|buyer| row.order.buyer == *buyer));
+    let Some(mut row) = found else {
+        tx.rollback().await?;
+        return Ok(CancelOutcome::NotFound);
+    };
+    let Some(status) = row.status.after(event) else {
+        tx.rollback().await?;
+        return Ok(CancelOutcome::NotPossible(Box::new(row)));
+    };
+    let change = Changed { id, sale: row.order.sale.clone(), status };
+    update_status(&mut tx, &[id], (row.status, status), now).await?;
+    if event == OrderEvent::Refund {
+        // The payment that paid the order is now one whose money is to be given back.
+        sqlx::query("UPDATE payment_events SET state = 'refund_due' WHERE state = 'applied' AND order_id = ?")
+            .bind(id.0.to_vec())
+            .execute(&mut *tx)
+            .await?;
+    }
+    follow(&mut tx, &[change], now).await?;
+    let mut units = Units::default();
+    units.add(&row.order.sale, &row.order.lines);
+    give_back(&mut tx, &units).await?;
+    tx.commit().await?;
+    (row.status, row.changed_at) = (status, now);
+    Ok(CancelOutcome::Done(Box::new(row)))
+}
+
+pub(super) async fn expire(
+    conn: &mut SqliteConnection,
+    clock: &dyn Clock,
+    grace: Duration,
+    limit: u32,
+) -> Result<u32, Failure> {
+    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
+    let now = clock.now();
+    let due: Vec<(Vec<u8>, String, String)> = sqlx::query_as(
+        "SELECT order_id, sale_id, line_items FROM orders WHERE status = 'held' AND pay_by <= ? ORDER BY pay_by LIMIT ?",
+    )
+    .bind(due_by(now, grace))
+    .bind(i64::from(limit))
+    .fetch_all(&mut *tx)
+    .await?;
+    if due.is_empty() {
+        tx.rollback().await?;
+        return Ok(0);
+    }
+    let mut units = Units::default();
+    let mut changed = Vec::with_capacity(due.len());
+    for (id, sale, line_items) in due {
+        let sale = parsed("orders.sale_id", &sale)?;
+        let lines = record::parse_lines(&line_items).map_err(|error| Failure::Broken(error.to_string()))?;
+        units.add(&sale, &lines);
+        changed.push(Changed { id: order_id(&id)?, sale, status: OrderStatus::Expired });
+    }
+    let ids: Vec<OrderId> = changed.iter().map(|order| order.id).collect();
+    for ids in ids.chunks(super::CHUNK) {
+        update_status(&mut tx, ids, (OrderStatus::Held, OrderStatus::Expired), now).await?;
+    }
+    follow(&mut tx, &changed, now).await?;
+    give_back(&mut tx, &units).await?;
+    tx.commit().await?;
+    Ok(u32::try_from(changed.len()).unwrap_or(limit))
+}
+
+async fn become_paid(conn: &mut SqliteConnection, paid: Changed, now: UnixMillis) -> Result<(), Failure> {
+    update_status(conn, &[paid.id], (OrderStatus::Held, OrderStatus::Paid), now).await?;
+    follow(conn, &[paid], now).await
+}
+
+/// The conditional update; all of them, or something is broken, since nobody else writes in between.
+async fn update_status(
+    conn: &mut SqliteConnection,
+    ids: &[OrderId],
+    (from, to): (OrderStatus, OrderStatus),
+    now: UnixMillis,
+) -> Result<(), Failure> {
+    let mut query = QueryBuilder::<Sqlite>::new("UPDATE orders SET status = ");
+    query.push_bind(to.as_str()).push(", changed_at = ").push_bind(now.0);
+    query.push(" WHERE status = ").push_bind(from.as_str()).push(" AND order_id IN (");
+    push_ids(&mut query, ids);
+    let updated = query.push(")").build().persistent(ids.len() == 1).execute(conn).await?;
+    if updated.rows_affected() == ids.len() as u64 {
+        return Ok(());
+    }
+    Err(Failure::Broken(format!("{} of {} orders went from {from} to {to}", updated.rows_affected(), ids.len())))
+}
+
+/// What stands in the same transaction as a change of status: the order's history, and the move that the inventory follows.
+async fn follow(conn: &mut SqliteConnection, changed: &[Changed], now: UnixMillis) -> Result<(), Failure> {
+    for changed in changed.chunks(super::CHUNK) {
+        let persistent = changed.len() == 1;
+        let mut history = QueryBuilder::<Sqlite>::new("INSERT INTO order_events (order_id, status, at) ");
+        history.push_values(changed, |mut row, order| {
+            row.push_bind(order.id.0.to_vec()).push_bind(order.status.as_str()).push_bind(now.0);
+        });
+        history.build().persistent(persistent).execute(&mut *conn).await?;
+        let mut moves = QueryBuilder::<Sqlite>::new("INSERT INTO stock_moves (order_id, kind, sale_id, at) ");
+        moves.push_values(changed, |mut row, order| {
+            row.push_bind(order.id.0.to_vec()).push_bind(order.status.as_str());
+            row.push_bind(order.sale.as_str()).push_bind(now.0);
+        });
+        moves.build().persistent(persistent).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+async fn give_back(conn: &mut SqliteConnection, units: &Units) -> Result<(), Failure> {
+    for (sale, pool, legs) in units.pools() {
+        let (case, list) = (legs.case(), legs.list());
+        let mut query = QueryBuilder::<Sqlite>::new("UPDATE pool_legs SET live = live - ");
+        query.push(case).push(" WHERE sale_id = ").push_bind(sale.as_str());
+        query.push(" AND pool_id = ").push_bind(pool.as_str()).push(" AND leg IN (").push(list).push(")");
+        let given = query.build().persistent(false).execute(&mut *conn).await?;
+        if given.rows_affected() != legs.len() {
+            return Err(Failure::Broken(format!("the guard of {sale}/{pool} has not all legs of its orders")));
+        }
+    }
+    Ok(())
+}
+
+async fn payment(conn: &mut SqliteConnection, id: &str) -> Result<Option<PaymentRow>, Failure> {
+    let select =
+        "SELECT event_id, order_id, amount, currency, state, received_at FROM payment_events WHERE event_id = ?";
+    let row: Option<PaymentColumns> = sqlx::query_as(select).bind(id).fetch_optional(conn).await?;
+    row.map(PaymentRow::try_from).transpose()
+}
+
+async fn insert_payment(
+    conn: &mut SqliteConnection,
+    event: &PaymentEvent,
+    state: PaymentState,
+    (at, grace): (UnixMillis, Duration),
+) -> Result<(), Failure> {
+    let insert = "INSERT INTO payment_events (event_id, order_id, amount, currency, state, grace, received_at) \
+                  VALUES (?, ?, ?, ?, ?, ?, ?)";
+    sqlx::query(insert)
+        .bind(&event.id)
+        .bind(event.order.0.to_vec())
+        .bind(event.paid.amount)
+        .bind(event.paid.currency.as_str())
+        .bind(state.as_str())
+        .bind(millis(grace))
+        .bind(at.0)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The inside of `order_id IN (…)`.
+pub(super) fn push_ids(query: &mut QueryBuilder<Sqlite>, ids: &[OrderId]) {
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(id.0.to_vec());
+    }
+}

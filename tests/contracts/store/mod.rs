@@ -1,0 +1,113 @@
+//! The suite of the store's contract, run over SQLite, over the MySQL or MariaDB of the run, and over a real MySQL.
+//!
+//! Every test has a database of its own, and moves the store's clock instead of sleeping.
+#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "these are tests")]
+
+mod endings;
+mod partitions;
+mod payments;
+mod recording;
+mod reports;
+mod rig;
+mod sales;
+mod schema;
+mod sequence;
+mod traps;
+
+/// One module per backend, with the tests of the contract in it; those of MySQL have the tests of its traps too.
+macro_rules! suite {
+    (contract { $($contract:tt)+ } traps { $($traps:tt)+ }) => {
+        backend! { sqlite $($contract)+ }
+        backend! { mysql $($contract)+ $($traps)+ }
+        backend! { real_mysql $($contract)+ $($traps)+ }
+    };
+}
+
+macro_rules! backend {
+    ($backend:ident $($module:ident::$name:ident,)+) => {
+        mod $backend {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::rig::run(super::rig::$backend().await, |rig| Box::pin(super::$module::$name(rig))).await;
+                }
+            )+
+        }
+    };
+}
+
+suite! { contract {
+    schema::a_new_schema_is_behind_and_then_current,
+    schema::several_processes_migrate_at_once,
+    schema::a_schema_of_a_later_program_is_ahead,
+    schema::a_migration_that_is_not_ours_is_a_fault,
+    schema::the_order_secret_is_the_first_that_was_given,
+    partitions::a_partition_has_no_row_before_it_is_fenced,
+    partitions::of_two_who_fence_at_once_one_wins,
+    partitions::only_the_current_scope_is_opened,
+    partitions::barriers_are_stored_once_per_lane_and_scope,
+    partitions::min_epoch_never_falls,
+    partitions::a_snapshot_has_the_sales_of_the_partition_and_all_their_orders,
+    partitions::a_snapshot_waits_for_no_batch_and_sees_none_in_half,
+    sales::a_sale_reads_back_as_it_was_put,
+    sales::of_two_changes_of_one_version_one_wins,
+    sales::a_conflict_shows_what_is_stored,
+    sales::the_guard_stands_at_the_larger_capacity_until_the_change_is_applied,
+    sales::a_guard_below_what_is_live_is_a_fault_and_changes_nothing,
+    sales::pools_that_are_gone_leave_the_guard_when_they_are_empty,
+    sales::an_old_version_that_is_applied_late_lowers_nothing,
+    sales::changes_are_listed_newest_first,
+    recording::a_batch_is_recorded_once_however_often_it_comes,
+    recording::an_order_reads_back_as_it_was_granted,
+    recording::an_order_that_stands_twice_in_a_batch_is_one,
+    recording::overlapping_batches_of_many_recorders_are_recorded_once,
+    recording::nothing_of_a_batch_over_the_guard_is_stored,
+    recording::the_guard_names_the_leg_that_does_not_hold,
+    recording::a_sale_that_is_unknown_is_a_guard_that_does_not_hold,
+    recording::recorders_never_grant_more_than_the_capacity_between_them,
+    recording::a_batch_with_content_that_does_not_fit_is_rejected_whole,
+    recording::orders_of_an_old_epoch_are_kept_as_stale,
+    recording::a_stale_order_that_is_admitted_again_is_no_longer_stale,
+    recording::quarantined_orders_are_kept_and_counted_once,
+    recording::ids_that_differ_in_case_are_different,
+    recording::odd_ids_come_back_unchanged,
+    recording::a_batch_larger_than_a_statement_is_recorded,
+    recording::ten_thousand_orders_in_batches,
+    payments::a_payment_pays_the_order,
+    payments::the_same_payment_twenty_times_at_once_is_one,
+    payments::of_many_payments_of_one_order_one_pays_it,
+    payments::an_amount_or_currency_that_is_not_the_orders_is_a_mismatch,
+    payments::a_payment_within_the_grace_is_taken_and_after_it_is_not,
+    payments::a_payment_for_an_order_that_ended_is_a_refund_due,
+    payments::a_payment_that_comes_before_its_order_waits_for_it,
+    payments::a_waiting_payment_counts_from_when_it_came,
+    payments::of_payments_that_wait_the_first_that_fits_pays,
+    payments::a_payment_and_its_order_at_once_always_meet,
+    payments::one_event_id_for_two_orders_is_a_fault,
+    endings::a_buyer_cancels_their_own_order_only,
+    endings::an_order_is_cancelled_once,
+    endings::a_paid_order_is_refunded_and_its_payment_due_back,
+    endings::what_is_over_expires_in_portions,
+    endings::expiry_frees_every_leg_of_a_journey,
+    endings::pay_cancel_and_expiry_at_once_end_in_one,
+    endings::several_who_expire_share_the_work,
+    endings::expiry_and_recording_at_once_keep_the_guard_right,
+    endings::moves_are_forgotten_one_kind_at_a_time,
+    reports::orders_are_listed_newest_first_and_filtered,
+    reports::a_walk_by_id_meets_every_order_once,
+    reports::the_next_release_is_the_earliest_held_order_of_the_sale,
+    reports::a_tally_counts_orders_units_and_legs,
+    reports::an_order_that_nobody_knows_has_nothing,
+    sequence::a_random_sequence_leaves_what_a_model_of_it_says,
+} traps {
+    traps::a_lock_that_does_not_come_in_time_undoes_the_whole_batch,
+    traps::a_connection_that_is_killed_leaves_no_half_batch,
+    traps::a_commit_whose_answer_is_lost_is_replayed_without_effect,
+    traps::a_server_that_falls_silent_is_given_up_and_found_again,
+    traps::an_operation_that_is_dropped_leaves_nothing_open,
+    traps::raising_min_epoch_waits_for_batches_under_way,
+    traps::a_recorder_that_failed_says_so_until_it_is_dropped,
+    traps::a_server_that_is_not_there_is_named_with_the_cause,
+    traps::the_clock_is_the_servers,
+    traps::reports_are_read_from_the_replica,
+} }

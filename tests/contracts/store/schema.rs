@@ -1,0 +1,62 @@
+//! The schema and what belongs to the deployment.
+
+use rushgate::domain::OrderSecret;
+use rushgate::store::Schema;
+use tokio::task::JoinSet;
+
+use super::rig::Rig;
+
+pub(super) async fn a_new_schema_is_behind_and_then_current(rig: &Rig) {
+    let missing = match rig.store.schema().await.unwrap() {
+        Schema::Behind { missing } => missing,
+        other => panic!("{other:?}"),
+    };
+    assert!(missing > 0);
+    let applied = rig.store.migrate().await.unwrap();
+    assert_eq!(applied.len(), missing);
+    assert_eq!(applied[0], "0001 orders at rest");
+    assert_eq!(rig.store.schema().await.unwrap(), Schema::Current);
+    assert_eq!(rig.store.migrate().await.unwrap(), Vec::<String>::new());
+}
+
+pub(super) async fn several_processes_migrate_at_once(rig: &Rig) {
+    let mut processes = JoinSet::new();
+    for _ in 0..4 {
+        let store = rig.another();
+        processes.spawn(async move { store.migrate().await.unwrap() });
+    }
+    let applied: Vec<_> = processes.join_all().await.into_iter().flatten().collect();
+    assert_eq!(applied.iter().filter(|name| *name == "0001 orders at rest").count(), 1);
+    assert_eq!(rig.store.schema().await.unwrap(), Schema::Current);
+}
+
+pub(super) async fn a_schema_of_a_later_program_is_ahead(rig: &Rig) {
+    rig.store.migrate().await.unwrap();
+    rig.sql(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (9999, 'from tomorrow', TRUE, '', 1)",
+    )
+    .await;
+    assert_eq!(rig.store.schema().await.unwrap(), Schema::Ahead);
+    assert!(rig.store.migrate().await.is_err());
+}
+
+pub(super) async fn a_migration_that_is_not_ours_is_a_fault(rig: &Rig) {
+    rig.store.migrate().await.unwrap();
+    rig.sql("UPDATE _sqlx_migrations SET checksum = 'other' WHERE version = 1").await;
+    let fault = rig.store.schema().await.unwrap_err();
+    assert!(fault.0.contains("migration 1"), "{fault}");
+}
+
+pub(super) async fn the_order_secret_is_the_first_that_was_given(rig: &Rig) {
+    rig.store.migrate().await.unwrap();
+    let mut processes = JoinSet::new();
+    for n in 0..8 {
+        let store = rig.another();
+        processes.spawn(async move { store.order_secret(OrderSecret([n; 32])).await.unwrap() });
+    }
+    let secrets = processes.join_all().await;
+    let again = rig.store.order_secret(OrderSecret([99; 32])).await.unwrap();
+    assert!(secrets.iter().all(|secret| *secret == again));
+    assert!(again.0[0] < 8);
+}

@@ -1,0 +1,290 @@
+//! What MySQL, its driver and the network do when things go wrong. Each was seen to lose or to double orders somewhere.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use rushgate::clock::{Clock, SystemClock};
+use rushgate::config::settings;
+use rushgate::domain::Partition;
+use rushgate::store::mysql::MySqlStore;
+use rushgate::store::{OrderFilter, Orders, RecordFault, Recorded, Sales, Store};
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::rig::{Rig, change, id, scope};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Locks the guard of sale `c`, as a writer does in the middle of its transaction.
+async fn hold_guard(rig: &Rig) -> MySqlConnection {
+    let mut raw = rig.raw().await;
+    raw.execute("BEGIN").await.unwrap();
+    raw.execute("UPDATE pool_legs SET live = live + 1 WHERE sale_id = 'c'").await.unwrap();
+    raw
+}
+
+/// Waits until a writer has inserted, and not committed, so many orders.
+async fn inserted(raw: &mut MySqlConnection, orders: i64) {
+    raw.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED").await.unwrap();
+    let seen = async {
+        while sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM orders").fetch_one(&mut *raw).await.unwrap() < orders {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, seen).await.expect("the writer does not insert");
+}
+
+/// Kills every connection to this database but these two.
+async fn kill_others(raw: &mut MySqlConnection, spared: &mut MySqlConnection) {
+    let spared: i64 = sqlx::query_scalar("SELECT CAST(CONNECTION_ID() AS SIGNED)").fetch_one(spared).await.unwrap();
+    let select = "SELECT CAST(id AS SIGNED) FROM information_schema.processlist \
+                  WHERE db = DATABASE() AND id NOT IN (CONNECTION_ID(), ?)";
+    let others: Vec<i64> = sqlx::query_scalar(select).bind(spared).fetch_all(&mut *raw).await.unwrap();
+    assert!(!others.is_empty());
+    for id in others {
+        // One that went away by itself in the meantime is as good as killed.
+        let _ = raw.execute(AssertSqlSafe(format!("KILL {id}"))).await;
+    }
+}
+
+pub(super) async fn a_lock_that_does_not_come_in_time_undoes_the_whole_batch(rig: &Rig) {
+    rig.selling(10).await;
+    let mut holder = hold_guard(rig).await;
+    let mut recorder = rig.store.recorder().await.unwrap();
+    let fault = recorder.record(&rig.orders(0..5)).await.unwrap_err();
+    assert!(matches!(fault, RecordFault::Unavailable(_)), "{fault}");
+    assert!(fault.to_string().contains("1205"), "the cause is named: {fault}");
+    drop(recorder);
+    holder.execute("ROLLBACK").await.unwrap();
+    assert_eq!(rig.status(0).await, None, "the inserts before the lock are gone too");
+    assert_eq!(rig.record(&rig.orders(0..5)).await, Recorded { fresh: 5, ..Recorded::default() });
+    assert_eq!(rig.live().await, 5);
+}
+
+pub(super) async fn a_connection_that_is_killed_leaves_no_half_batch(rig: &Rig) {
+    rig.selling(10).await;
+    let mut holder = hold_guard(rig).await;
+    let (store, batch) = (Arc::clone(&rig.store), rig.orders(0..5));
+    let mut writer = JoinSet::new();
+    writer.spawn(async move { store.recorder().await.unwrap().record(&batch).await });
+    let mut raw = rig.raw().await;
+    inserted(&mut raw, 5).await;
+    kill_others(&mut raw, &mut holder).await;
+    let fault = writer.join_next().await.unwrap().unwrap().unwrap_err();
+    assert!(matches!(fault, RecordFault::Unavailable(_)), "{fault}");
+    holder.execute("ROLLBACK").await.unwrap();
+    // The connection that rested was killed too. One operation may hear of it, if it comes at once; the next does not.
+    let _ = rig.store.order(id(0)).await;
+    assert_eq!((rig.status(0).await, rig.live().await), (None, 0));
+    assert_eq!(rig.record(&rig.orders(0..5)).await.fresh, 5);
+}
+
+/// Or a recovery would rebuild the inventory without orders that are committed a moment later.
+pub(super) async fn raising_min_epoch_waits_for_batches_under_way(rig: &Rig) {
+    rig.selling(10).await;
+    rig.store.fence(Partition(0), None).await.unwrap();
+    let mut holder = hold_guard(rig).await;
+    let (store, batch) = (Arc::clone(&rig.store), rig.orders(0..5));
+    let mut writer = JoinSet::new();
+    writer.spawn(async move { store.recorder().await.unwrap().record(&batch).await.unwrap() });
+    inserted(&mut rig.raw().await, 5).await;
+    let raised = timeout(Duration::from_millis(100), rig.store.set_min_epoch(scope(0, 2))).await;
+    assert!(raised.is_err(), "it waits for the batch");
+    holder.execute("ROLLBACK").await.unwrap();
+    rig.store.set_min_epoch(scope(0, 2)).await.unwrap();
+    let snapshot = rig.store.snapshot(Partition(0), 1).await.unwrap();
+    assert_eq!(snapshot.orders.len(), 5);
+    assert_eq!(writer.join_next().await.unwrap().unwrap().fresh, 5);
+    assert_eq!(rig.record(&[rig.order(7)]).await.stale, [id(7)]);
+}
+
+pub(super) async fn a_recorder_that_failed_says_so_until_it_is_dropped(rig: &Rig) {
+    rig.selling(10).await;
+    let mut holder = hold_guard(rig).await;
+    let mut recorder = rig.store.recorder().await.unwrap();
+    let dropped = timeout(Duration::from_millis(50), recorder.record(&rig.orders(0..5))).await;
+    assert!(dropped.is_err(), "it waits for the lock");
+    holder.execute("ROLLBACK").await.unwrap();
+    let fault = recorder.record(&rig.orders(0..5)).await.unwrap_err();
+    assert!(fault.to_string().contains("a new one is needed"), "{fault}");
+    assert_eq!(rig.record(&rig.orders(0..5)).await.fresh, 5, "what was dropped half-way was rolled back");
+    assert_eq!(rig.live().await, 5);
+}
+
+pub(super) async fn an_operation_that_is_dropped_leaves_nothing_open(rig: &Rig) {
+    rig.selling(10).await;
+    rig.recorded(0..2).await;
+    let mut holder = hold_guard(rig).await;
+    for _ in 0..20 {
+        let cancel = timeout(Duration::from_millis(20), rig.store.cancel(id(0), None)).await;
+        assert!(cancel.is_err(), "it waits for the lock");
+    }
+    holder.execute("ROLLBACK").await.unwrap();
+    // If one of them were still open on a connection of the store, the next write would land in it, and be gone with it.
+    for n in 0..8 {
+        rig.store.log_change(&change(&format!("change {n}"), "c")).await.unwrap();
+    }
+    let seen: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM change_log WHERE what LIKE 'change %'")
+        .fetch_one(&mut holder)
+        .await
+        .unwrap();
+    assert_eq!(seen, 8);
+    assert!(matches!(rig.store.cancel(id(0), None).await.unwrap(), rushgate::store::CancelOutcome::Done(_)));
+    assert_eq!((rig.live().await, rig.moves().await.len()), (1, 1));
+}
+
+/// Stands between a store and its server.
+struct Proxy {
+    url: String,
+    /// Passes on nothing any more of what the server says, on the connections there are.
+    silent: Arc<AtomicBool>,
+    /// Passes on the next commit, and then hangs up instead of passing on the answer.
+    swallow_commit: Arc<AtomicBool>,
+    _tasks: JoinSet<()>,
+}
+
+impl Proxy {
+    async fn to(settings: &settings::Store) -> Self {
+        let (start, database) = settings.url.rsplit_once('/').unwrap();
+        let (user, server) = start.rsplit_once('@').unwrap();
+        let server = server.to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // In the clear, or the proxy could not tell a commit from anything else.
+        let url = format!("{user}@{}/{database}?ssl-mode=disabled", listener.local_addr().unwrap());
+        let (silent, swallow_commit) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let mut tasks = JoinSet::new();
+        let flags = (Arc::clone(&silent), Arc::clone(&swallow_commit));
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&server).await.unwrap();
+                connections.spawn(pass(client, server, flags.clone()));
+            }
+        });
+        Self { url, silent, swallow_commit, _tasks: tasks }
+    }
+}
+
+async fn pass(mut client: TcpStream, mut server: TcpStream, flags: (Arc<AtomicBool>, Arc<AtomicBool>)) {
+    let (silent, swallow_commit) = flags;
+    let (mut up, mut down) = (vec![0; 65536], vec![0; 65536]);
+    let mut was_silent = false;
+    loop {
+        tokio::select! {
+            read = client.read(&mut up) => {
+                let Ok(read @ 1..) = read else { return };
+                let hang_up = up[..read].windows(6).any(|word| word == b"COMMIT") && swallow_commit.swap(false, Ordering::SeqCst);
+                if server.write_all(&up[..read]).await.is_err() {
+                    return;
+                }
+                if hang_up {
+                    // The server's answer, which says that it has committed, goes no further.
+                    let _ = server.read(&mut down).await;
+                    return;
+                }
+            }
+            read = server.read(&mut down) => {
+                let Ok(read @ 1..) = read else { return };
+                was_silent |= silent.load(Ordering::SeqCst);
+                if !was_silent && client.write_all(&down[..read]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+pub(super) async fn a_commit_whose_answer_is_lost_is_replayed_without_effect(rig: &Rig) {
+    rig.selling(10).await;
+    let proxy = Proxy::to(&rig.settings()).await;
+    let settings = settings::Store { url: proxy.url.clone(), ..rig.settings() };
+    let store = MySqlStore::connect(&settings, Arc::default()).unwrap();
+    let mut recorder = store.recorder().await.unwrap();
+    proxy.swallow_commit.store(true, Ordering::SeqCst);
+    let fault = recorder.record(&rig.orders(0..5)).await.unwrap_err();
+    assert!(matches!(fault, RecordFault::Unavailable(_)), "nobody knows whether it was stored: {fault}");
+    let again = store.recorder().await.unwrap().record(&rig.orders(0..5)).await.unwrap();
+    assert_eq!(again, Recorded { known: 5, ..Recorded::default() });
+    assert_eq!(rig.live().await, 5);
+}
+
+pub(super) async fn a_server_that_falls_silent_is_given_up_and_found_again(rig: &Rig) {
+    rig.selling(10).await;
+    let proxy = Proxy::to(&rig.settings()).await;
+    let limit = Duration::from_secs(1);
+    let settings = settings::Store { url: proxy.url.clone(), timeout: limit, ..rig.settings() };
+    let store = Arc::new(MySqlStore::connect(&settings, Arc::default()).unwrap());
+    let mut recorder = store.recorder().await.unwrap();
+    recorder.record(&rig.orders(0..1)).await.unwrap();
+    store.order(id(0)).await.unwrap();
+    proxy.silent.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    // More than there are connections, so that a connection that is not given back would be missed.
+    let mut asks = JoinSet::new();
+    for _ in 0..20 {
+        let store = Arc::clone(&store);
+        asks.spawn(async move { store.order(id(0)).await });
+    }
+    assert!(matches!(recorder.record(&rig.orders(1..2)).await, Err(RecordFault::Unavailable(_))));
+    for answer in asks.join_all().await {
+        assert!(answer.is_err(), "{answer:?}");
+    }
+    assert!(begun.elapsed() < PATIENCE, "every wait has an end");
+    proxy.silent.store(false, Ordering::SeqCst);
+    for _ in 0..20 {
+        store.order(id(0)).await.unwrap();
+    }
+    assert_eq!(store.recorder().await.unwrap().record(&rig.orders(1..2)).await.unwrap().fresh, 1);
+}
+
+pub(super) async fn a_server_that_is_not_there_is_named_with_the_cause(rig: &Rig) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let settings = settings::Store { url: format!("mysql://root@{address}/nothing"), ..rig.settings() };
+    let store = MySqlStore::connect(&settings, Arc::default()).unwrap();
+    for fault in
+        [store.now().await.unwrap_err(), store.schema().await.unwrap_err(), store.recorder().await.unwrap_err()]
+    {
+        assert!(fault.0.contains("refused"), "{fault}");
+    }
+    let url = rig.settings().url + "_not_there";
+    let store = MySqlStore::connect(&settings::Store { url, ..rig.settings() }, Arc::default()).unwrap();
+    let fault = store.now().await.unwrap_err();
+    assert!(fault.0.contains("nknown database"), "{fault}");
+    let odd = settings::Store { url: "mysql://user:hush@:x".to_owned(), ..rig.settings() };
+    let fault = MySqlStore::connect(&odd, Arc::default()).unwrap_err();
+    assert!(!fault.0.contains("hush"), "a password is not repeated: {fault}");
+}
+
+pub(super) async fn the_clock_is_the_servers(rig: &Rig) {
+    let (before, now, after) = (SystemClock.now(), rig.store.now().await.unwrap(), SystemClock.now());
+    assert!(before.0 - 1 <= now.0 && now.0 <= after.0 + 1, "the server runs on this machine: {before} {now} {after}");
+    rig.advance(Duration::from_secs(3600));
+    assert!(rig.store.now().await.unwrap() >= now.plus(Duration::from_secs(3600)));
+}
+
+pub(super) async fn reports_are_read_from_the_replica(rig: &Rig) {
+    rig.selling(10).await;
+    rig.recorded(0..3).await;
+    // An empty database stands for a replica that is behind.
+    let behind = format!("{}_behind", rig.settings().url.rsplit_once('/').unwrap().1);
+    let mut raw = rig.raw().await;
+    raw.execute(AssertSqlSafe(format!("CREATE DATABASE {behind}"))).await.unwrap();
+    let replica_url = format!("{}/{behind}", rig.settings().url.rsplit_once('/').unwrap().0);
+    let replica_settings = settings::Store { url: replica_url.clone(), ..rig.settings() };
+    MySqlStore::connect(&replica_settings, Arc::default()).unwrap().migrate().await.unwrap();
+    let settings = settings::Store { read_url: replica_url, ..rig.settings() };
+    let store = MySqlStore::connect(&settings, Arc::new(AtomicI64::new(0))).unwrap();
+    let everything = OrderFilter { limit: 10, ..OrderFilter::default() };
+    assert_eq!(store.orders(&everything).await.unwrap().len(), 0);
+    assert_eq!(store.tally(&"c".parse().unwrap()).await.unwrap().legs.len(), 0);
+    assert!(store.order(id(0)).await.unwrap().is_some(), "what decides reads the primary");
+    assert_eq!(store.sales().await.unwrap().len(), 1);
+    raw.execute(AssertSqlSafe(format!("DROP DATABASE {behind}"))).await.unwrap();
+    raw.close().await.unwrap();
+}
