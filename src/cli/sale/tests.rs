@@ -60,11 +60,11 @@ fn a_buffer_is_units_a_percentage_or_the_nodes_own() {
 fn a_file_makes_a_new_sale_unless_it_may_replace_one() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("s.json");
-    std::fs::write(&file, r#"{"name":"C","version":4}"#).unwrap();
+    fs::write(&file, r#"{"name":"C","version":4}"#).unwrap();
     let mut create = Create { sale: "s".parse().unwrap(), file, replace: false, dry_run: false };
     assert_eq!(document(&create).unwrap()["version"], 0);
     create.replace = true;
     assert_eq!(document(&create).unwrap()["version"], 4);
-    std::fs::write(&create.file, "{").unwrap();
+    fs::write(&create.file, "{").unwrap();
     assert!(document(&create).is_err());
 }
