@@ -71,14 +71,17 @@ fn shown(report: &Report) -> String {
 
 fn shown_sale(sale: &SaleReport) -> String {
     let mut text = format!("\n{}\n", sale.sale);
-    text.extend(sale.findings.iter().map(shown_finding));
+    text.extend(sale.findings.iter().filter(|finding| finding.confirmed).map(shown_finding));
+    let moving = sale.findings.iter().filter(|finding| !finding.confirmed).count();
+    if moving > 0 {
+        text += &format!("  {moving} differences may be explained by what is on its way; --json tells them\n");
+    }
     text.extend(sale.notes.iter().map(|note| format!("  note: {note}\n")));
     text
 }
 
 fn shown_finding(finding: &Finding) -> String {
-    let sure = if finding.confirmed { "" } else { " (may be in motion)" };
-    let mut text = format!("  {:?}: {}{sure}\n", finding.invariant, finding.what);
+    let mut text = format!("  {:?}: {}\n", finding.invariant, finding.what);
     text.extend(finding.orders.iter().map(|order| format!("      {order}\n")));
     if finding.count > NAMED as u64 {
         text += &format!("      … {} in all\n", finding.count);
@@ -111,7 +114,7 @@ mod tests {
         let text = shown(&Report { verdict: Verdict::Broken, sales: vec![sale], motion });
         for part in [
             "s     7       1       broken",
-            "  I9: stranded\n      ab\n      … 21 in all\n  I9: stranded (may be in motion)\n",
+            "  I9: stranded\n      ab\n      … 21 in all\n  1 differences may be explained",
             "  note: 1 payments are to be given back\n",
             "On their way: 3 outbox entries, 0 messages",
             "2 dead letters wait",

@@ -68,7 +68,12 @@ impl Cli {
         if let Command::Serve(serve) = &self.command {
             flags.extend(serve.flags());
         }
-        Ok(load(&Sources::of_process(self.config.config.clone(), flags))?)
+        let mut sources = Sources::of_process(self.config.config.clone(), flags);
+        if matches!(self.command, Command::Sale(_) | Command::Audit(_)) {
+            // For these it is an argument; for a process that serves, a misspelt setting.
+            sources.env.retain(|(name, _)| name != remote::TOKEN);
+        }
+        Ok(load(&sources)?)
     }
 
     pub async fn run(self, loaded: Loaded) -> Result<Exit, Failure> {

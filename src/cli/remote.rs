@@ -10,6 +10,9 @@ use crate::admin::client::{Client, ClientError};
 use crate::cli::{Exit, Failure};
 use crate::config::Settings;
 
+/// The environment variable that holds the admin token for these commands.
+pub(super) const TOKEN: &str = "RUSHGATE_ADMIN_TOKEN";
+
 /// Where the admin API is, and how its answers are printed.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Remote {
@@ -17,7 +20,7 @@ pub(super) struct Remote {
     #[arg(long, global = true, value_name = "URL", env = "RUSHGATE_ADMIN_URL")]
     admin: Option<String>,
     /// The admin token; without it, admin.token of the settings. Better given by the environment: arguments can be seen.
-    #[arg(long, global = true, value_name = "TOKEN", env = "RUSHGATE_ADMIN_TOKEN", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "TOKEN", env = TOKEN, hide_env_values = true)]
     token: Option<String>,
     /// Your name in the audit log; without it, that of your login.
     #[arg(long, global = true, value_name = "NAME", env = "RUSHGATE_OPERATOR")]

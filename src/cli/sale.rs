@@ -4,11 +4,11 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::admin::client::Client;
+use crate::admin::client::{Client, ClientError};
 use crate::cli::remote::{Remote, each, table, told};
 use crate::cli::{Exit, Failure};
 use crate::config::Loaded;
@@ -158,10 +158,23 @@ async fn change(client: &Client, action: Action) -> Result<Value, Failure> {
         }
         Action::Create(create) => {
             let document = document(&create)?;
-            client.put(&path(&create.sale, "", create.dry_run), &document).await?
+            client
+                .put(&path(&create.sale, "", create.dry_run), &document)
+                .await
+                .map_err(|error| exists(error, &create))?
         }
         Action::List | Action::Show(_) | Action::Balance(_) => Value::Null,
     })
+}
+
+/// A conflict with a sale that was not meant to be there says how to mean it.
+fn exists(error: ClientError, create: &Create) -> Failure {
+    match error {
+        ClientError::Problem { code, .. } if code == "conflict" && !create.replace => {
+            Failure::Failed(anyhow!("there is a sale {} already; --replace changes it", create.sale))
+        }
+        error => error.into(),
+    }
 }
 
 fn buffer_value(text: &str) -> Value {
