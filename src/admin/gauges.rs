@@ -84,7 +84,8 @@ impl Gauges {
     }
 
     async fn read_queue(&self) {
-        let is_ready = (self.parts.process.ready)().iter().all(|(_, check)| check.is_ok());
+        let process = &self.parts.process;
+        let is_ready = !process.shutdown.has_begun() && process.readiness.is_ready();
         self.ready.set(if is_ready { 1.0 } else { 0.0 });
         let mut entries = 0;
         for scope in self.parts.epochs.all().unwrap_or_default() {

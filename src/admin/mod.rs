@@ -27,6 +27,7 @@ use crate::epochs::Epochs;
 use crate::inventory::Inventory;
 use crate::meters::Meters;
 use crate::queue::Topology;
+use crate::readiness::Readiness;
 use crate::sales::Definitions;
 use crate::shutdown::Shutdown;
 use crate::store::{Change, Store};
@@ -59,16 +60,12 @@ pub struct Parts {
     pub process: Process,
 }
 
-/// One check of readiness: its name, and why it fails if it does.
-pub type Check = (String, Result<(), String>);
-
 /// This process, as far as its operators care.
 #[derive(Clone)]
 pub struct Process {
     pub node: NodeId,
     pub roles: Vec<Role>,
-    /// The checks of readiness. Does no I/O.
-    pub ready: Arc<dyn Fn() -> Vec<Check> + Send + Sync>,
+    pub readiness: Arc<Readiness>,
     /// The effective settings as text, without secrets.
     pub config: Arc<dyn Fn() -> String + Send + Sync>,
     /// What a drain begins.
@@ -146,8 +143,8 @@ impl Answers {
     pub async fn answer(&self, call: Call, who: &str, body: &[u8]) -> Result<Answer, Problem> {
         let parts = &self.parts;
         match call {
-            Call::Live => Ok(Answer::text("text/plain; charset=utf-8", "alive\n".to_owned())),
-            Call::Ready { verbose } => process::ready(parts, verbose),
+            Call::Live => Ok(process::live()),
+            Call::Ready { verbose } => Ok(process::ready(parts, verbose)),
             Call::Metrics => Ok(process::metrics(parts)),
             Call::Config => Ok(Answer::text("text/plain; charset=utf-8", (parts.process.config)())),
             Call::Nodes => process::nodes(parts),

@@ -64,7 +64,6 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE;
     Invalid = "invalid" UNPROCESSABLE_ENTITY;
     Unavailable = "unavailable" SERVICE_UNAVAILABLE;
-    NotReady = "not_ready" SERVICE_UNAVAILABLE;
     Unknown = "unknown" GATEWAY_TIMEOUT;
 }
 

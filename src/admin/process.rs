@@ -3,31 +3,40 @@
 use serde_json::{Value, json};
 
 use crate::admin::problem::{Code, Problem};
-use crate::admin::{Answer, Check, Parts, line};
+use crate::admin::{Answer, Parts, line};
 use crate::config::settings::Role;
 use crate::inventory::NodeBeat;
 use crate::queue::LaneId;
+use crate::readiness::Readiness;
 use crate::store::Change;
 
-pub(super) fn ready(parts: &Parts, verbose: bool) -> Result<Answer, Problem> {
-    let checks = (parts.process.ready)();
-    let failed: Vec<_> = checks.iter().filter(|(_, check)| check.is_err()).map(|(name, _)| name.as_str()).collect();
-    if !failed.is_empty() {
-        let problem = Problem::new(Code::NotReady, format!("not ready: {}", failed.join(", ")));
-        return Err(if verbose { problem.with("checks", told(&checks)) } else { problem });
-    }
-    if verbose {
-        return Ok(Answer::ok(json!({"ready": true, "checks": told(&checks)})));
-    }
-    Ok(Answer::text("text/plain; charset=utf-8", "ready\n".to_owned()))
+const TEXT: &str = "text/plain; charset=utf-8";
+
+pub(super) fn live() -> Answer {
+    Answer::text(TEXT, "ok\n".to_owned())
 }
 
-fn told(checks: &[Check]) -> Value {
-    let told = checks.iter().map(|(name, check)| {
-        let said = check.as_ref().map_or_else(String::clone, |()| "ok".to_owned());
-        (name.clone(), Value::from(said))
-    });
-    Value::Object(told.collect())
+/// `verbose` lists each check; a process that is not ready lists them in any case.
+pub(super) fn ready(parts: &Parts, verbose: bool) -> Answer {
+    let draining = parts.process.shutdown.has_begun();
+    let is_ready = !draining && parts.process.readiness.is_ready();
+    let text = if is_ready && !verbose { "ok\n".to_owned() } else { checks(&parts.process.readiness, draining) };
+    Answer { status: if is_ready { 200 } else { 503 }, ..Answer::text(TEXT, text) }
+}
+
+fn checks(readiness: &Readiness, draining: bool) -> String {
+    let shutdown = ("shutdown", if draining { Err("draining".to_owned()) } else { Ok(()) });
+    let mut is_ready = true;
+    let mut text = String::new();
+    for (name, said) in readiness.checks().chain([shutdown]) {
+        is_ready &= said.is_ok();
+        text += &match said {
+            Ok(()) => format!("[+]{name} ok\n"),
+            // One line per check, whatever the reason holds.
+            Err(why) => format!("[-]{name}: {}\n", why.replace(['\r', '\n'], " ")),
+        };
+    }
+    text + if is_ready { "ready\n" } else { "not ready\n" }
 }
 
 pub(super) fn metrics(parts: &Parts) -> Answer {

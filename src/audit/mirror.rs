@@ -116,7 +116,7 @@ pub(super) async fn look_again(
             None => findings.push(Finding::in_motion(Invariant::I9, what, &orders)),
         }
     };
-    add(Some(Invariant::I9), "held in the inventory, and neither in the store nor on their way to it", |stands| {
+    add(Some(Invariant::I9), "known to the inventory, and neither in the store nor on their way to it", |stands| {
         stands == Stands::Stranded
     });
     add(

@@ -9,11 +9,14 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Flag, Loaded, Sources, load};
 
+mod audit;
 mod config;
 mod exit;
 mod migrate;
 mod online;
 mod progress;
+mod remote;
+mod sale;
 mod serve;
 
 pub use exit::{Exit, Failure};
@@ -38,6 +41,8 @@ enum Command {
     Serve(serve::Serve),
     Migrate(migrate::Migrate),
     Config(config::Config),
+    Sale(sale::Sale),
+    Audit(audit::Audit),
 }
 
 /// Where the settings come from; the same for every command.
@@ -63,7 +68,12 @@ impl Cli {
         if let Command::Serve(serve) = &self.command {
             flags.extend(serve.flags());
         }
-        Ok(load(&Sources::of_process(self.config.config.clone(), flags))?)
+        let mut sources = Sources::of_process(self.config.config.clone(), flags);
+        if matches!(self.command, Command::Sale(_) | Command::Audit(_)) {
+            // For these it is an argument; for a process that serves, a misspelt setting.
+            sources.env.retain(|(name, _)| name != remote::TOKEN);
+        }
+        Ok(load(&sources)?)
     }
 
     pub async fn run(self, loaded: Loaded) -> Result<Exit, Failure> {
@@ -71,6 +81,8 @@ impl Cli {
             Command::Serve(serve) => serve.run(loaded, self.config.config.is_some()).await,
             Command::Migrate(migrate) => migrate.run(loaded).await,
             Command::Config(config) => config.run(loaded, self.config.config).await,
+            Command::Sale(sale) => sale.run(loaded).await,
+            Command::Audit(audit) => audit.run(loaded).await,
         }
     }
 }

@@ -45,7 +45,7 @@ async fn running(token: &str) -> Running {
         process: Process {
             node: "n1".parse().unwrap(),
             roles: vec![Role::Gateway],
-            ready: Arc::new(move || vec![("store".to_owned(), check())]),
+            readiness: Arc::new(Readiness::new().with("store", check)),
             config: Arc::new(|| "[admin]\ntoken = \"…\"\n".to_owned()),
             shutdown: process.clone(),
         },
@@ -208,12 +208,15 @@ async fn a_listener_that_others_can_reach_wants_a_token() {
 
 #[tokio::test]
 async fn readiness_names_what_fails() {
-    let Running { address, ready, .. } = running("").await;
-    assert!(get(&address, "/readyz?verbose").await.contains(r#"{"checks":{"store":"ok"},"ready":true}"#));
+    let Running { address, ready, process, .. } = running("").await;
+    assert!(get(&address, "/readyz?verbose").await.ends_with("[+]store ok\n[+]shutdown ok\nready\n"));
     ready.store(false, Ordering::Relaxed);
-    let answer = get(&address, "/readyz?verbose").await;
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains(r#""checks":{"store":"it is away"}"#), "{answer}");
+    let answer = get(&address, "/readyz").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("[-]store: it is away\n"), "{answer}");
     assert!(get(&address, "/livez").await.starts_with("HTTP/1.1 200"));
+    ready.store(true, Ordering::Relaxed);
+    process.begin();
+    assert!(get(&address, "/readyz").await.starts_with("HTTP/1.1 503"), "one that drains is not ready");
 }
 
 #[tokio::test]

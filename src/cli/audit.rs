@@ -1,0 +1,126 @@
+//! `rushgate audit`: proves the invariants from inventory, queue and store.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+
+use crate::audit::report::NAMED;
+use crate::audit::{Finding, Report, SaleReport, Verdict};
+use crate::cli::progress::progress;
+use crate::cli::remote::{Remote, table};
+use crate::cli::{Exit, Failure};
+use crate::config::Loaded;
+use crate::domain::SaleId;
+
+/// Prove the invariants from inventory, queue and store; exit with 2 if one is broken. Reads only.
+///
+/// Asks a running process by its admin API. A sale that is clean has every order where it belongs; one that is in motion has
+/// orders on their way, and can be asked about again.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  rushgate audit
+  rushgate audit concert-1 --wait 30s --json")]
+pub(super) struct Audit {
+    /// The sale to audit; without it, all of them.
+    sale: Option<SaleId>,
+    /// How long to wait, at most, for what is in motion.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    wait: Duration,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Audit {
+    pub(super) async fn run(self, loaded: Loaded) -> Result<Exit, Failure> {
+        let client = self.remote.client(&loaded.settings)?;
+        let sale = self.sale.as_ref().map(|sale| format!("&sale={sale}")).unwrap_or_default();
+        let path = format!("/admin/v1/audit?wait={}ms{sale}", self.wait.as_millis());
+        let answer = progress("auditing", client.audit(&path)).await?;
+        let report: Report = serde_json::from_value(answer.clone()).context("the answer is no report of an audit")?;
+        self.remote.print(&answer, |_| shown(&report))?;
+        Ok(if report.verdict == Verdict::Broken { Exit::Broken } else { Exit::Done })
+    }
+}
+
+fn shown(report: &Report) -> String {
+    let rows = report.sales.iter().map(|sale| {
+        let findings = sale.findings.iter().filter(|finding| finding.confirmed).count();
+        [sale.sale.clone(), sale.orders.to_string(), findings.to_string(), sale.verdict.to_string()]
+    });
+    let mut text = table(["SALE", "ORDERS", "BROKEN", "VERDICT"], rows);
+    text.extend(report.sales.iter().filter(|sale| !sale.findings.is_empty() || !sale.notes.is_empty()).map(shown_sale));
+    let motion = &report.motion;
+    if !motion.is_quiet() {
+        text += &format!(
+            "\nOn their way: {} outbox entries, {} messages, {} stock moves, {} definitions.\n",
+            motion.outbox_entries, motion.lane_messages, motion.stock_moves, motion.unapplied_sales
+        );
+    }
+    if motion.dead_letters > 0 {
+        text += &format!("\n{} dead letters wait for an operator.\n", motion.dead_letters);
+    }
+    text + match report.verdict {
+        Verdict::Clean => "\nClean: every invariant holds.\n",
+        Verdict::InMotion => {
+            "\nIn motion: nothing is broken as far as can be seen; ask again, or wait longer by --wait.\n"
+        }
+        Verdict::Broken => "\nBROKEN: an invariant does not hold.\n",
+    }
+}
+
+fn shown_sale(sale: &SaleReport) -> String {
+    let mut text = format!("\n{}\n", sale.sale);
+    text.extend(sale.findings.iter().filter(|finding| finding.confirmed).map(shown_finding));
+    let moving = sale.findings.iter().filter(|finding| !finding.confirmed).count();
+    if moving > 0 {
+        text += &format!("  {moving} differences may be explained by what is on its way; --json tells them\n");
+    }
+    text.extend(sale.notes.iter().map(|note| format!("  note: {note}\n")));
+    text
+}
+
+fn shown_finding(finding: &Finding) -> String {
+    let mut text = format!("  {:?}: {}\n", finding.invariant, finding.what);
+    text.extend(finding.orders.iter().map(|order| format!("      {order}\n")));
+    if finding.count > NAMED as u64 {
+        text += &format!("      … {} in all\n", finding.count);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{Invariant, Motion};
+
+    #[test]
+    fn a_report_names_what_is_broken_and_what_moves() {
+        let finding = Finding {
+            invariant: Invariant::I9,
+            confirmed: true,
+            what: "stranded".to_owned(),
+            count: 21,
+            orders: vec!["ab".to_owned()],
+        };
+        let sale = SaleReport {
+            sale: "s".to_owned(),
+            verdict: Verdict::Broken,
+            orders: 7,
+            findings: vec![finding.clone(), Finding { confirmed: false, ..finding }],
+            notes: vec!["1 payments are to be given back".to_owned()],
+        };
+        let motion = Motion { outbox_entries: 3, dead_letters: 2, ..Motion::default() };
+        let text = shown(&Report { verdict: Verdict::Broken, sales: vec![sale], motion });
+        for part in [
+            "s     7       1       broken",
+            "  I9: stranded\n      ab\n      … 21 in all\n  1 differences may be explained",
+            "  note: 1 payments are to be given back\n",
+            "On their way: 3 outbox entries, 0 messages",
+            "2 dead letters wait",
+            "BROKEN",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+}
