@@ -184,7 +184,7 @@ fn open_doors(
         process: admin::Process {
             node: process.node.clone(),
             roles: settings.node.roles.clone(),
-            ready: Arc::new(move || readiness.checks().map(|(name, said)| (name.to_owned(), said)).collect()),
+            readiness,
             config: Arc::new(move || shown.clone()),
             shutdown: front.clone(),
         },
