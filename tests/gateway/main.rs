@@ -9,6 +9,8 @@ mod trouble;
 
 #[path = "../support/client.rs"]
 mod client;
+#[path = "../support/database.rs"]
+mod database;
 #[path = "../support/proxy.rs"]
 mod proxy;
 #[path = "../support/servers.rs"]

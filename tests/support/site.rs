@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client::{Client, Reply};
+use crate::database;
 use crate::servers;
 
 /// How long anything that must happen may take on a busy machine. Nothing waits for it to pass.
@@ -43,7 +44,7 @@ pub(crate) enum Backends {
     Embedded,
     /// Redis, RabbitMQ, and the run's first MySQL or MariaDB.
     Real,
-    /// The same over the run's real MySQL.
+    /// The same over the run's second store, a real MySQL.
     RealMysql,
 }
 
@@ -94,8 +95,8 @@ impl Site {
         let mut database = None;
         if let Some(server) = url {
             let name = servers::unique("rushgate");
-            servers::create_database(&server, &name).await;
-            let store = servers::with_database(&server, &name);
+            database::create_database(&server, &name).await;
+            let store = database::with_database(&server, &name);
             text.push_str(&format!(
                 "inventory.backend = \"redis\"\ninventory.url = {:?}\ninventory.namespace = {name:?}\n\
                  queue.backend = \"rabbitmq\"\nqueue.url = {:?}\nqueue.namespace = {name:?}\n\
@@ -124,7 +125,7 @@ impl Site {
     /// The URL of the site's own database.
     pub(crate) fn store_url(&self) -> String {
         let (server, name) = self.database.as_ref().expect("a real store");
-        servers::with_database(server, name)
+        database::with_database(server, name)
     }
 
     /// Deletes every key of this site in Redis, as a restart without persistence would.
@@ -203,8 +204,7 @@ impl Site {
         let reply =
             self.admin().send(hyper::Method::PUT, &path, &[], Some(document.to_string())).await.expect("an answer");
         assert!(matches!(reply.status, 200 | 201), "{reply:?}");
-        let version = reply.body["version"].as_u64();
-        self.knows(id, version.unwrap_or(1)).await;
+        self.knows(id, version_after(&reply)).await;
     }
 
     /// Waits until every gateway has heard of this version of a sale.
@@ -223,9 +223,7 @@ impl Site {
     pub(crate) async fn tell(&self, id: &str, what: &str, body: &Value) -> Reply {
         let reply = self.admin().post(&format!("/admin/v1/sales/{id}/{what}"), &[], body).await.expect("an answer");
         assert_eq!(reply.status, 200, "{what}: {reply:?}");
-        if let Some(version) = reply.body["version"].as_u64() {
-            self.knows(id, version).await;
-        }
+        self.knows(id, version_after(&reply)).await;
         reply
     }
 
@@ -300,9 +298,13 @@ impl Drop for Site {
             }
         }
         if let Some((server, name)) = self.database.take() {
-            servers::drop_database(&server, &name);
+            database::drop_database(&server, &name);
         }
     }
+}
+
+fn version_after(change: &Reply) -> u64 {
+    change.body["after"]["version"].as_u64().unwrap_or_else(|| panic!("no version: {change:?}"))
 }
 
 /// What a command did.
