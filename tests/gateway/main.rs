@@ -2,6 +2,7 @@
 
 mod claims;
 mod crowd;
+mod operations;
 mod orders;
 mod proxies;
 mod sales;
