@@ -17,7 +17,7 @@ use crate::queue::{self, Queue};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::mysql::MySqlStore;
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{Lock, SqliteStore};
 
 /// The three of them. Cheap to clone. None of them has to be there yet: each says so when it is asked.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub(super) struct Backends {
     pub store_is_own: bool,
     /// No other process has this inventory: nobody else can be building it.
     pub inventory_is_own: bool,
+    /// Sees to it that a store of its own is this process's alone.
+    _lock: Option<Arc<Lock>>,
 }
 
 impl Backends {
@@ -46,12 +48,17 @@ impl Backends {
             QueueBackend::Memory => queue::memory::open(&settings.queue, meters, ConfirmWhen::Stored),
             QueueBackend::Rabbitmq => queue::rabbitmq::connect(&settings.queue, shutdown, meters),
         };
+        let lock = match settings.store.backend {
+            StoreBackend::Sqlite => Some(SqliteStore::lock(settings.store.url.as_str()).context("opening the store")?),
+            StoreBackend::Mysql => None,
+        };
         Ok(Self {
             inventory,
             queue,
             store: store(settings, clock)?,
             store_is_own: settings.store.backend == StoreBackend::Sqlite,
             inventory_is_own: settings.inventory.backend == InventoryBackend::Memory,
+            _lock: lock.map(Arc::new),
         })
     }
 }

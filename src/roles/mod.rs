@@ -241,6 +241,18 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn a_second_process_does_not_sell_from_the_same_file() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let first = embedded(&folder).await;
+        let mut settings = Settings::clone(&first.process.settings);
+        settings.node.id = "m".to_owned();
+        let second = Server::bind(settings.clone()).await.expect_err("each would have an inventory of its own");
+        assert!(format!("{second:#}").contains("rushgate.db"), "{second:#}");
+        drop(first);
+        Server::bind(settings).await.expect("the first one is gone");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_process_whose_back_has_ended_closes_its_doors_and_has_failed() {
         let folder = tempfile::TempDir::new().unwrap();
         let server = embedded(&folder).await;

@@ -4,6 +4,7 @@
 //! their own and never wait (WAL). The store's clock is the one that is given. Commits are flushed to disk: the process may be
 //! killed, and the machine may lose its power.
 
+use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -52,17 +53,27 @@ struct Inner {
     clock: Arc<dyn Clock>,
 }
 
+/// See [`SqliteStore::lock`]. The system lets go of it when the process ends, however that happens.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "it is held, not used")] File);
+
+/// The file of a URL, in a folder that is there.
+fn file(url: &str) -> Result<(SqliteConnectOptions, PathBuf), Fault> {
+    let options = SqliteConnectOptions::from_str(url).map_err(|error| Fault(format!("{url}: {error}")))?;
+    let path = options.get_filename().to_owned();
+    if path.as_os_str().is_empty() || url.contains(":memory:") || url.contains("mode=memory") {
+        return Err(Fault(format!("{url}: must name a file; orders are not kept in memory alone")));
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|error| Fault(format!("{}: {error}", folder.display())))?;
+    }
+    Ok((options, path))
+}
+
 impl SqliteStore {
     /// A store in the file of a URL such as `sqlite://rushgate.db`. Makes the folder, and the file when it is first needed.
     pub fn open(url: &str, clock: Arc<dyn Clock>) -> Result<Self, Fault> {
-        let options = SqliteConnectOptions::from_str(url).map_err(|error| Fault(format!("{url}: {error}")))?;
-        let path = options.get_filename().to_owned();
-        if path.as_os_str().is_empty() || url.contains(":memory:") || url.contains("mode=memory") {
-            return Err(Fault(format!("{url}: must name a file; orders are not kept in memory alone")));
-        }
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| Fault(format!("{}: {error}", folder.display())))?;
-        }
+        let (options, path) = file(url)?;
         let options = options
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -78,6 +89,22 @@ impl SqliteStore {
             Pool::new(size, LIMIT, Box::new(connect))
         };
         Ok(Self(Arc::new(Inner { path, writer: pool(1, options), readers: pool(READERS, reading), clock })))
+    }
+
+    /// Keeps other processes from serving from this file, as long as the lock lives: each has an inventory of its own, and would
+    /// take the other's epoch for broken.
+    pub fn lock(url: &str) -> Result<Lock, Fault> {
+        let (_, path) = file(url)?;
+        let mut beside = path.clone().into_os_string();
+        beside.push(".lock");
+        let lock = File::create(&beside).map_err(|error| Fault(format!("{}: {error}", beside.display())))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Lock(lock)),
+            Err(TryLockError::WouldBlock) => {
+                Err(Fault(format!("{}: another process serves from this file", path.display())))
+            }
+            Err(TryLockError::Error(error)) => Err(Fault(format!("{}: {error}", beside.display()))),
+        }
     }
 
     fn writer(&self) -> &Pool<SqliteConnection> {
