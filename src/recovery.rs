@@ -182,7 +182,7 @@ async fn pass_barriers(parts: &Parts, scope: Scope) -> Result<(), String> {
     let mut sent = false;
     loop {
         let stored = parts.store.barriers(scope).await.map_err(text)?;
-        let missing: Vec<_> = (0..parts.topology.lanes()).filter(|lane| !stored.contains(lane)).collect();
+        let missing: Vec<_> = parts.topology.barriers().into_iter().filter(|lane| !stored.contains(lane)).collect();
         if missing.is_empty() {
             return Ok(());
         }

@@ -36,6 +36,9 @@ pub enum Content {
 #[error("not a message: {0}")]
 pub struct BadEnvelope(pub String);
 
+/// The number that a barrier of the catch-all has; no lane has it.
+pub const CATCH_ALL: u16 = u16::MAX;
+
 const FORMAT: &str = "rushgate/1";
 
 impl Envelope {

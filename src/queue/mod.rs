@@ -72,8 +72,13 @@ pub trait Topology: fmt::Debug + Send + Sync + 'static {
     /// For recovery only: removes the scope's exchange. Safe to repeat, and for a scope that never was.
     async fn close(&self, scope: Scope) -> Result<(), Fault>;
 
-    /// For recovery only: puts one barrier of the scope into every lane, behind all that is there, confirmed.
+    /// For recovery only: puts one barrier of the scope into every lane, the catch-all included, behind all that is there, confirmed.
     async fn barrier(&self, scope: Scope) -> Result<(), Fault>;
+
+    /// What tells the barriers of a scope from each other: the numbers of the lanes, and [`envelope::CATCH_ALL`] if there is one.
+    fn barriers(&self) -> Vec<u16> {
+        (0..self.lanes()).collect()
+    }
 
     /// How many messages wait, lane by lane, the catch-all and the dead letters included.
     async fn depths(&self) -> Result<Vec<LaneDepth>, Fault>;

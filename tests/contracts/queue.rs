@@ -605,6 +605,24 @@ mod broker {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_barrier_comes_behind_what_no_lane_is_bound_for() {
+        in_time(async {
+            let bench = Bench::rabbitmq().await;
+            ByHand::connect().await.unbind(&bench.settings.namespace).await;
+            bench.publish(1).await.unwrap();
+            bench.queue.topology.close(SCOPE).await.unwrap();
+            bench.queue.topology.barrier(SCOPE).await.unwrap();
+            let mut lane = bench.queue.consumer.consume(LaneId::Unroutable).await.unwrap();
+            assert_eq!(number_of(&lane.next().await.unwrap()), Some(1));
+            let barrier = Envelope::decode(&lane.next().await.unwrap().body).unwrap();
+            assert!(matches!(barrier.content, Content::Barrier { lane } if lane >= LANES), "{barrier:?}");
+            drop(lane);
+            bench.end().await;
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_no_queue_at_all_took_is_not_confirmed() {
         in_time(async {
             let bench = Bench::rabbitmq().await;

@@ -1,8 +1,8 @@
 //! What runs behind the doors, when one part of it cannot go on: the rest does.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +12,7 @@ use rushgate::domain::{Epoch, Order, OrderStatus, Partition, Sale, SaleDocument,
 use rushgate::epochs::Epochs;
 use rushgate::inventory::Inventory;
 use rushgate::meters::Meters;
+use rushgate::queue::envelope::CATCH_ALL;
 use rushgate::queue::memory::ConfirmWhen;
 use rushgate::queue::{self, LaneDepth, Publisher, Topology};
 use rushgate::recovery;
@@ -42,6 +43,8 @@ struct Back {
 struct Counting {
     inner: Arc<dyn Topology>,
     barriers: AtomicUsize,
+    /// A barrier that no writer meets.
+    unmet: Mutex<Option<u16>>,
 }
 
 #[async_trait]
@@ -64,6 +67,9 @@ impl Topology for Counting {
     }
     fn lanes(&self) -> u16 {
         self.inner.lanes()
+    }
+    fn barriers(&self) -> Vec<u16> {
+        self.inner.barriers().into_iter().chain(*self.unmet.lock().unwrap()).collect()
     }
 }
 
@@ -89,7 +95,8 @@ impl Back {
             let lane = queue::LaneId::Number(lane);
             shutdown.spawn(writer::write_lane(parts.clone(), lane, shutdown.clone()));
         }
-        let topology = Arc::new(Counting { inner: queue.topology, barriers: AtomicUsize::new(0) });
+        let topology =
+            Arc::new(Counting { inner: queue.topology, barriers: AtomicUsize::new(0), unmet: Mutex::default() });
         Self { _folder: folder, store, inventory, topology, shutdown }
     }
 
@@ -192,6 +199,23 @@ async fn a_rebuild_that_takes_longer_than_the_patience_of_others_still_comes_to_
     for _ in 0..2 {
         back.recover(Duration::from_millis(500));
     }
+    back.open().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_opens_before_the_catch_all_is_drained_too() {
+    let back = Back::new().await;
+    *back.topology.unmet.lock().unwrap() = Some(CATCH_ALL);
+    back.recover(Duration::from_secs(60));
+    let numbered = async {
+        while back.store.barriers(SCOPE).await.expect("barriers").len() < usize::from(back.topology.lanes()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, numbered).await.expect("the lanes are drained");
+    let row = back.store.partition(Partition(0)).await.expect("a store").expect("a row");
+    assert_eq!((row.state, row.min_epoch), (PartitionState::Fenced, Epoch(0)), "orders may be in the catch-all");
+    back.store.recorder().await.expect("a recorder").barrier(SCOPE, CATCH_ALL).await.expect("stored");
     back.open().await;
 }
 

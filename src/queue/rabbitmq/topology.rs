@@ -13,7 +13,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, ErrorKind, ExchangeKind};
 
 use crate::domain::Scope;
-use crate::queue::envelope::{Content, Envelope};
+use crate::queue::envelope::{CATCH_ALL, Content, Envelope};
 use crate::queue::rabbitmq::link::Link;
 use crate::queue::rabbitmq::session::in_time;
 use crate::queue::{Fault, LaneDepth, LaneId, Topology};
@@ -200,13 +200,17 @@ impl Topology for Declarations {
     async fn barrier(&self, scope: Scope) -> Result<(), Fault> {
         let _user = self.publishing.in_use();
         let channel = self.publishing.channel().await?;
-        for lane in 0..self.names.lanes {
+        for lane in self.barriers() {
             let barrier = Envelope { scope, content: Content::Barrier { lane } };
             // Past the scope's exchange, which is closed when barriers are sent.
-            let queue = self.names.queue(LaneId::Number(lane));
+            let queue = self.names.queue(if lane == CATCH_ALL { LaneId::Unroutable } else { LaneId::Number(lane) });
             put(&channel, queue, &barrier.encode(), FieldTable::default()).await?;
         }
         Ok(())
+    }
+
+    fn barriers(&self) -> Vec<u16> {
+        (0..self.names.lanes).chain([CATCH_ALL]).collect()
     }
 
     async fn depths(&self) -> Result<Vec<LaneDepth>, Fault> {
