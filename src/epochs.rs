@@ -1,7 +1,7 @@
 //! Which epoch of each partition this process has joined.
 //!
-//! A process only ever joins an epoch that the store says is open, and only on the very inventory that it was opened on. Whoever
-//! meets a fence reports it here; from then on nobody uses that scope until the store names an open one again.
+//! A process only ever joins an epoch that the store says is open, only on the very inventory that it was opened on, and only while
+//! that answers in it. Whoever meets a fence reports it here; from then on nobody uses that scope until it answers, or another.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -163,12 +163,53 @@ async fn join(row: Option<PartitionRow>, inventory: &dyn Inventory) -> Result<Sc
     if row.state == PartitionState::Fenced {
         return Err(NotJoined::Recovering(format!("epoch {} is being built", row.epoch)));
     }
+    let scope = Scope { partition: row.partition, epoch: row.epoch };
     match inventory.identity(row.partition).await {
-        Ok(identity) if identity == row.identity => Ok(Scope { partition: row.partition, epoch: row.epoch }),
-        Ok(_) => Err(NotJoined::Recovering(format!(
-            "the inventory is not the one that epoch {} was opened on; it restarted or was replaced",
-            row.epoch
-        ))),
+        Ok(identity) if identity == row.identity => {}
+        Ok(_) => {
+            return Err(NotJoined::Recovering(format!(
+                "the inventory is not the one that epoch {} was opened on; it restarted or was replaced",
+                row.epoch
+            )));
+        }
+        Err(fault) => return Err(NotJoined::Unavailable(fault.to_string())),
+    }
+    // The store hears of a fence only when a recovery begins. Until then the scope itself is asked, with its cheapest question.
+    match inventory.outbox_len(scope).await {
+        Ok(_) => Ok(scope),
+        Err(inventory::Fault::Fenced(why)) => Err(NotJoined::Recovering(why)),
         Err(fault) => Err(NotJoined::Unavailable(fault.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::planted::{Planted, SCOPE};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scope_that_is_fenced_is_not_joined_again_until_it_answers() {
+        let planted = Planted::new().await;
+        let (epochs, partition) = (&planted.epochs, SCOPE.partition);
+        planted.inventory.lock().fenced = true;
+        epochs.report(SCOPE, &inventory::Fault::Fenced("it is lost".to_owned()));
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(matches!(epochs.scope(partition), Err(NotJoined::Recovering(_))), "{:?}", epochs.scope(partition));
+        }
+        planted.inventory.lock().fenced = false;
+        tokio::time::sleep(INTERVAL_OUT * 2).await;
+        assert_eq!(epochs.scope(partition), Ok(SCOPE));
+        planted.shutdown.force();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fence_is_noticed_by_those_whom_nobody_asks_for_anything() {
+        let planted = Planted::new().await;
+        planted.inventory.lock().fenced = true;
+        tokio::time::sleep(INTERVAL * 2).await;
+        let standing = planted.epochs.scope(SCOPE.partition);
+        assert!(matches!(standing, Err(NotJoined::Recovering(_))), "{standing:?}");
+        planted.shutdown.force();
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct InventoryState {
     pub(crate) off: (i64, i64, i64),
     pub(crate) version: u64,
     pub(crate) down: bool,
+    /// Its scope answers nothing but this.
+    pub(crate) fenced: bool,
 }
 
 impl PlantedInventory {
@@ -139,7 +141,11 @@ impl Inventory for PlantedInventory {
     }
 
     async fn outbox_len(&self, _: Scope) -> Result<u64, inventory::Fault> {
-        Ok(self.up()?.outbox.len() as u64)
+        let state = self.up()?;
+        if state.fenced {
+            return Err(inventory::Fault::Fenced("it is lost".to_owned()));
+        }
+        Ok(state.outbox.len() as u64)
     }
 
     async fn outbox_remove(&self, _: Scope, _: &[OutboxId]) -> Result<(), inventory::Fault> {
