@@ -24,7 +24,8 @@ pub mod time;
 pub use claim::{Ask, AskedLine, Claim, Invalid, Line, SeatPreference};
 pub use document::SaleDocument;
 pub use id::{
-    BuyerId, Fingerprint, IdempotencyKey, NodeId, OrderId, OrderSecret, OutboxId, PassengerId, PoolId, SaleId, StopId,
+    BuyerId, Fingerprint, IdempotencyKey, NodeId, OrderHint, OrderId, OrderSecret, OutboxId, PassengerId, PoolId,
+    SaleId, StopId,
 };
 pub use money::{Currency, Money};
 pub use order::{Order, OrderEvent, OrderStatus};
