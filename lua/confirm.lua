@@ -4,7 +4,7 @@
 -- ARGV: 1 run id, 2 now in ms, 3 the plan, then order ids, records, sales, counter fields, people fields
 --       The plan is a list of numbers in MessagePack: how many claims, sales, counters, people; then for each claim
 --       its sale, how many people, {person, units}…, how many counters, {counter, units}…; the first person is the buyer.
--- Returns: {'ok', outbox id or '', one verdict per claim, one counter or '' per counter field}; a verdict is G granted,
+-- Returns: {'ok', outbox id or '', version, one verdict per claim, one counter or '' per counter field}; a verdict is G granted,
 --          K… known: its stored record, R key reused, U unknown sale, N… not open until, P paused, C closed,
 --          L… limit: the person's entry, S sold out, A all held
 -- Keeps: free + held + sold = capacity and free ≥ 0 for every counter asked for, or it fences; a grant, its counters, its
@@ -92,22 +92,22 @@ local function decide(index)
   return grant(id, record, first_person, last_person, first_counter, last_counter)
 end
 
-local reply = { 'ok', '' }
+local reply = { 'ok', '', next_version - 1 }
 for index = 1, claim_count do
-  reply[2 + index] = decide(index)
+  reply[3 + index] = decide(index)
 end
 for index = 1, counter_count do
   if counters[index] and not is_whole(counters[index]) then
     return fence('counter ' .. ARGV[fields + index] .. ' does not add up: ' .. pack(counters[index]))
   end
-  reply[2 + claim_count + index] = counters[index] and pack(counters[index]) or ''
+  reply[3 + claim_count + index] = counters[index] and pack(counters[index]) or ''
 end
 if #granted == 0 then return reply end
 
 -- The first write is the only one whose key has not been read above; it fails before anything is changed.
 local entry = redis.call('XADD', OUTBOX, 'NOMKSTREAM', '*', 'o', table.concat(granted))
 if not entry then return fence(OUTBOX .. ' is lost') end
-reply[2] = entry
+reply[2], reply[3] = entry, next_version
 local entries = {}
 for person in pairs(changed_people) do
   entries[#entries + 1] = ARGV[names + person]

@@ -17,6 +17,8 @@ use crate::store::{PartitionRow, PartitionState, Store};
 
 /// How often the store is asked while all is well; a reported fence is followed at once.
 const INTERVAL: Duration = Duration::from_millis(500);
+/// How often it is asked while a partition is not joined.
+const INTERVAL_OUT: Duration = Duration::from_millis(50);
 
 /// The partition cannot be used at this moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +87,11 @@ impl Epochs {
         }
     }
 
+    /// Joins a scope without asking a store, for who has none.
+    pub fn assume(&self, scope: Scope) {
+        self.set(scope.partition, Ok(scope));
+    }
+
     /// Resolves when any partition's standing has changed since this was called.
     pub fn changed(&self) -> impl Future<Output = ()> + use<> {
         let mut changed = self.0.changed.subscribe();
@@ -108,10 +115,11 @@ impl Epochs {
             for partition in Partition::all(self.partitions()) {
                 self.look(partition, &*store, &*inventory, &meters).await;
             }
+            let wait = if self.all().is_ok() { INTERVAL } else { INTERVAL_OUT };
             tokio::select! {
                 () = shutdown.begun() => return,
-                () = self.0.fence_met.notified() => tokio::time::sleep(INTERVAL / 10).await,
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = self.0.fence_met.notified() => {}
+                () = tokio::time::sleep(wait) => {}
             }
         }
     }

@@ -15,14 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
-use metrics::Counter;
 use serde_json::Value;
 use sha2::Sha256;
 
 use crate::clock::Clock;
 use crate::config::settings::{Payment as Settings, PaymentProvider};
 use crate::domain::{Currency, Invalid, Money, Order, OrderId, UnixMillis};
-use crate::meters::Meters;
+use crate::meters::{Counter, Meters};
 use crate::store::{Fault, PaymentEvent, PaymentOutcome, Store};
 
 /// How far a notice's time may be from this process's, either way.

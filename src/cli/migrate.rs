@@ -31,8 +31,7 @@ impl Migrate {
             ));
         }
         let url = loaded.settings.store.url.redacted();
-        let reached = progress("opening the store", roles::open_store(&loaded.settings)).await;
-        let store = reached.with_context(|| format!("the store at {url}"))?;
+        let store = roles::open_store(&loaded.settings).with_context(|| format!("the store at {url}"))?;
         let mut out = io::stdout();
         match store.schema().await.map_err(anyhow::Error::from)? {
             Schema::Current => writeln!(out, "The schema of {url} is up to date.")?,

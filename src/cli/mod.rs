@@ -78,7 +78,7 @@ impl Cli {
 
     pub async fn run(self, loaded: Loaded) -> Result<Exit, Failure> {
         match self.command {
-            Command::Serve(serve) => serve.run(loaded).await,
+            Command::Serve(serve) => serve.run(loaded, self.config.config.is_some()).await,
             Command::Migrate(migrate) => migrate.run(loaded).await,
             Command::Config(config) => config.run(loaded, self.config.config).await,
             Command::Sale(sale) => sale.run(loaded).await,

@@ -1,10 +1,14 @@
 //! `rushgate serve`: runs the roles of this process.
 
+use std::io::{self, Write};
+
 use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Exit, Failure};
+use crate::config::settings;
 use crate::config::{Flag, Loaded};
-use crate::roles;
+use crate::roles::{News, Server, Serving, Stopper};
 
 /// Run; without a config, everything in one process, with a sample sale open.
 #[derive(Debug, Args)]
@@ -48,8 +52,60 @@ impl Serve {
         given.map(|(name, path, value)| Flag { name: name.to_owned(), path: path.to_owned(), value }).collect()
     }
 
-    pub(super) async fn run(self, loaded: Loaded) -> Result<Exit, Failure> {
-        roles::serve(loaded.settings).await?;
-        Ok(Exit::Done)
+    pub(super) async fn run(self, loaded: Loaded, from_file: bool) -> Result<Exit, Failure> {
+        // Whoever names no config wants to see something; whoever has one has sales of their own.
+        let sample = !from_file;
+        let server = Server::bind(loaded.settings).await?;
+        stop_on_signals(server.stopper())?;
+        let in_time = server.run(sample, tell).await;
+        Ok(if in_time { Exit::Done } else { Exit::Failed })
     }
+}
+
+/// The first signal asks the process to stop, the second to stop where it is.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a signal must be heard as long as the process is there, whatever it waits for"
+)]
+fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            stopper.stop();
+        }
+    });
+    Ok(())
+}
+
+/// Tells, on the standard output, what is served where.
+fn tell(news: News<'_>) {
+    let _reader_left = write_news(&mut io::stdout().lock(), news);
+}
+
+fn write_news(out: &mut impl Write, news: News<'_>) -> io::Result<()> {
+    match news {
+        News::Serving(Serving { node, roles, public, admin }) => {
+            let role = |role: &settings::Role| match role {
+                settings::Role::Gateway => "gateway",
+                settings::Role::Writer => "writer",
+            };
+            let roles: Vec<_> = roles.iter().map(role).collect();
+            writeln!(out, "rushgate {} · {node} · {}", env!("CARGO_PKG_VERSION"), roles.join(", "))?;
+            if let Some(public) = public {
+                writeln!(out, "public   http://{public}")?;
+            }
+            writeln!(out, "admin    http://{admin}")?;
+        }
+        News::SampleIsOpen { sale, public } => {
+            writeln!(out, "\nA sample sale is open. Buy a ticket:\n")?;
+            writeln!(out, "  curl -i http://{public}/v1/sales/{sale}/orders -H 'X-Buyer-Id: alice' \\")?;
+            writeln!(out, "       -H 'Content-Type: application/json' -d '{{\"quantity\":1}}'\n")?;
+            writeln!(out, "See what is left:\n\n  curl http://{public}/v1/sales/{sale}\n")?;
+        }
+    }
+    out.flush()
 }

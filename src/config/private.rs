@@ -31,6 +31,12 @@ impl From<&str> for ServerUrl {
     }
 }
 
+impl From<String> for ServerUrl {
+    fn from(url: String) -> Self {
+        Self(url)
+    }
+}
+
 impl ServerUrl {
     pub fn as_str(&self) -> &str {
         &self.0

@@ -6,7 +6,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::Histogram;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -17,7 +16,7 @@ use crate::confirm::{Answer, Unserved};
 use crate::domain::{Claim, Order, OrderStatus, OutboxId, Partition, Scope};
 use crate::epochs::Epochs;
 use crate::inventory::{Changes, Confirmed, Fault, Inventory, Verdict};
-use crate::meters::Meters;
+use crate::meters::{Histogram, Meters};
 use crate::queue::Publisher;
 use crate::queue::envelope::Envelope;
 use crate::shutdown::Shutdown;

@@ -16,11 +16,20 @@ pub enum BadId {
     Empty,
     #[error("must have at most {max} characters")]
     TooLong { max: usize },
+    /// A text that stands for something else where names are written down.
+    #[error("must not be {text:?}")]
+    Reserved { text: &'static str },
     #[error("may contain only {allowed}")]
     OddCharacter { allowed: &'static str },
 }
 
+/// What stands in a record where there is no name.
+pub(super) const NOBODY: &str = "-";
+
 fn check(text: &str, max: usize, allowed: &'static str, ok: fn(u8) -> bool) -> Result<(), BadId> {
+    if text == NOBODY {
+        return Err(BadId::Reserved { text: NOBODY });
+    }
     if text.is_empty() {
         return Err(BadId::Empty);
     }
@@ -210,5 +219,6 @@ mod tests {
         }
         assert!("auth0|1/2,3".parse::<BuyerId>().is_ok());
         assert!("a/b".parse::<PassengerId>().is_err());
+        assert_eq!("-".parse::<PassengerId>(), Err(BadId::Reserved { text: "-" }), "it stands for nobody in a record");
     }
 }

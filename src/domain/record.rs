@@ -11,7 +11,7 @@
 use std::fmt::Write as _;
 
 use crate::domain::claim::Line;
-use crate::domain::id::{Fingerprint, OrderId};
+use crate::domain::id::{Fingerprint, NOBODY, OrderId};
 use crate::domain::money::Money;
 use crate::domain::order::Order;
 use crate::domain::sale::Legs;
@@ -49,8 +49,8 @@ pub fn write_lines(lines: &[Line], out: &mut String) {
         if index > 0 {
             out.push(',');
         }
-        let passenger = line.passenger.as_ref().map_or("-", |passenger| passenger.as_str());
-        let seat = line.seat.map_or("-", |seat| seat.as_str());
+        let passenger = line.passenger.as_ref().map_or(NOBODY, |passenger| passenger.as_str());
+        let seat = line.seat.map_or(NOBODY, |seat| seat.as_str());
         let _ = write!(out, "{}/{}/{}/{}/{passenger}/{seat}", line.pool, line.legs.from, line.legs.to, line.quantity);
     }
 }
@@ -96,7 +96,7 @@ fn parse_line(text: &str) -> Result<Line, BadRecord> {
 }
 
 fn present(text: &str) -> Option<&str> {
-    (text != "-").then_some(text)
+    (text != NOBODY).then_some(text)
 }
 
 fn parsed<T: std::str::FromStr>(part: &str, field: &'static str, text: &str) -> Result<T, BadRecord> {

@@ -6,11 +6,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use metrics::{Counter, Histogram};
 
 use crate::domain::SaleId;
 use crate::http::problem::Code;
-use crate::meters::Meters;
+use crate::meters::{Counter, Histogram, Meters};
 
 /// How a claim ended, for the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

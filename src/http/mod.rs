@@ -23,7 +23,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use metrics::Gauge;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -38,7 +37,7 @@ use crate::http::door::Door;
 use crate::http::rate::Rates;
 use crate::http::wire::{Seen, Wire};
 use crate::inventory::Inventory;
-use crate::meters::Meters;
+use crate::meters::{Gauge, Meters};
 use crate::payment::Payments;
 use crate::readiness::Readiness;
 use crate::shutdown::Shutdown;
@@ -83,7 +82,7 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     pub inventory: Arc<dyn Inventory>,
     pub payments: Payments,
-    pub readiness: Readiness,
+    pub readiness: Arc<Readiness>,
     pub meters: Meters,
     pub clock: Arc<dyn Clock>,
 }

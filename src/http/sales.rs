@@ -23,6 +23,8 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("max-age=1");
 struct SaleDocument<'a> {
     sale: &'a str,
     name: &'a str,
+    /// Of the sale's definition, as this node knows it.
+    version: u64,
     state: &'static str,
     opens_at: Option<String>,
     closes_at: Option<String>,
@@ -103,6 +105,7 @@ impl<'a> SaleDocument<'a> {
         Self {
             sale: sale.id.as_str(),
             name: &sale.name,
+            version: sale.version,
             state: match sale.phase(now) {
                 Phase::NotOpen { .. } => "not_open",
                 Phase::Open => "open",

@@ -2,7 +2,7 @@
 //!
 //! It keeps the contract as the broker does: lanes are bounded and have one consumer at a time, the others wait in line; what a
 //! dropped lane had not acknowledged goes back to the front; a scope that is not open confirms nothing. It does not outlive the
-//! process, and need not: the inventory beside it does not either.
+//! process; so what must survive a crash is confirmed only when the writer has stored it (see [`ConfirmWhen`]).
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt;
@@ -10,13 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use metrics::Histogram;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::settings;
 use crate::domain::Scope;
-use crate::meters::Meters;
+use crate::meters::{Histogram, Meters};
 use crate::queue::envelope::{Content, Envelope};
 use crate::queue::tags::Taking;
 use crate::queue::{Consumer, Delivery, Fault, Lane, LaneDepth, LaneId, Publisher, Queue, Topology, Unconfirmed};
@@ -24,13 +23,22 @@ use crate::queue::{Consumer, Delivery, Fault, Lane, LaneDepth, LaneId, Publisher
 /// Messages of a lane, waiting or delivered, at most. A message is a batch of orders of some 20 KB at the very most.
 const LANE_MESSAGES: usize = 4096;
 
+/// What a confirm means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfirmWhen {
+    /// The message is in a lane, as a broker would have it on disk; but this queue has none, and a crash loses it.
+    Queued,
+    /// Its consumer has acknowledged it, and so stored it: a crash loses nothing that was confirmed.
+    Stored,
+}
+
 /// An in-process queue.
-pub fn open(settings: &settings::Queue, meters: &Meters) -> Queue {
-    bounded(settings, meters, LANE_MESSAGES)
+pub fn open(settings: &settings::Queue, meters: &Meters, confirm: ConfirmWhen) -> Queue {
+    bounded(settings, meters, (confirm, LANE_MESSAGES))
 }
 
 /// An in-process queue whose lanes hold at most so many messages each.
-pub fn bounded(settings: &settings::Queue, meters: &Meters, lane_messages: usize) -> Queue {
+pub fn bounded(settings: &settings::Queue, meters: &Meters, (confirm, lane_messages): (ConfirmWhen, usize)) -> Queue {
     let memory = Arc::new(Memory {
         state: Mutex::new(State {
             scopes: HashSet::new(),
@@ -40,6 +48,7 @@ pub fn bounded(settings: &settings::Queue, meters: &Meters, lane_messages: usize
             takings: 0,
         }),
         room: Notify::new(),
+        confirm,
         lane_messages,
         confirm_timeout: settings.confirm_timeout,
         confirms: meters.histogram("rushgate_publish_confirm_duration_seconds", &[]),
@@ -55,6 +64,7 @@ struct Memory {
     state: Mutex<State>,
     /// Somewhere a lane has room again.
     room: Notify,
+    confirm: ConfirmWhen,
     lane_messages: usize,
     confirm_timeout: Duration,
     confirms: Histogram,
@@ -84,6 +94,14 @@ struct Line {
 struct Message {
     body: Vec<u8>,
     redelivered: bool,
+    /// Told when the message is acknowledged; dropped untold when it is parked.
+    stored: Option<oneshot::Sender<()>>,
+}
+
+impl Message {
+    fn new(body: Vec<u8>) -> Self {
+        Self { body, redelivered: false, stored: None }
+    }
 }
 
 impl Memory {
@@ -92,8 +110,8 @@ impl Memory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a message into the next lane that has room.
-    fn push(&self, scope: Scope, body: &[u8]) -> Result<(), Refused> {
+    /// Puts a message into the next lane that has room. Returns a wait for its acknowledgement.
+    fn push(&self, scope: Scope, body: &[u8]) -> Result<oneshot::Receiver<()>, Refused> {
         let mut state = self.state();
         if !state.scopes.contains(&scope) {
             return Err(Refused::Closed);
@@ -105,8 +123,9 @@ impl Memory {
             .find(|&index| state.lanes[index].len() < self.lane_messages)
             .ok_or(Refused::Full)?;
         state.turn = (index + 1) % lanes;
-        state.lanes[index].push(body.to_vec());
-        Ok(())
+        let (stored, wait) = oneshot::channel();
+        state.lanes[index].push(Message { stored: Some(stored), ..Message::new(body.to_vec()) });
+        Ok(wait)
     }
 }
 
@@ -120,8 +139,8 @@ impl Line {
         self.ready.len() + self.delivered.len()
     }
 
-    fn push(&mut self, body: Vec<u8>) {
-        self.ready.push_back(Message { body, redelivered: false });
+    fn push(&mut self, message: Message) {
+        self.ready.push_back(message);
         self.changed.notify_waiters();
     }
 }
@@ -144,7 +163,7 @@ impl Publisher for Shared {
                 let mut listening = std::pin::pin!(memory.room.notified());
                 listening.as_mut().enable();
                 match memory.push(envelope.scope, &body) {
-                    Ok(()) => return Ok(()),
+                    Ok(stored) => return Ok(stored),
                     Err(Refused::Closed) => {
                         return Err(Unconfirmed::NotSent(format!("{} is not open", envelope.scope)));
                     }
@@ -153,11 +172,17 @@ impl Publisher for Shared {
             }
         };
         let full = || Err(Unconfirmed::NotSent(format!("all lanes are full, {} messages each", memory.lane_messages)));
-        let published = timeout_at(began + memory.confirm_timeout, room).await.unwrap_or_else(|_| full());
-        if published.is_ok() {
-            memory.confirms.record(began.elapsed());
+        let deadline = began + memory.confirm_timeout;
+        let stored = timeout_at(deadline, room).await.unwrap_or_else(|_| full())?;
+        if memory.confirm == ConfirmWhen::Stored {
+            match timeout_at(deadline, stored).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_parked)) => return Err(Unconfirmed::Unknown("the message was parked".to_owned())),
+                Err(_late) => return Err(Unconfirmed::Unknown("the message is not stored yet".to_owned())),
+            }
         }
-        published
+        memory.confirms.record(began.elapsed());
+        Ok(())
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -263,7 +288,11 @@ impl Lane for Taken {
     async fn ack(&mut self, up_to: &Delivery) -> Result<(), Fault> {
         self.settle(up_to, |state, number| {
             let delivered = &mut state.lanes[self.index].delivered;
-            *delivered = delivered.split_off(&(number + 1));
+            let later = delivered.split_off(&(number + 1));
+            for message in std::mem::replace(delivered, later).into_values() {
+                // Nobody waits where a confirm means less, or where the wait was too long.
+                message.stored.map(|stored| stored.send(()));
+            }
             Ok(())
         })
     }
@@ -318,7 +347,7 @@ impl Topology for Shared {
         let mut state = self.0.state();
         for (lane, line) in (0..).zip(&mut state.lanes) {
             // Beyond the bound if need be: a recovery must not wait for room that its own writers make.
-            line.push(Envelope { scope, content: Content::Barrier { lane } }.encode());
+            line.push(Message::new(Envelope { scope, content: Content::Barrier { lane } }.encode()));
         }
         Ok(())
     }

@@ -1,20 +1,215 @@
 //! Processes: wiring, nothing else. Only here is a backend chosen.
+//!
+//! [`Server`] is a whole process. Its listeners are bound first, so that a port in use is said at once; then it answers that it is
+//! not ready, and why, until its store and its inventory can be used.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::Context;
 
+use crate::admin;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
+use crate::config::settings::Role;
+use crate::domain::{Partition, SaleId};
+use crate::http;
+use crate::payment::Payments;
+use crate::readiness::Readiness;
+use crate::roles::gateway::Gateway;
+use crate::roles::process::Process;
+use crate::sales::Definitions;
+use crate::shutdown::Shutdown;
 use crate::store::Store;
 
-/// Runs the roles of these settings until the process is asked to stop.
-#[expect(clippy::unused_async, reason = "wired by the roles that are to come")]
-pub async fn serve(_settings: Settings) -> anyhow::Result<()> {
-    bail!("not wired yet")
+mod backends;
+mod embedded;
+mod gateway;
+mod process;
+mod writer;
+
+/// How long the back of a process may take to end once its front has.
+const BACK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A process whose listeners are bound, and that does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    process: Process,
+    public: Option<http::Server>,
+    admin: admin::server::Admin,
+}
+
+/// What a process serves, for whoever started it.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    pub node: String,
+    pub roles: Vec<Role>,
+    /// `None`: it is no gateway.
+    pub public: Option<SocketAddr>,
+    pub admin: SocketAddr,
+}
+
+/// What whoever started a process may want to tell a person.
+#[derive(Debug, Clone, Copy)]
+pub enum News<'a> {
+    /// The listeners answer; whether they are ready is another question.
+    Serving(&'a Serving),
+    /// This sale can be bought from, here.
+    SampleIsOpen { sale: &'a SaleId, public: SocketAddr },
+}
+
+impl Server {
+    /// Binds the listeners of these settings.
+    pub async fn bind(settings: Settings) -> anyhow::Result<Self> {
+        let public = match settings.node.roles.contains(&Role::Gateway) {
+            true => Some(http::Server::bind(&settings.http).await.context("the public listener")?),
+            false => None,
+        };
+        let admin = admin::server::Admin::bind(&settings.admin).await.context("the admin listener")?;
+        let process = Process::new(settings, Arc::new(SystemClock))?;
+        Ok(Self { process, public, admin })
+    }
+
+    /// Asks this process to stop; asked twice, to stop where it is.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { front: self.process.front.clone(), back: self.process.back.clone() }
+    }
+
+    /// Serves until it is asked to stop, with a sample sale if that is wanted. Returns whether everything ended as it should.
+    pub async fn run(self, sample: bool, tell: impl Fn(News<'_>)) -> bool {
+        let Self { process, public, admin } = self;
+        let serving = Serving {
+            node: process.node.to_string(),
+            roles: process.settings.node.roles.clone(),
+            public: public.as_ref().map(http::Server::address),
+            admin: admin.address(),
+        };
+        let definitions = definitions(&process);
+        let gateway = public.is_some().then(|| Gateway::new(&process));
+        open_doors(&process, (public, admin), gateway.as_ref(), &definitions);
+        tell(News::Serving(&serving));
+        process.join().await;
+        if process.settings.node.roles.contains(&Role::Writer) {
+            writer::start(&process, definitions.clone());
+        }
+        if let Some(gateway) = gateway {
+            let shards = gateway.shards.clone();
+            gateway.start(&process);
+            let opened = async { embedded::open_sample(&definitions, &process.epochs, &shards).await };
+            if sample
+                && let Some(Some(sale)) = until(&process.front, opened).await
+                && let Some(public) = serving.public
+            {
+                tell(News::SampleIsOpen { sale: &sale, public });
+            }
+        }
+        process.front.begun().await;
+        tracing::info!("stopping");
+        let front = process.front.finish(process.settings.node.drain_delay + process.settings.node.drain_timeout).await;
+        process.back.begin();
+        let back = process.back.finish(BACK_TIMEOUT).await;
+        front && back
+    }
+}
+
+/// What comes of it, unless a shutdown begins first.
+async fn until<T>(shutdown: &Shutdown, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        () = shutdown.begun() => None,
+        done = work => Some(done),
+    }
+}
+
+/// Stops a process from outside of it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    front: Shutdown,
+    back: Shutdown,
+}
+
+impl Stopper {
+    pub fn stop(&self) {
+        if self.front.has_begun() {
+            self.front.force();
+            self.back.force();
+        }
+        self.front.begin();
+    }
+}
+
+fn definitions(process: &Process) -> Definitions {
+    Definitions::new(
+        Arc::clone(&process.backends.store),
+        Arc::clone(&process.backends.inventory),
+        process.epochs.clone(),
+        Arc::clone(&process.clock),
+        process.settings.sale.clone(),
+    )
+}
+
+fn open_doors(
+    process: &Process,
+    (public, admin): (Option<http::Server>, admin::server::Admin),
+    gateway: Option<&Gateway>,
+    definitions: &Definitions,
+) {
+    let Process { settings, backends, epochs, meters, clock, front, .. } = process;
+    let readiness = Arc::new(readiness(process, gateway));
+    if let (Some(server), Some(gateway)) = (public, gateway) {
+        let (store, clock) = (Arc::clone(&backends.store), Arc::clone(clock));
+        let parts = http::Parts {
+            claims: gateway.claims.clone(),
+            shards: gateway.shards.clone(),
+            epochs: epochs.clone(),
+            payments: Payments::new(Arc::clone(&store), Arc::clone(&clock), settings.payment.clone(), meters),
+            store,
+            inventory: Arc::clone(&backends.inventory),
+            readiness: Arc::clone(&readiness),
+            meters: meters.clone(),
+            clock,
+        };
+        front.spawn_essential("http", server.serve(parts, settings.node.drain_delay, front.clone()));
+    }
+    let shown = settings.to_string();
+    let parts = admin::Parts {
+        store: Arc::clone(&backends.store),
+        inventory: Arc::clone(&backends.inventory),
+        topology: Arc::clone(&backends.queue.topology),
+        epochs: epochs.clone(),
+        clock: Arc::clone(clock),
+        meters: meters.clone(),
+        definitions: definitions.clone(),
+        shards: gateway.map(|gateway| gateway.shards.clone()),
+        process: admin::Process {
+            node: process.node.clone(),
+            roles: settings.node.roles.clone(),
+            readiness,
+            config: Arc::new(move || shown.clone()),
+            shutdown: front.clone(),
+        },
+    };
+    // The control plane stays as long as anything does: a drain is watched through it.
+    process.back.spawn_essential("admin", admin.serve(parts, process.back.clone()));
+}
+
+fn readiness(process: &Process, gateway: Option<&Gateway>) -> Readiness {
+    let epochs = process.epochs.clone();
+    let publisher = Arc::clone(&process.backends.queue.publisher);
+    let readiness = Readiness::new()
+        .with_standing("store", &process.store_standing)
+        .with("inventory", move || epochs.all().map(|_| ()).map_err(|reason| reason.to_string()))
+        .with("queue", move || publisher.ready());
+    let Some(gateway) = gateway else { return readiness };
+    let (shards, partitions) = (gateway.shards.clone(), process.settings.inventory.partitions);
+    readiness.with("shards", move || {
+        let filled = Partition::all(partitions).all(|partition| shards.is_filled(partition));
+        filled.then_some(()).ok_or_else(|| "the inventory has not been heard yet".to_owned())
+    })
 }
 
 /// The store of these settings, whatever the state of its schema.
-#[expect(clippy::unused_async, reason = "wired by the roles that are to come")]
-pub async fn open_store(_settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    bail!("not wired yet")
+pub fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    backends::store(settings, &clock)
 }

@@ -34,3 +34,51 @@ pub(super) fn check_same(stored: &PaymentRow, event: &PaymentEvent) -> Result<()
     }
     Err(Failure::Broken(format!("payment event {} came before, for another order or amount", event.id)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Epoch, Fingerprint, Order, OrderId, OrderStatus, Partition, Scope};
+
+    const GRACE: Duration = Duration::from_millis(5);
+
+    fn row(status: OrderStatus) -> OrderRow {
+        let order = Order {
+            id: OrderId([1; 16]),
+            fingerprint: Fingerprint(1),
+            sale: "s".parse().unwrap(),
+            buyer: "b".parse().unwrap(),
+            granted_at: UnixMillis(0),
+            pay_by: UnixMillis(100),
+            price: price(),
+            lines: Vec::new(),
+        };
+        let scope = Scope { partition: Partition(0), epoch: Epoch(1) };
+        OrderRow { order, status, scope, recorded_at: UnixMillis(0), changed_at: UnixMillis(0) }
+    }
+
+    fn price() -> Money {
+        Money { amount: 100, currency: "CNY".parse().unwrap() }
+    }
+
+    #[test]
+    fn the_last_millisecond_of_the_grace_is_in_time_and_the_next_is_not() {
+        let at = |at| judge(&row(OrderStatus::Held), price(), UnixMillis(at), GRACE);
+        assert_eq!(at(104), PaymentState::Applied);
+        assert_eq!(at(105), PaymentState::RefundDue);
+    }
+
+    #[test]
+    fn only_a_held_order_is_paid() {
+        for status in OrderStatus::ALL {
+            let applied = judge(&row(status), price(), UnixMillis(0), GRACE) == PaymentState::Applied;
+            assert_eq!(applied, status == OrderStatus::Held, "{status}");
+        }
+    }
+
+    #[test]
+    fn another_amount_is_a_mismatch_even_where_the_order_is_over() {
+        let paid = Money { amount: 99, ..price() };
+        assert_eq!(judge(&row(OrderStatus::Expired), paid, UnixMillis(0), GRACE), PaymentState::Mismatch);
+    }
+}

@@ -18,7 +18,8 @@ use tokio::time::Instant;
 
 use super::failure::{Failure, within};
 
-/// A connection that rested longer is not used again. Less than what a server waits for (see `mysql::connect`).
+/// A connection that rested longer is not used again. Less than the silence after which a MySQL server hangs up
+/// (`mysql::SILENCE`).
 pub(super) const MAX_REST: Duration = Duration::from_secs(15);
 /// A connection that rested longer is asked whether it still lives.
 const TRUSTED_REST: Duration = Duration::from_secs(1);

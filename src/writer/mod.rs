@@ -10,11 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use metrics::{Counter, Gauge, Histogram};
 
 use crate::clock::Clock;
 use crate::inventory::Inventory;
-use crate::meters::Meters;
+use crate::meters::{Counter, Gauge, Histogram, Meters};
 use crate::queue::{Consumer, Delivery, Lane, LaneId};
 use crate::shutdown::Shutdown;
 use crate::store::{Recorder, Store};

@@ -39,7 +39,7 @@ impl LaneWriter {
     }
 
     /// Clears the outbox of what is stored. What stays because the inventory is away is published again, and cleared then.
-    pub(super) async fn clear(&self, cleared: BTreeMap<Scope, Vec<OutboxId>>) {
+    pub(super) async fn clear(&mut self, cleared: BTreeMap<Scope, Vec<OutboxId>>) {
         for (scope, entries) in cleared.into_iter().filter(|(_, entries)| !entries.is_empty()) {
             if let Err(fault) = self.parts.inventory.outbox_remove(scope, &entries).await {
                 tracing::debug!(%scope, %fault, "the outbox was not cleared");

@@ -98,7 +98,7 @@ async fn memory() -> Bench {
 pub(crate) fn redis_settings(url: String) -> settings::Inventory {
     settings::Inventory {
         backend: settings::InventoryBackend::Redis,
-        url,
+        url: url.into(),
         namespace: servers::unique("inventory"),
         timeout: Duration::from_secs(2),
         ..settings::Inventory::default()
@@ -261,7 +261,8 @@ over_both! {
     }
 
     async fn an_empty_batch_decides_nothing(bench: Bench) {
-        assert_eq!(bench.confirm(&[]).await, Confirmed { verdicts: vec![], outbox: None, stock: vec![] });
+        let decided = bench.confirm(&[]).await;
+        assert_eq!(decided, Confirmed { version: decided.version, verdicts: vec![], outbox: None, stock: vec![] });
     }
 
     async fn all_lines_are_granted_or_none(bench: Bench) {
@@ -392,12 +393,14 @@ over_both! {
     async fn one_held_leg_of_those_that_are_full_gives_hope(bench: Bench) {
         let sale = train(1, 0);
         let bench = bench.with(&sale).await;
-        let (sold, held) = (lines(&sale, "a", vec![line("first", "A", "B", 1)]), lines(&sale, "b", vec![line("first", "B", "C", 1)]));
-        bench.confirm(&[sold.clone(), held]).await;
+        let over = |buyer: &str, from: &str, to: &str| lines(&sale, buyer, vec![line("first", from, to, 1)]);
+        let sold = over("a", "B", "C");
+        bench.confirm(&[sold.clone(), over("b", "C", "D")]).await;
         bench.apply(sold.order.id, OrderStatus::Paid).await;
-        assert_eq!(bench.verdict(&lines(&sale, "c", vec![line("first", "A", "B", 1)])).await, SOLD_OUT);
-        assert_eq!(bench.verdict(&lines(&sale, "d", vec![line("first", "A", "C", 1)])).await, ALL_HELD);
-        assert_eq!(bench.verdict(&lines(&sale, "e", vec![line("first", "C", "D", 1)])).await, Verdict::Granted);
+        assert_eq!(bench.verdict(&over("c", "A", "C")).await, SOLD_OUT);
+        assert_eq!(bench.verdict(&over("d", "B", "D")).await, ALL_HELD, "sold, then held");
+        assert_eq!(bench.verdict(&over("e", "A", "B")).await, Verdict::Granted);
+        assert_eq!(bench.verdict(&over("f", "A", "C")).await, ALL_HELD, "held, then sold");
     }
 
     async fn reasons_have_one_order(bench: Bench) {
@@ -672,6 +675,21 @@ over_both! {
         next.apply(claims[4].order.id, OrderStatus::Refunded).await;
         assert_eq!(next.counters(&train).await, [[5, 0, 0]; 6]);
         assert_eq!(next.verdict(&lines(&train, "e", vec![seat("first", "C", "D", "q")])).await, Verdict::Granted);
+    }
+
+    async fn a_rebuild_leaves_nothing_of_what_was_there(bench: Bench) {
+        let (sale, train) = (limited(10, 1), train(5, 5));
+        let bench = bench.with(&sale).await.with(&train).await;
+        let claim = one(&sale, "b");
+        bench.confirm(&[claim.clone(), lines(&train, "b", vec![seat("first", "A", "C", "p")])]).await;
+        let snapshot = Snapshot { sales: vec![sale.clone()], orders: Vec::new() };
+        bench.inventory.rebuild(bench.scope, &snapshot).await.unwrap();
+        bench.inventory.open(bench.scope).await.unwrap();
+        assert_eq!(bench.orders().await, []);
+        assert_eq!(bench.inventory.outbox_len(bench.scope).await, Ok(0));
+        assert_eq!(bench.inventory.changes(bench.scope, 0).await.unwrap().sales, std::slice::from_ref(&sale));
+        assert_eq!((bench.counters(&sale).await, bench.counters(&train).await), (vec![[10, 0, 0]], vec![]));
+        assert_eq!(bench.verdict(&claim).await, Verdict::Granted);
     }
 
     async fn a_snapshot_with_more_than_there_is_makes_no_scope(bench: Bench) {

@@ -304,7 +304,13 @@ async fn a_connection_that_the_server_closed_is_replaced_before_it_is_used() {
         clients.matches("cmd=info").count() >= 2
     })
     .await;
-    assert_eq!(confirm(&bench, &one(&sale, "b")).await, Ok(Verdict::Granted));
+    let (claim, mut answer) = (one(&sale, "b"), Err(Fault::NotDone(String::new())));
+    until("the last step of connecting", async || {
+        answer = confirm(&bench, &claim).await;
+        !matches!(answer, Err(Fault::NotDone(_)))
+    })
+    .await;
+    assert_eq!(answer, Ok(Verdict::Granted), "nothing was sent to a connection that was gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -342,11 +348,12 @@ async fn what_redis_refuses_before_it_runs_was_not_done() {
     let mut other = server.try_admin().await.unwrap();
     let endless = Shutdown::new()
         .spawn(async move { redis::cmd("EVAL").arg("while true do end").arg(0).exec_async(&mut other).await });
-    until(
-        "the server to be busy",
-        async || matches!(confirm(&bench, &claim).await, Err(Fault::NotDone(why)) if why.contains("BUSY")),
-    )
+    until("the server to be busy", async || {
+        let answer = bench.inventory.outbox_len(SCOPE).await;
+        matches!(answer, Err(Fault::NotDone(why)) if why.contains("BUSY"))
+    })
     .await;
+    assert_not_done(confirm(&bench, &claim).await, "BUSY");
     server.admin::<()>("SCRIPT KILL").await;
     drop(endless.await);
 

@@ -15,6 +15,7 @@ use rushgate::config::settings;
 use rushgate::domain::{Epoch, Partition, Scope};
 use rushgate::meters::Meters;
 use rushgate::queue::envelope::{Content, Envelope};
+use rushgate::queue::memory::ConfirmWhen;
 use rushgate::queue::{Delivery, Fault, Lane, LaneDepth, LaneId, Queue, Unconfirmed};
 use rushgate::shutdown::Shutdown;
 use tokio::task::JoinSet;
@@ -48,7 +49,7 @@ struct Bench {
 impl Bench {
     fn settings(url: &str) -> settings::Queue {
         settings::Queue {
-            url: url.to_owned(),
+            url: url.into(),
             namespace: servers::unique("queue"),
             lanes: LANES,
             confirm_timeout: Duration::from_secs(5),
@@ -58,7 +59,7 @@ impl Bench {
 
     async fn memory() -> Self {
         let (settings, meters) = (Self::settings(""), Meters::new());
-        let queue = rushgate::queue::memory::open(&settings, &meters);
+        let queue = rushgate::queue::memory::open(&settings, &meters, ConfirmWhen::Queued);
         queue.topology.open(SCOPE).await.unwrap();
         Self { queue, shutdown: Shutdown::new(), settings, meters, broker: None }
     }
@@ -524,7 +525,7 @@ async fn a_confirm_is_measured(bench: &Bench) {
 async fn a_full_memory_queue_refuses_and_takes_again_when_there_is_room() {
     let settings =
         settings::Queue { lanes: 2, confirm_timeout: Duration::from_millis(50), ..settings::Queue::default() };
-    let queue = rushgate::queue::memory::bounded(&settings, &Meters::new(), 2);
+    let queue = rushgate::queue::memory::bounded(&settings, &Meters::new(), (ConfirmWhen::Queued, 2));
     queue.topology.open(SCOPE).await.unwrap();
     for number in 0..4 {
         assert_eq!(queue.publisher.ready(), Ok(()));
@@ -540,10 +541,33 @@ async fn a_full_memory_queue_refuses_and_takes_again_when_there_is_room() {
     queue.publisher.publish(numbered(SCOPE, 5)).await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_memory_queue_that_must_survive_a_crash_confirms_only_what_is_stored() {
+    let settings = settings::Queue { lanes: 1, confirm_timeout: PATIENCE, ..settings::Queue::default() };
+    let queue = rushgate::queue::memory::open(&settings, &Meters::new(), ConfirmWhen::Stored);
+    queue.topology.open(SCOPE).await.unwrap();
+    let mut lane = queue.consumer.consume(LaneId::Number(0)).await.unwrap();
+    let mut publishing = std::pin::pin!(queue.publisher.publish(numbered(SCOPE, 0)));
+    let early = timeout(PATIENCE / 2, publishing.as_mut()).await;
+    assert!(early.is_err(), "it is delivered and not acknowledged: {early:?}");
+    let delivery = lane.next().await.unwrap();
+    lane.ack(&delivery).await.unwrap();
+    publishing.await.unwrap();
+    // One that is parked is not stored, and one that stays there is not known to be.
+    let parking = async {
+        let delivery = lane.next().await.unwrap();
+        lane.park(&delivery, "odd").await.unwrap();
+    };
+    let (parked, ()) = tokio::join!(queue.publisher.publish(numbered(SCOPE, 1)), parking);
+    assert!(matches!(parked, Err(Unconfirmed::Unknown(_))), "{parked:?}");
+    let late = queue.publisher.publish(numbered(SCOPE, 2)).await;
+    assert!(matches!(late, Err(Unconfirmed::Unknown(_))), "{late:?}");
+}
+
 #[tokio::test]
 async fn a_publish_waits_for_room() {
     let settings = settings::Queue { lanes: 1, confirm_timeout: PATIENCE, ..settings::Queue::default() };
-    let queue = rushgate::queue::memory::bounded(&settings, &Meters::new(), 1);
+    let queue = rushgate::queue::memory::bounded(&settings, &Meters::new(), (ConfirmWhen::Queued, 1));
     queue.topology.open(SCOPE).await.unwrap();
     queue.publisher.publish(numbered(SCOPE, 0)).await.unwrap();
     let mut lane = queue.consumer.consume(LaneId::Number(0)).await.unwrap();

@@ -1,6 +1,5 @@
 //! Where the real servers of a test run are. `tests/run` starts them and sets these variables; a test whose server is missing
 //! fails and names it.
-#![expect(dead_code, reason = "each test binary uses the servers that it needs")]
 
 /// `redis://…`
 pub(crate) fn redis_url() -> String {

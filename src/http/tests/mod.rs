@@ -1,8 +1,8 @@
 //! The doors from outside, through real sockets.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -131,7 +131,7 @@ impl Gateway {
             epochs: epochs.clone(),
             publisher: Arc::<Backends>::clone(&backends),
             clock: Arc::clone(&clock),
-            secret: OrderSecret([7; 32]),
+            secret: Arc::new(OnceLock::from(OrderSecret([7; 32]))),
         };
         let claims = Claims::new(parts, std::slice::from_ref(&batcher));
         shutdown.spawn(batcher.run(shutdown.clone()));
@@ -140,8 +140,17 @@ impl Gateway {
         let readiness = Readiness::new().with("inventory", || Ok(()));
         let server = Server::bind(&settings).await.unwrap();
         let address = server.address();
-        let parts =
-            Parts { claims, shards, epochs, store, inventory, payments, readiness, meters: meters.clone(), clock };
+        let parts = Parts {
+            claims,
+            shards,
+            epochs,
+            store,
+            inventory,
+            payments,
+            readiness: Arc::new(readiness),
+            meters: meters.clone(),
+            clock,
+        };
         let serving = shutdown.spawn(server.serve(parts, drain_delay, shutdown.clone()));
         Self { address, backends, shutdown, meters, serving }
     }

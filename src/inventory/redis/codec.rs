@@ -101,6 +101,7 @@ impl Reply {
     pub(super) fn confirmed(mut self, claims: &[Claim], legs: Vec<LegKey>) -> Result<Confirmed, Fault> {
         let outbox = self.text()?;
         let outbox = if outbox.is_empty() { None } else { Some(outbox.parse().map_err(|_| unreadable(&outbox))?) };
+        let version = self.parsed()?;
         let mut verdicts = Vec::with_capacity(claims.len());
         for claim in claims {
             verdicts.push(verdict(claim.order.id, &self.text()?)?);
@@ -112,7 +113,7 @@ impl Reply {
                 stock.push(leg_stock(leg, &text)?);
             }
         }
-        Ok(Confirmed { verdicts, outbox, stock })
+        Ok(Confirmed { version, verdicts, outbox, stock })
     }
 
     pub(super) fn defined(mut self) -> Result<Defined, Fault> {

@@ -39,3 +39,44 @@ fn of_server(code: &str, text: String) -> Fault {
     }
     Fault::NotDone(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(line: &str) -> Fault {
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).expect("an error is a value");
+        of(&value.extract_error().expect_err("it is an error"))
+    }
+
+    #[test]
+    fn what_an_older_server_says_inside_a_script_means_the_same() {
+        let wrapped = |code: &str| {
+            said(&format!("ERR Error running script (call to f_0): @user_script:9: @user_script: 9: -{code} not now"))
+        };
+        for code in NOT_DONE {
+            assert!(matches!(said(&format!("{code} not now")), Fault::NotDone(_)), "{code}");
+            assert!(matches!(wrapped(code), Fault::NotDone(_)), "{code}");
+        }
+        assert!(matches!(wrapped("READONLY"), Fault::Fenced(_)));
+        assert!(matches!(said("READONLY You can't write against a read only replica."), Fault::Fenced(_)));
+        assert!(matches!(said("NOSCRIPT No matching script."), Fault::Fenced(_)));
+    }
+
+    #[test]
+    fn a_script_that_stumbles_over_its_data_fences() {
+        assert!(matches!(said("WRONGTYPE Operation against a key"), Fault::Fenced(_)));
+        assert!(matches!(
+            said("ERR user_script:9: attempt to compare nil script: 0, on @user_script:9."),
+            Fault::Fenced(_)
+        ));
+    }
+
+    #[test]
+    fn a_command_that_is_refused_was_not_done() {
+        for line in ["NOAUTH Authentication required.", "NOPERM no permission", "ERR unknown command", "TRYAGAIN later"]
+        {
+            assert!(matches!(said(line), Fault::NotDone(_)), "{line}");
+        }
+    }
+}

@@ -71,7 +71,7 @@ impl RedisInventory {
     /// Begins to connect and returns at once. Until a connection is there, and whenever there is none, every call answers
     /// [`Fault::NotDone`] and says why. To be called within a Tokio runtime.
     pub fn connect(settings: &settings::Inventory, shutdown: &Shutdown) -> Result<Self, BadUrl> {
-        let target = Target::new(&settings.url, settings.timeout)?;
+        let target = Target::new(settings.url.as_str(), settings.timeout)?;
         let timeout = Some(settings.timeout);
         let pool = Pool::builder(Manager::new_with_config(target.info.clone(), target.config())?)
             .max_size(POOL)

@@ -57,7 +57,7 @@ fn parse(settings: &settings::Queue) -> Result<AMQPUri, String> {
     if settings.namespace.len() > MAX_NAMESPACE {
         return Err(format!("queue.namespace must have at most {MAX_NAMESPACE} bytes"));
     }
-    let mut uri: AMQPUri = settings.url.parse().map_err(|error| format!("queue.url: {error}"))?;
+    let mut uri: AMQPUri = settings.url.as_str().parse().map_err(|error| format!("queue.url: {error}"))?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
     Ok(uri)
 }
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_url_gets_a_heartbeat_unless_it_has_one() {
-        let url = |url: &str| parse(&settings::Queue { url: url.to_owned(), ..settings::Queue::default() });
+        let url = |url: &str| parse(&settings::Queue { url: url.into(), ..settings::Queue::default() });
         assert_eq!(url("amqp://127.0.0.1:5672/%2f").unwrap().query.heartbeat, Some(HEARTBEAT));
         assert_eq!(url("amqp://127.0.0.1:5672/%2f?heartbeat=30").unwrap().query.heartbeat, Some(30));
         assert!(url("http://127.0.0.1").is_err());

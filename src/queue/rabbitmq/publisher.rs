@@ -5,13 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use metrics::Histogram;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::settings;
 use crate::domain::Scope;
-use crate::meters::Meters;
+use crate::meters::{Histogram, Meters};
 use crate::queue::envelope::Envelope;
 use crate::queue::rabbitmq::link::Link;
 use crate::queue::rabbitmq::outlet::{Outlet, Parcel, Request};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use sqlx::mysql::{MySql, MySqlConnection};
 use sqlx::{Connection, QueryBuilder};
 
-use super::ServerClock;
 use super::orders::locked;
+use super::{CHUNK, ServerClock, padded, portions};
 use crate::domain::{BuyerId, OrderEvent, OrderId, OrderStatus, SaleId, UnixMillis, record};
 use crate::store::CancelOutcome;
 use crate::store::failure::Failure;
@@ -89,7 +89,7 @@ pub(super) async fn expire(
     }
     changed.sort_unstable_by_key(|order| order.id);
     let ids: Vec<OrderId> = changed.iter().map(|order| order.id).collect();
-    for ids in ids.chunks(super::CHUNK) {
+    for ids in ids.chunks(CHUNK) {
         update_status(&mut tx, ids, (OrderStatus::Held, OrderStatus::Expired), now).await?;
     }
     follow(&mut tx, &changed, now).await?;
@@ -114,7 +114,7 @@ async fn update_status(
     query.push_bind(to.as_str()).push(", changed_at = ").push_bind(now.0);
     query.push(" WHERE status = ").push_bind(from.as_str()).push(" AND order_id IN (");
     push_ids(&mut query, ids);
-    let updated = query.push(")").build().persistent(ids.len() == 1).execute(conn).await?;
+    let updated = query.push(")").build().execute(conn).await?;
     if updated.rows_affected() == ids.len() as u64 {
         return Ok(());
     }
@@ -123,19 +123,18 @@ async fn update_status(
 
 /// What stands in the same transaction as a change of status: the order's history, and the move that the inventory follows.
 async fn follow(conn: &mut MySqlConnection, changed: &[Changed], now: UnixMillis) -> Result<(), Failure> {
-    for changed in changed.chunks(super::CHUNK) {
-        let persistent = changed.len() == 1;
+    for changed in portions(changed) {
         let mut history = QueryBuilder::<MySql>::new("INSERT INTO order_events (order_id, status, at) ");
         history.push_values(changed, |mut row, order| {
             row.push_bind(order.id.0.to_vec()).push_bind(order.status.as_str()).push_bind(now.0);
         });
-        history.build().persistent(persistent).execute(&mut *conn).await?;
+        history.build().execute(&mut *conn).await?;
         let mut moves = QueryBuilder::<MySql>::new("INSERT INTO stock_moves (order_id, kind, sale_id, at) ");
         moves.push_values(changed, |mut row, order| {
             row.push_bind(order.id.0.to_vec()).push_bind(order.status.as_str());
             row.push_bind(order.sale.as_str()).push_bind(now.0);
         });
-        moves.build().persistent(persistent).execute(&mut *conn).await?;
+        moves.build().execute(&mut *conn).await?;
     }
     Ok(())
 }
@@ -154,10 +153,10 @@ async fn give_back(conn: &mut MySqlConnection, units: &Units) -> Result<(), Fail
     Ok(())
 }
 
-/// The inside of `order_id IN (…)`.
+/// The inside of `order_id IN (…)`, see [`padded`].
 pub(super) fn push_ids(query: &mut QueryBuilder<MySql>, ids: &[OrderId]) {
     let mut list = query.separated(", ");
-    for id in ids {
+    for id in padded(ids) {
         list.push_bind(id.0.to_vec());
     }
 }

@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use sqlx::QueryBuilder;
 use sqlx::mysql::{MySql, MySqlConnection};
 
-use super::{CHUNK, LONG_LIMIT, MySqlStore, changes, consistent, payments};
+use super::{CHUNK, LONG_LIMIT, MySqlStore, changes, consistent, padded, payments};
 use crate::domain::{BuyerId, OrderEvent, OrderId, OrderStatus, SaleId, UnixMillis};
 use crate::store::failure::{Failure, within};
 use crate::store::pool::run;
@@ -118,11 +118,11 @@ async fn stock_moved(conn: &mut MySqlConnection, moves: &[(OrderId, OrderStatus)
     moves.sort_unstable();
     for moves in moves.chunks(CHUNK) {
         let mut query = QueryBuilder::<MySql>::new("DELETE FROM stock_moves WHERE ");
-        for (n, (id, kind)) in moves.iter().enumerate() {
+        for (n, (id, kind)) in padded(moves).enumerate() {
             query.push(if n == 0 { "(order_id = " } else { " OR (order_id = " }).push_bind(id.0.to_vec());
             query.push(" AND kind = ").push_bind(kind.as_str()).push(")");
         }
-        query.build().persistent(false).execute(&mut *conn).await?;
+        query.build().execute(&mut *conn).await?;
     }
     Ok(())
 }

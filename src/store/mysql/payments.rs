@@ -74,7 +74,7 @@ pub(super) async fn apply_waiting(
     );
     push_ids(&mut query, orders);
     query.push(") ORDER BY received_at, event_id FOR UPDATE");
-    let waiting: Vec<Waiting> = query.build_query_as().persistent(false).fetch_all(&mut *conn).await?;
+    let waiting: Vec<Waiting> = query.build_query_as().fetch_all(&mut *conn).await?;
     for event in waiting {
         let id = order_id(&event.order_id)?;
         let mut row = by_id(conn, id).await?.ok_or_else(|| Failure::Broken(format!("order {id} is gone")))?;

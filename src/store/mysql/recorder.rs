@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::changes::push_ids;
 use super::payments::apply_waiting;
-use super::{CHUNK, ServerClock};
+use super::{CHUNK, ServerClock, portions};
 use crate::domain::{Epoch, OrderId, OrderStatus, Partition, PoolId, SaleId, Scope, UnixMillis};
 use crate::store::batch::{Batch, Sorted, line_items, record_of};
 use crate::store::failure::{Failure, within};
@@ -130,10 +130,10 @@ async fn fill(
     let min_epochs = min_epochs(conn, &batch.partitions()).await?;
     let known = known(conn, &batch.ids()).await?;
     let Sorted { fresh, stale, recorded } = batch.sort(&known, &min_epochs);
-    for orders in stale.chunks(CHUNK) {
+    for orders in portions(&stale) {
         keep_stale(conn, orders, now).await?;
     }
-    for orders in fresh.chunks(CHUNK) {
+    for orders in portions(&fresh) {
         insert(conn, orders, now).await?;
     }
     for orders in fresh.chunks(CHUNK) {
@@ -175,7 +175,7 @@ async fn known(conn: &mut MySqlConnection, ids: &[OrderId]) -> Result<HashSet<Or
     for ids in ids.chunks(CHUNK) {
         let mut query = QueryBuilder::<MySql>::new("SELECT order_id FROM orders WHERE order_id IN (");
         push_ids(&mut query, ids);
-        let rows: Vec<Vec<u8>> = query.push(")").build_query_scalar().persistent(false).fetch_all(&mut *conn).await?;
+        let rows: Vec<Vec<u8>> = query.push(")").build_query_scalar().fetch_all(&mut *conn).await?;
         for id in rows {
             known.insert(order_id(&id)?);
         }
@@ -196,7 +196,7 @@ async fn insert(conn: &mut MySqlConnection, orders: &[&Recordable], now: UnixMil
         row.push_bind(order.granted_at.0).push_bind(order.pay_by.0).push_bind(now.0).push_bind(now.0);
         row.push_bind(line_items(&order.lines));
     });
-    query.build().persistent(false).execute(conn).await?;
+    query.build().execute(conn).await?;
     Ok(())
 }
 
@@ -229,7 +229,7 @@ async fn keep_stale(conn: &mut MySqlConnection, orders: &[&Recordable], now: Uni
         row.push_bind(i64::from(one.scope.partition.0)).push_bind(signed(one.scope.epoch.0));
         row.push_bind(record_of(one)).push_bind(now.0);
     });
-    query.push(" ON DUPLICATE KEY UPDATE kept_at = kept_at").build().persistent(false).execute(conn).await?;
+    query.push(" ON DUPLICATE KEY UPDATE kept_at = kept_at").build().execute(conn).await?;
     Ok(())
 }
 
@@ -242,7 +242,7 @@ async fn quarantine(
     let reason: String = reason.chars().take(1000).collect();
     let mut tx = conn.begin().await?;
     let now = clock.now(&mut tx).await?;
-    for orders in orders.chunks(CHUNK) {
+    for orders in portions(orders) {
         let mut query = QueryBuilder::<MySql>::new(
             "INSERT INTO quarantined_orders (order_id, sale_id, partition_id, epoch, record, reason, kept_at) ",
         );
@@ -251,7 +251,7 @@ async fn quarantine(
             row.push_bind(i64::from(one.scope.partition.0)).push_bind(signed(one.scope.epoch.0));
             row.push_bind(record_of(one)).push_bind(reason.as_str()).push_bind(now.0);
         });
-        query.push(" ON DUPLICATE KEY UPDATE kept_at = kept_at").build().persistent(false).execute(&mut *tx).await?;
+        query.push(" ON DUPLICATE KEY UPDATE kept_at = kept_at").build().execute(&mut *tx).await?;
     }
     tx.commit().await?;
     Ok(())

@@ -1,6 +1,7 @@
 //! How orders end, and who wins when several want to end them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rushgate::domain::OrderStatus;
 use rushgate::store::{CancelOutcome, PaymentOutcome, PaymentState, RecordFault};
@@ -75,6 +76,19 @@ pub(super) async fn what_is_over_expires_in_portions(rig: &Rig) {
     assert_eq!(rig.store.history(id(1)).await.unwrap()[1].1, OrderStatus::Expired);
 }
 
+pub(super) async fn payment_ends_and_expiry_begins_at_the_same_millisecond(rig: &Rig) {
+    const MILLISECOND: Duration = Duration::from_millis(1);
+    rig.selling(10).await;
+    rig.recorded(1..3).await;
+    rig.advance((HOLD + GRACE).checked_sub(MILLISECOND).unwrap());
+    assert_eq!(rig.store.expire(GRACE, 10).await.unwrap(), 0);
+    assert!(matches!(rig.store.pay(&payment("e1", 1), GRACE).await.unwrap(), PaymentOutcome::Paid(_)));
+    rig.advance(MILLISECOND);
+    assert!(matches!(rig.store.pay(&payment("e2", 2), GRACE).await.unwrap(), PaymentOutcome::RefundDue(_)));
+    assert_eq!(rig.store.next_release(&"c".parse().unwrap(), GRACE).await.unwrap(), rig.store.now().await.ok());
+    assert_eq!(rig.store.expire(GRACE, 10).await.unwrap(), 1);
+}
+
 pub(super) async fn expiry_frees_every_leg_of_a_journey(rig: &Rig) {
     rig.store.migrate().await.unwrap();
     rig.put(&train("g1", 10, 10)).await;
@@ -120,7 +134,7 @@ pub(super) async fn pay_cancel_and_expiry_at_once_end_in_one(rig: &Rig) {
     for _ in 0..4 {
         // A grace of nothing: for this expiry the orders are over, while the payments may still come.
         let store = rig.another();
-        tasks.spawn(async move { (ORDERS, store.expire(std::time::Duration::ZERO, 7).await.unwrap()) });
+        tasks.spawn(async move { (ORDERS, store.expire(Duration::ZERO, 7).await.unwrap()) });
     }
     let mut winners = vec![0; ORDERS as usize + 1];
     for (n, won) in tasks.join_all().await {

@@ -93,7 +93,7 @@ impl Home {
         let Self::MySql { .. } = self else { panic!("only MySQL has settings") };
         settings::Store {
             backend: settings::StoreBackend::Mysql,
-            url: self.url(),
+            url: self.url().into(),
             timeout: Duration::from_secs(4),
             ..settings::Store::default()
         }

@@ -149,7 +149,7 @@ struct Proxy {
 
 impl Proxy {
     async fn to(settings: &settings::Store) -> Self {
-        let (start, database) = settings.url.rsplit_once('/').unwrap();
+        let (start, database) = settings.url.as_str().rsplit_once('/').unwrap();
         let (user, server) = start.rsplit_once('@').unwrap();
         let server = server.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -201,7 +201,7 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, flags: (Arc<AtomicBo
 pub(super) async fn a_commit_whose_answer_is_lost_is_replayed_without_effect(rig: &Rig) {
     rig.selling(10).await;
     let proxy = Proxy::to(&rig.settings()).await;
-    let settings = settings::Store { url: proxy.url.clone(), ..rig.settings() };
+    let settings = settings::Store { url: proxy.url.clone().into(), ..rig.settings() };
     let store = MySqlStore::connect(&settings, Arc::default()).unwrap();
     let mut recorder = store.recorder().await.unwrap();
     proxy.swallow_commit.store(true, Ordering::SeqCst);
@@ -216,7 +216,7 @@ pub(super) async fn a_server_that_falls_silent_is_given_up_and_found_again(rig: 
     rig.selling(10).await;
     let proxy = Proxy::to(&rig.settings()).await;
     let limit = Duration::from_secs(1);
-    let settings = settings::Store { url: proxy.url.clone(), timeout: limit, ..rig.settings() };
+    let settings = settings::Store { url: proxy.url.clone().into(), timeout: limit, ..rig.settings() };
     let store = Arc::new(MySqlStore::connect(&settings, Arc::default()).unwrap());
     let mut recorder = store.recorder().await.unwrap();
     recorder.record(&rig.orders(0..1)).await.unwrap();
@@ -245,18 +245,18 @@ pub(super) async fn a_server_that_is_not_there_is_named_with_the_cause(rig: &Rig
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let settings = settings::Store { url: format!("mysql://root@{address}/nothing"), ..rig.settings() };
+    let settings = settings::Store { url: format!("mysql://root@{address}/nothing").into(), ..rig.settings() };
     let store = MySqlStore::connect(&settings, Arc::default()).unwrap();
     for fault in
         [store.now().await.unwrap_err(), store.schema().await.unwrap_err(), store.recorder().await.unwrap_err()]
     {
         assert!(fault.0.contains("refused"), "{fault}");
     }
-    let url = rig.settings().url + "_not_there";
+    let url = format!("{}_not_there", rig.settings().url.as_str()).into();
     let store = MySqlStore::connect(&settings::Store { url, ..rig.settings() }, Arc::default()).unwrap();
     let fault = store.now().await.unwrap_err();
     assert!(fault.0.contains("nknown database"), "{fault}");
-    let odd = settings::Store { url: "mysql://user:hush@:x".to_owned(), ..rig.settings() };
+    let odd = settings::Store { url: "mysql://user:hush@:x".into(), ..rig.settings() };
     let fault = MySqlStore::connect(&odd, Arc::default()).unwrap_err();
     assert!(!fault.0.contains("hush"), "a password is not repeated: {fault}");
 }
@@ -272,13 +272,13 @@ pub(super) async fn reports_are_read_from_the_replica(rig: &Rig) {
     rig.selling(10).await;
     rig.recorded(0..3).await;
     // An empty database stands for a replica that is behind.
-    let behind = format!("{}_behind", rig.settings().url.rsplit_once('/').unwrap().1);
+    let behind = format!("{}_behind", rig.settings().url.as_str().rsplit_once('/').unwrap().1);
     let mut raw = rig.raw().await;
     raw.execute(AssertSqlSafe(format!("CREATE DATABASE {behind}"))).await.unwrap();
-    let replica_url = format!("{}/{behind}", rig.settings().url.rsplit_once('/').unwrap().0);
-    let replica_settings = settings::Store { url: replica_url.clone(), ..rig.settings() };
+    let replica_url = format!("{}/{behind}", rig.settings().url.as_str().rsplit_once('/').unwrap().0);
+    let replica_settings = settings::Store { url: replica_url.clone().into(), ..rig.settings() };
     MySqlStore::connect(&replica_settings, Arc::default()).unwrap().migrate().await.unwrap();
-    let settings = settings::Store { read_url: replica_url, ..rig.settings() };
+    let settings = settings::Store { read_url: replica_url.into(), ..rig.settings() };
     let store = MySqlStore::connect(&settings, Arc::new(AtomicI64::new(0))).unwrap();
     let everything = OrderFilter { limit: 10, ..OrderFilter::default() };
     assert_eq!(store.orders(&everything).await.unwrap().len(), 0);

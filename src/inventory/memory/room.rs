@@ -1,208 +1,46 @@
-//! The inventory inside the process: one lock, and the readable model that the Redis one is tested against.
+//! What a scope holds, and every move that is made in it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
-use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
-use async_trait::async_trait;
-
-use crate::clock::Clock;
-use crate::domain::{
-    Claim, NodeId, Order, OrderId, OrderStatus, OutboxId, Partition, Phase, Refusal, Sale, SaleId, Scope, UnixMillis,
-};
+use crate::domain::{Claim, Order, OrderId, OrderStatus, OutboxId, Phase, Refusal, Sale, SaleId, UnixMillis};
 use crate::inventory::footprint::{Footprint, LegKey, Person, Tally, counters_of};
-use crate::inventory::{
-    Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Snapshot, StockMove,
-    Verdict,
-};
-
-/// How many orders one page has.
-const PAGE: usize = 500;
-
-/// Counts units for the nodes of one process.
-pub struct MemoryInventory {
-    clock: Arc<dyn Clock>,
-    identity: String,
-    state: Mutex<State>,
-}
-
-impl MemoryInventory {
-    /// An inventory without any scope. The clock tells the age of outbox entries and of heartbeats.
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, identity: format!("{:032x}", fastrand::u128(..)), state: Mutex::default() }
-    }
-
-    fn state(&self) -> Result<MutexGuard<'_, State>, Fault> {
-        self.state.lock().map_err(|_| Fault::Fenced("a move panicked half-way".to_owned()))
-    }
-
-    /// Makes one move in a scope, if it is open.
-    fn within<T>(&self, scope: Scope, make: impl FnOnce(&mut Room) -> T) -> Result<T, Fault> {
-        let mut state = self.state()?;
-        match state.rooms.get_mut(&scope) {
-            None => Err(Fault::Fenced("it is not there".to_owned())),
-            Some(room) if room.door == Door::Open => Ok(make(room)),
-            Some(room) => Err(Fault::Fenced(format!("it is {:?}", room.door).to_lowercase())),
-        }
-    }
-}
-
-impl fmt::Debug for MemoryInventory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryInventory").field("identity", &self.identity).finish_non_exhaustive()
-    }
-}
-
-#[derive(Debug, Default)]
-struct State {
-    rooms: HashMap<Scope, Room>,
-    nodes: BTreeMap<NodeId, (UnixMillis, NodeBeat)>,
-}
+use crate::inventory::{Confirmed, Defined, Fault, KnownOrder, LegStock, OutboxEntry, Snapshot, StockMove, Verdict};
 
 /// What a scope holds.
 #[derive(Debug)]
-struct Room {
-    door: Door,
+pub(super) struct Room {
+    pub(super) door: Door,
     /// Grows by one with each move that changes a sale or a counter.
-    version: u64,
-    sales: BTreeMap<SaleId, (Sale, u64)>,
-    counters: BTreeMap<LegKey, Counter>,
-    orders: BTreeMap<OrderId, KnownOrder>,
+    pub(super) version: u64,
+    pub(super) sales: BTreeMap<SaleId, (Sale, u64)>,
+    pub(super) counters: BTreeMap<LegKey, Counter>,
+    pub(super) orders: BTreeMap<OrderId, KnownOrder>,
     people: HashMap<Person, Vec<(OrderId, u32)>>,
-    outbox: BTreeMap<EntryKey, Vec<OrderId>>,
+    pub(super) outbox: BTreeMap<EntryKey, Vec<OrderId>>,
     last_entry: EntryKey,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Door {
+pub(super) enum Door {
     Built,
     Open,
     Fenced,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Counter {
+pub(super) struct Counter {
     free: u32,
     held: u32,
     sold: u32,
     /// The version at which it changed last.
-    changed: u64,
+    pub(super) changed: u64,
 }
 
 /// When an outbox entry was written, and which of that millisecond it is.
-type EntryKey = (i64, u64);
-
-#[async_trait]
-impl Inventory for MemoryInventory {
-    async fn confirm(&self, scope: Scope, claims: &[Claim], now: UnixMillis) -> Result<Confirmed, Fault> {
-        let written_at = self.clock.now();
-        self.within(scope, |room| room.confirm(claims, now, written_at))
-    }
-
-    async fn apply(&self, scope: Scope, moves: &[StockMove]) -> Result<(), Fault> {
-        self.within(scope, |room| room.apply(moves))
-    }
-
-    async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault> {
-        self.within(scope, |room| Changes {
-            version: room.version,
-            sales: room.sales.values().filter(|(_, changed)| *changed > since).map(|(sale, _)| sale.clone()).collect(),
-            stock: room.counters.iter().filter(|(_, counter)| counter.changed > since).map(leg_stock).collect(),
-        })
-    }
-
-    async fn define(&self, scope: Scope, sale: &Sale) -> Result<Defined, Fault> {
-        self.within(scope, |room| room.define(sale))
-    }
-
-    async fn stock(&self, scope: Scope, sale: &SaleId) -> Result<Vec<LegStock>, Fault> {
-        self.within(scope, |room| {
-            let sale = room.sales.get(sale).map(|(sale, _)| sale);
-            sale.into_iter().flat_map(counters_of).filter_map(|(key, _)| room.leg_stock(&key)).collect()
-        })
-    }
-
-    async fn order(&self, scope: Scope, id: OrderId) -> Result<Option<KnownOrder>, Fault> {
-        self.within(scope, |room| room.orders.get(&id).cloned())
-    }
-
-    async fn orders(&self, scope: Scope, cursor: Option<String>) -> Result<(Vec<KnownOrder>, Option<String>), Fault> {
-        let after = match cursor.as_deref().map(str::parse::<OrderId>) {
-            None => None,
-            Some(Ok(id)) => Some(id),
-            Some(Err(_)) => return Err(Fault::NotDone("this is no cursor of mine".to_owned())),
-        };
-        self.within(scope, |room| {
-            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-            let page: Vec<_> = room.orders.range((from, Bound::Unbounded)).take(PAGE).collect();
-            let next = if page.len() == PAGE { page.last().map(|(id, _)| id.to_string()) } else { None };
-            (page.into_iter().map(|(_, known)| known.clone()).collect(), next)
-        })
-    }
-
-    async fn outbox(&self, scope: Scope, min_age: Duration, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
-        let now = self.clock.now();
-        self.within(scope, |room| {
-            let aged = room.outbox.iter().take_while(|((at, _), _)| UnixMillis(*at).plus(min_age) <= now);
-            aged.take(limit).map(|(key, ids)| room.entry(*key, ids)).collect()
-        })
-    }
-
-    async fn outbox_len(&self, scope: Scope) -> Result<u64, Fault> {
-        self.within(scope, |room| room.outbox.len() as u64)
-    }
-
-    async fn outbox_remove(&self, scope: Scope, entries: &[OutboxId]) -> Result<(), Fault> {
-        self.within(scope, |room| {
-            for key in entries.iter().filter_map(entry_key) {
-                room.outbox.remove(&key);
-            }
-        })
-    }
-
-    async fn beat(&self, beat: &NodeBeat, timeout: Duration) -> Result<Vec<NodeBeat>, Fault> {
-        let now = self.clock.now();
-        let mut state = self.state()?;
-        state.nodes.insert(beat.node.clone(), (now, beat.clone()));
-        Ok(state.nodes.values().filter(|(at, _)| now.since(*at) <= timeout).map(|(_, beat)| beat.clone()).collect())
-    }
-
-    async fn leave(&self, node: &NodeId) -> Result<(), Fault> {
-        self.state()?.nodes.remove(node);
-        Ok(())
-    }
-
-    async fn identity(&self, _partition: Partition) -> Result<String, Fault> {
-        Ok(self.identity.clone())
-    }
-
-    async fn rebuild(&self, scope: Scope, snapshot: &Snapshot) -> Result<(), Fault> {
-        let room = Room::of(snapshot)?;
-        self.state()?.rooms.insert(scope, room);
-        Ok(())
-    }
-
-    async fn open(&self, scope: Scope) -> Result<(), Fault> {
-        let mut state = self.state()?;
-        match state.rooms.get_mut(&scope) {
-            None => return Err(Fault::Fenced("it is not there".to_owned())),
-            Some(room) if room.door == Door::Fenced => return Err(Fault::Fenced("it is fenced".to_owned())),
-            Some(room) => room.door = Door::Open,
-        }
-        state.rooms.retain(|other, _| other.partition != scope.partition || other.epoch >= scope.epoch);
-        Ok(())
-    }
-
-    async fn fence(&self, scope: Scope) -> Result<(), Fault> {
-        self.state()?.rooms.entry(scope).or_insert_with(Room::empty).door = Door::Fenced;
-        Ok(())
-    }
-}
+pub(super) type EntryKey = (i64, u64);
 
 impl Room {
-    fn empty() -> Self {
+    pub(super) fn empty() -> Self {
         Self {
             door: Door::Built,
             version: 0,
@@ -215,7 +53,7 @@ impl Room {
         }
     }
 
-    fn of(snapshot: &Snapshot) -> Result<Self, Fault> {
+    pub(super) fn of(snapshot: &Snapshot) -> Result<Self, Fault> {
         let tally = Tally::of(snapshot).map_err(Fault::NotDone)?;
         let counter = |stock: LegStock| {
             let counter = Counter { free: stock.free, held: stock.held, sold: stock.sold, changed: 1 };
@@ -231,7 +69,7 @@ impl Room {
         })
     }
 
-    fn confirm(&mut self, claims: &[Claim], now: UnixMillis, written_at: UnixMillis) -> Confirmed {
+    pub(super) fn confirm(&mut self, claims: &[Claim], now: UnixMillis, written_at: UnixMillis) -> Confirmed {
         let version = self.version + 1;
         let (mut granted, mut asked) = (Vec::new(), Vec::new());
         let mut verdicts = Vec::with_capacity(claims.len());
@@ -251,7 +89,7 @@ impl Room {
         });
         let mut seen = HashSet::new();
         let stock = asked.iter().filter(|key| seen.insert(*key)).filter_map(|key| self.leg_stock(key)).collect();
-        Confirmed { verdicts, outbox, stock }
+        Confirmed { version: self.version, verdicts, outbox, stock }
     }
 
     /// Refusals have one order: what is known, the sale, the limits, the stock.
@@ -299,7 +137,7 @@ impl Room {
         self.orders.insert(order.id, KnownOrder { order: order.clone(), status: OrderStatus::Held });
     }
 
-    fn apply(&mut self, moves: &[StockMove]) {
+    pub(super) fn apply(&mut self, moves: &[StockMove]) {
         let version = self.version + 1;
         for StockMove { order: id, to } in moves {
             let Some(known) = self.orders.get_mut(id) else { continue };
@@ -326,7 +164,7 @@ impl Room {
         }
     }
 
-    fn define(&mut self, sale: &Sale) -> Defined {
+    pub(super) fn define(&mut self, sale: &Sale) -> Defined {
         let known = self.sales.get(&sale.id).map(|(known, _)| known);
         if known.is_some_and(|known| known.version >= sale.version) {
             return Defined::NotNewer;
@@ -378,12 +216,12 @@ impl Room {
         outbox_id(key)
     }
 
-    fn entry(&self, key: EntryKey, ids: &[OrderId]) -> OutboxEntry {
+    pub(super) fn entry(&self, key: EntryKey, ids: &[OrderId]) -> OutboxEntry {
         let orders = ids.iter().filter_map(|id| self.orders.get(id)).map(|known| known.order.clone());
         OutboxEntry { id: outbox_id(key), orders: orders.collect() }
     }
 
-    fn leg_stock(&self, key: &LegKey) -> Option<LegStock> {
+    pub(super) fn leg_stock(&self, key: &LegKey) -> Option<LegStock> {
         self.counters.get_key_value(key).map(leg_stock)
     }
 }
@@ -417,7 +255,7 @@ impl Counter {
     }
 }
 
-fn leg_stock((key, counter): (&LegKey, &Counter)) -> LegStock {
+pub(super) fn leg_stock((key, counter): (&LegKey, &Counter)) -> LegStock {
     let Counter { free, held, sold, .. } = *counter;
     LegStock { sale: key.sale.clone(), pool: key.pool.clone(), leg: key.leg, free, held, sold }
 }
@@ -427,7 +265,7 @@ fn outbox_id((at, number): EntryKey) -> OutboxId {
     format!("{at}-{number}").parse().expect("digits and a dash make an outbox id")
 }
 
-fn entry_key(id: &OutboxId) -> Option<EntryKey> {
+pub(super) fn entry_key(id: &OutboxId) -> Option<EntryKey> {
     let (at, number) = id.as_str().split_once('-')?;
     Some((at.parse().ok()?, number.parse().ok()?))
 }

@@ -1,0 +1,66 @@
+//! The gateway role: shards and their refill, claims and their batches.
+
+use std::sync::Arc;
+
+use crate::admission::{Shards, refill, registry, release_times};
+use crate::confirm::batch::{Batcher, Desk, DeskMeters, Limits};
+use crate::confirm::{Claims, Parts};
+use crate::domain::Partition;
+use crate::roles::process::Process;
+
+/// What claims are answered with on this node.
+#[derive(Debug)]
+pub(super) struct Gateway {
+    pub claims: Claims,
+    pub shards: Shards,
+    batchers: Vec<Batcher>,
+}
+
+impl Gateway {
+    pub(super) fn new(process: &Process) -> Self {
+        let Process { settings, backends, epochs, clock, .. } = process;
+        let shards = Shards::new(settings.inventory.partitions, settings.node.weight, settings.shard.buffer);
+        let limits =
+            Limits { batch_max: settings.inventory.batch_max, batches_in_flight: settings.inventory.batches_in_flight };
+        let desk = |partition| Desk {
+            partition,
+            inventory: Arc::clone(&backends.inventory),
+            publisher: Arc::clone(&backends.queue.publisher),
+            shards: shards.clone(),
+            epochs: epochs.clone(),
+            clock: Arc::clone(clock),
+            meters: DeskMeters::new(&process.meters),
+        };
+        let partitions = Partition::all(settings.inventory.partitions);
+        let batchers: Vec<_> = partitions.map(|partition| Batcher::new(desk(partition), limits)).collect();
+        let parts = Parts {
+            shards: shards.clone(),
+            epochs: epochs.clone(),
+            publisher: Arc::clone(&backends.queue.publisher),
+            clock: Arc::clone(clock),
+            secret: Arc::clone(&process.secret),
+        };
+        Self { claims: Claims::new(parts, &batchers), shards, batchers }
+    }
+
+    /// Starts the loops. Batches end by themselves when the last door is closed; shards stay filled until then.
+    pub(super) fn start(self, process: &Process) {
+        let Self { claims, shards, batchers } = self;
+        drop(claims);
+        let Process { settings, backends, epochs, front, back, .. } = process;
+        for batcher in batchers {
+            front.spawn(batcher.run(front.clone()));
+        }
+        for partition in Partition::all(settings.inventory.partitions) {
+            let wired = (epochs.clone(), Arc::clone(&backends.inventory));
+            let interval = settings.shard.refill_interval;
+            let filling = refill::keep_filled(shards.clone(), partition, wired, interval, back.clone());
+            back.spawn_essential("refill", filling);
+        }
+        let (inventory, timeout) = (Arc::clone(&backends.inventory), settings.shard.node_timeout);
+        let beating = registry::keep_beating(shards.clone(), process.node.clone(), inventory, timeout, front.clone());
+        front.spawn_essential("registry", beating);
+        let (store, grace) = (Arc::clone(&backends.store), settings.payment.grace);
+        back.spawn_essential("release times", release_times::keep_known(shards, store, grace, back.clone()));
+    }
+}

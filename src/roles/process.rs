@@ -1,0 +1,114 @@
+//! What every process has, whatever its role: backends, epochs, meters, and two shutdowns.
+//!
+//! The front is what takes requests in; the back is what they are answered with. A process that stops ends the front first, so
+//! that whatever is in flight still finds everything that it needs.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::domain::{NodeId, OrderSecret};
+use crate::epochs::Epochs;
+use crate::meters::Meters;
+use crate::readiness::Standing;
+use crate::roles::backends::Backends;
+use crate::shutdown::Shutdown;
+use crate::store::{Schema, Store};
+
+/// Between two looks at a store that is not ready.
+const STORE_INTERVAL: Duration = Duration::from_millis(500);
+/// Between two rounds of folding samples into histograms.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The ground that roles stand on. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Process {
+    pub settings: Arc<Settings>,
+    pub node: NodeId,
+    pub clock: Arc<dyn Clock>,
+    pub meters: Meters,
+    pub backends: Backends,
+    pub epochs: Epochs,
+    pub secret: Arc<OnceLock<OrderSecret>>,
+    pub store_standing: Standing,
+    pub front: Shutdown,
+    pub back: Shutdown,
+}
+
+impl Process {
+    pub(super) fn new(settings: Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let (meters, back) = (Meters::new(), Shutdown::new());
+        Ok(Self {
+            node: settings.node.id.parse()?,
+            backends: Backends::new(&settings, &clock, &meters, &back)?,
+            epochs: Epochs::new(settings.inventory.partitions),
+            secret: Arc::default(),
+            store_standing: Standing::not_seen(),
+            front: Shutdown::new(),
+            settings: Arc::new(settings),
+            clock,
+            meters,
+            back,
+        })
+    }
+
+    /// Waits until the store can be used, then follows it. Returns early only for a shutdown.
+    pub(super) async fn join(&self) {
+        self.prepare_store().await;
+        let epochs = self.epochs.clone();
+        let Backends { store, inventory, .. } = self.backends.clone();
+        self.back.spawn_essential("epochs", epochs.follow(store, inventory, self.meters.clone(), self.back.clone()));
+        let (meters, back) = (self.meters.clone(), self.back.clone());
+        self.back.spawn_essential("upkeep", async move {
+            while !back.sleep(UPKEEP_INTERVAL).await {
+                meters.upkeep();
+            }
+        });
+    }
+
+    /// The store is there, its schema is this program's, and it has told the deployment's secret.
+    ///
+    /// A store that belongs to this process alone is migrated here; one that is shared is migrated by an operator.
+    async fn prepare_store(&self) {
+        let mut said = String::new();
+        loop {
+            match self.try_store(&*self.backends.store).await {
+                Ok(secret) => {
+                    // Nobody else sets it.
+                    let _first = self.secret.set(secret);
+                    self.store_standing.set(Ok(()));
+                    tracing::info!("the store is ready");
+                    return;
+                }
+                Err(reason) => {
+                    if said != reason {
+                        tracing::warn!(reason, "the store is not ready");
+                        said.clone_from(&reason);
+                    }
+                    self.store_standing.set(Err(reason));
+                }
+            }
+            if self.front.sleep(STORE_INTERVAL).await {
+                return;
+            }
+        }
+    }
+
+    async fn try_store(&self, store: &dyn Store) -> Result<OrderSecret, String> {
+        match store.schema().await.map_err(|fault| fault.to_string())? {
+            Schema::Current => {}
+            Schema::Behind { .. } if self.backends.store_is_own => {
+                let applied = store.migrate().await.map_err(|fault| fault.to_string())?;
+                tracing::info!(?applied, "the store's schema is up to date");
+            }
+            Schema::Behind { missing } => {
+                return Err(format!("the schema is {missing} migrations behind: run `rushgate migrate --config FILE`"));
+            }
+            Schema::Ahead => return Err("the schema is newer than this program: update rushgate".to_owned()),
+        }
+        let mut fresh = [0; 32];
+        getrandom::fill(&mut fresh).map_err(|error| format!("no random bytes: {error}"))?;
+        store.order_secret(OrderSecret(fresh)).await.map_err(|fault| fault.to_string())
+    }
+}

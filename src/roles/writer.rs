@@ -1,0 +1,59 @@
+//! The writer role: lanes into the store, and everything that follows from what is stored.
+
+use std::time::Duration;
+
+use crate::domain::Partition;
+use crate::queue::LaneId;
+use crate::roles::backends::Backends;
+use crate::roles::process::Process;
+use crate::sales::Definitions;
+use crate::writer::WriterMeters;
+use crate::{expiry, recovery, relay, returns, writer};
+
+/// How long another process's recovery may make no end before this one begins a new one. A rebuild of a million orders takes less.
+const TAKEOVER: Duration = Duration::from_secs(10);
+
+/// Starts all loops of a writer.
+pub(super) fn start(process: &Process, definitions: Definitions) {
+    let Process { settings, meters, backends, epochs, back, .. } = process.clone();
+    let Backends { inventory, queue, store, inventory_is_own, .. } = backends;
+
+    let parts = writer::Parts {
+        store: store.clone(),
+        consumer: queue.consumer.clone(),
+        inventory: inventory.clone(),
+        clock: process.clock.clone(),
+        meters: WriterMeters::new(&meters),
+        batch_max: settings.store.batch_max,
+    };
+    for lane in (0..queue.topology.lanes()).map(LaneId::Number).chain([LaneId::Unroutable]) {
+        back.spawn_essential("lane", writer::write_lane(parts.clone(), lane, back.clone()));
+    }
+
+    let recovery = recovery::Parts {
+        store: store.clone(),
+        inventory: inventory.clone(),
+        topology: queue.topology.clone(),
+        epochs: epochs.clone(),
+        meters: meters.clone(),
+        takeover: if inventory_is_own { Duration::ZERO } else { TAKEOVER },
+    };
+    for partition in Partition::all(settings.inventory.partitions) {
+        back.spawn_essential("recovery", recovery::keep_open(recovery.clone(), partition, back.clone()));
+    }
+
+    let relay = relay::Parts {
+        inventory: inventory.clone(),
+        publisher: queue.publisher.clone(),
+        epochs: epochs.clone(),
+        meters: meters.clone(),
+        after: settings.queue.relay_after,
+    };
+    back.spawn_essential("relay", relay::keep_relaying(relay, back.clone()));
+
+    let (grace, interval) = (settings.payment.grace, settings.payment.expiry_interval);
+    let expiring = expiry::keep_expiring(store.clone(), grace, interval, meters.clone(), back.clone());
+    back.spawn_essential("expiry", expiring);
+    back.spawn_essential("returns", returns::keep_carrying(store, inventory, epochs, meters, back.clone()));
+    back.spawn_essential("definitions", definitions.keep_applied(back.clone()));
+}

@@ -1,0 +1,198 @@
+//! When something is not there: what the buyer hears, what the operator reads, and that it heals by itself.
+
+use serde_json::json;
+
+use crate::proxy::Proxy;
+use crate::servers;
+use crate::site::{Backends, Site, concert, eventually};
+
+fn one() -> serde_json::Value {
+    json!({"quantity": 1})
+}
+
+/// Locks the embedded store's file as another program might.
+async fn lock(site: &Site) -> sqlx::SqliteConnection {
+    use sqlx::{Connection, Executor};
+    let url = format!("sqlite://{}", site.path().join("rushgate.db").display());
+    let mut connection = sqlx::SqliteConnection::connect(&url).await.expect("the store's file");
+    connection.execute("BEGIN EXCLUSIVE").await.expect("a lock");
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_an_order_that_cannot_be_stored_in_time_is_pending_and_then_there() {
+    let site = Site::start(Backends::Embedded, "queue.confirm_timeout = \"300ms\"").await;
+    site.sale("s", &concert(1)).await;
+    let locked = lock(&site).await;
+    let pending = site.gateway(0).claim("s", "alice", Some("k"), &one()).await.unwrap();
+    assert_eq!(pending.status, 202, "{pending:?}");
+    assert_eq!(pending.body["status"], "pending");
+    assert!(pending.header("location").is_some() && pending.header("retry-after").is_some(), "{pending:?}");
+    drop(locked);
+    eventually("the pending order is there", || async {
+        let reply = site.gateway(0).claim("s", "alice", Some("k"), &one()).await?;
+        if reply.status == 200 { Ok(()) } else { Err(format!("{reply:?}")) }
+    })
+    .await;
+    site.audit("s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_the_broker_does_not_confirm_is_pending_and_then_there() {
+    let broker = Proxy::to(crate::proxy::host_of(&servers::amqp_url())).await;
+    let url = broker.instead_of(&servers::amqp_url());
+    let mut site = Site::new(Backends::Real, "").await;
+    site.configure(&format!("queue.url = {url:?}\nqueue.confirm_timeout = \"300ms\"\nqueue.relay_after = \"1s\""));
+    site.add("all").await;
+    site.ready().await;
+    site.sale("s", &concert(1)).await;
+    broker.hold();
+    let pending = site.gateway(0).claim("s", "alice", Some("k"), &one()).await.unwrap();
+    assert_eq!((pending.status, pending.body["status"].as_str()), (202, Some("pending")), "{pending:?}");
+    let order = pending.order();
+    // The broker comes back with other connections: whoever was on the old ones never hears from them again.
+    broker.cut();
+    broker.flow();
+    eventually("the pending order is there", || async {
+        let reply = site.gateway(0).order(&order, "alice").await?;
+        if reply.status == 200 && reply.body["status"] == "held" { Ok(()) } else { Err(format!("{reply:?}")) }
+    })
+    .await;
+    site.audit("s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_is_down_at_start_is_named_and_joined_when_it_comes() {
+    for (key, name, url) in [
+        ("inventory.url", "inventory", servers::redis_url()),
+        ("queue.url", "queue", servers::amqp_url()),
+        ("store.url", "store", servers::mysql_url()),
+    ] {
+        let server = Proxy::to(crate::proxy::host_of(&url)).await;
+        let mut site = Site::new(Backends::Real, "").await;
+        let url = if name == "store" { site.store_url() } else { url };
+        site.configure(&format!("{key} = {:?}", server.instead_of(&url)));
+        server.cut();
+        site.add("all").await;
+        let gateway = site.gateway(0);
+        let unready = gateway.get("/readyz?verbose", &[]).await.unwrap();
+        assert_eq!(unready.status, 503, "{name}: {unready:?}");
+        assert!(unready.body.to_string().contains(name), "{name}: {unready:?}");
+        let refused = gateway.claim("s", "alice", None, &one()).await.unwrap();
+        assert_eq!(refused.status, 503, "{name}: {refused:?}");
+        assert!(["unavailable", "recovering"].contains(&refused.code()), "{name}: {refused:?}");
+        assert!(refused.header("retry-after").is_some(), "{name}: {refused:?}");
+        assert_eq!(gateway.get("/livez", &[]).await.unwrap().status, 200, "{name}");
+        server.flow();
+        site.ready().await;
+        site.sale("s", &concert(1)).await;
+        eventually("it sells", || async {
+            let reply = site.gateway(0).claim("s", "alice", Some("k"), &one()).await?;
+            if [200, 201].contains(&reply.status) { Ok(()) } else { Err(format!("{reply:?}")) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_is_not_migrated_names_the_command() {
+    let mut site = Site::unmigrated(Backends::Real, "").await;
+    site.add("all").await;
+    eventually("it says what to do", || async {
+        let reply = site.gateway(0).get("/readyz?verbose", &[]).await?;
+        if reply.status == 503 && reply.body.to_string().contains("rushgate migrate") {
+            Ok(())
+        } else {
+            Err(format!("{reply:?}"))
+        }
+    })
+    .await;
+    site.run(&["migrate"]).success("migrate");
+    site.ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_being_rebuilt_says_so_and_comes_back_with_what_the_store_knows() {
+    let mut site = Site::cluster(1, 1, "").await;
+    site.sale("s", &concert(2)).await;
+    let order = site.gateway(0).claim("s", "alice", Some("k"), &one()).await.unwrap();
+    assert_eq!(order.status, 201, "{order:?}");
+    site.audit("s");
+    site.kill(1);
+    site.lose_the_inventory().await;
+    eventually("nothing is granted", || async {
+        let reply = site.gateway(0).claim("s", "bob", None, &one()).await?;
+        if (reply.status, reply.code()) == (503, "recovering") { Ok(reply) } else { Err(format!("{reply:?}")) }
+    })
+    .await;
+    assert_eq!(site.gateway(0).order(&order.order(), "alice").await.unwrap().status, 200, "reads go on");
+    site.add("writer").await;
+    eventually("it sells again", || async {
+        let reply = site.gateway(0).claim("s", "bob", None, &one()).await?;
+        if reply.status == 201 { Ok(()) } else { Err(format!("{reply:?}")) }
+    })
+    .await;
+    let full = site.gateway(0).claim("s", "carol", None, &one()).await.unwrap();
+    assert_eq!((full.status, full.code()), (409, "all_held"), "{full:?}");
+    let again = site.gateway(0).claim("s", "alice", Some("k"), &one()).await.unwrap();
+    assert_eq!((again.status, again.order()), (200, order.order()), "{again:?}");
+    site.audit("s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedded_site_that_is_killed_comes_back_with_every_order() {
+    let mut site = Site::start(Backends::Embedded, "").await;
+    site.sale("s", &concert(3)).await;
+    let order = site.gateway(0).claim("s", "alice", Some("k"), &one()).await.unwrap();
+    assert_eq!(order.status, 201, "{order:?}");
+    site.kill(0);
+    site.nodes.clear();
+    site.add("all").await;
+    site.ready().await;
+    site.knows("s", 1).await;
+    let again = site.gateway(0).claim("s", "alice", Some("k"), &one()).await.unwrap();
+    assert_eq!((again.status, again.order()), (200, order.order()), "{again:?}");
+    let two = site.gateway(0).claim("s", "bob", None, &one()).await.unwrap();
+    assert_eq!(two.status, 201, "{two:?}");
+    site.audit("s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_asked_to_stop_finishes_what_it_has_and_exits_with_success() {
+    for backends in [Backends::Embedded, Backends::Real] {
+        let mut site = Site::start(backends, "node.drain_delay = \"300ms\"").await;
+        site.sale("s", &concert(200)).await;
+        let door = site.gateway(0).clone();
+        let crowd = tokio::spawn(async move {
+            let mut granted = 0;
+            for number in 0..200 {
+                match door.claim("s", &format!("b{number}"), None, &one()).await {
+                    Ok(reply) if reply.status == 201 => granted += 1,
+                    Ok(reply) => assert!([202, 503].contains(&reply.status), "{reply:?}"),
+                    // The listener is closed.
+                    Err(_) => break,
+                }
+            }
+            granted
+        });
+        let door = site.gateway(0).clone();
+        let watch = tokio::spawn(async move {
+            let mut unready = false;
+            while let Ok(reply) = door.get("/readyz", &[]).await {
+                unready |= reply.status == 503;
+            }
+            unready
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(site.terminate(0).await, Some(0), "{}", site.said(0));
+        let granted = crowd.await.unwrap();
+        assert!(watch.await.unwrap(), "it says that it is not ready before it closes");
+        site.nodes.clear();
+        site.add("all").await;
+        site.ready().await;
+        let audit = site.audit("s");
+        let stored = site.admin().get("/admin/v1/orders?sale=s&limit=1000", &[]).await.unwrap();
+        let rows = stored.body["orders"].as_array().map_or(0, Vec::len);
+        assert!(rows >= granted, "{granted} were granted, {rows} are stored: {audit}");
+    }
+}

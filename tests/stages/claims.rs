@@ -1,0 +1,199 @@
+//! From a claim to its answer, when the inventory or the broker misbehaves.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use rushgate::confirm::{Answer, Unserved};
+use rushgate::domain::Refusal;
+use rushgate::inventory::Fault;
+use rushgate::queue::Unconfirmed;
+use tokio::task::JoinSet;
+
+use crate::doubles::{Fate, Node};
+
+fn is_granted(answer: &Answer) -> bool {
+    matches!(answer, Answer::Granted { replayed: false, .. })
+}
+
+/// Lets everything run that can.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_reply_is_asked_again_and_meets_its_first_verdict() {
+    let node = Node::selling(5).await;
+    node.inventory.fates.lock().unwrap().push_back(Fate::ReplyLost);
+    let answer = node.claim("alice", Some("k")).await;
+    assert!(matches!(answer, Answer::Granted { .. }), "{answer:?}");
+    assert_eq!(node.stock().await, (4, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stays_unknown_is_pending_and_never_a_no() {
+    for second in
+        [Fate::ReplyLost, Fate::Fails(Fault::NotDone(String::new())), Fate::Fails(Fault::Fenced(String::new()))]
+    {
+        let node = Node::selling(5).await;
+        node.inventory.fates.lock().unwrap().extend([Fate::ReplyLost, second.clone()]);
+        let answer = node.claim("alice", Some("k")).await;
+        assert!(matches!(answer, Answer::Pending { .. }), "{second:?}: {answer:?}");
+        assert_eq!(node.stock().await, (4, 1, 0), "no unit comes back because something timed out");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_done_is_unserved_and_reserves_nothing() {
+    for (fault, unserved) in
+        [(Fault::NotDone(String::new()), Unserved::Unavailable), (Fault::Fenced(String::new()), Unserved::Recovering)]
+    {
+        let node = Node::selling(5).await;
+        node.inventory.fates.lock().unwrap().push_back(Fate::Fails(fault));
+        assert_eq!(node.claim("alice", None).await, Answer::Unserved(unserved));
+        assert_eq!((node.stock().await, node.left()), ((5, 0, 0), 5));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_hears_yes_before_the_broker_has_confirmed() {
+    let node = Arc::new(Node::behind_gates(5).await);
+    node.inventory.gate.add_permits(100);
+    let asking = tokio::spawn({
+        let node = Arc::clone(&node);
+        async move { node.claim("alice", None).await }
+    });
+    settle().await;
+    assert_eq!(node.stock().await, (4, 1, 0), "the inventory has granted it");
+    assert!(!asking.is_finished());
+    node.broker.gate.add_permits(1);
+    assert!(is_granted(&asking.await.unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_broker_does_not_confirm_is_pending() {
+    for refused in [Unconfirmed::NotSent(String::new()), Unconfirmed::Unknown(String::new())] {
+        let node = Node::selling(5).await;
+        *node.broker.refuses.lock().unwrap() = Some(refused);
+        let answer = node.claim("alice", Some("k")).await;
+        assert!(matches!(answer, Answer::Pending { .. }), "{answer:?}");
+        // The same request later is told to the broker again, and only then hears yes.
+        *node.broker.refuses.lock().unwrap() = None;
+        let again = node.claim("alice", Some("k")).await;
+        assert!(matches!(again, Answer::Granted { replayed: true, .. }), "{again:?}");
+        assert_eq!(node.broker.messages.load(Ordering::SeqCst), 2);
+        assert_eq!(node.stock().await, (4, 1, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_whatever_waits_while_the_last_call_is_out() {
+    let node = Arc::new(Node::behind_gates(100).await);
+    node.broker.gate.add_permits(100);
+    let mut asking = JoinSet::new();
+    for number in 0..10 {
+        let node = Arc::clone(&node);
+        asking.spawn(async move { node.claim(&format!("b{number}"), None).await });
+        if number == 0 {
+            settle().await;
+        }
+    }
+    settle().await;
+    assert_eq!(*node.inventory.calls.lock().unwrap(), [1], "the first waits for nobody, and its call is still out");
+    node.inventory.gate.add_permits(100);
+    while let Some(answer) = asking.join_next().await {
+        assert!(is_granted(&answer.unwrap()));
+    }
+    assert_eq!(*node.inventory.calls.lock().unwrap(), [1, 9]);
+    assert_eq!(node.broker.messages.load(Ordering::SeqCst), 2, "one message per batch");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_request_twice_at_once_is_asked_once_and_answered_twice() {
+    let node = Arc::new(Node::behind_gates(5).await);
+    let mut asking = JoinSet::new();
+    for _ in 0..3 {
+        let node = Arc::clone(&node);
+        asking.spawn(async move { node.claim("alice", Some("k")).await });
+    }
+    settle().await;
+    node.inventory.gate.add_permits(100);
+    node.broker.gate.add_permits(100);
+    let answers: Vec<_> = asking.join_all().await;
+    assert_eq!(answers.iter().filter(|answer| is_granted(answer)).count(), 1, "{answers:?}");
+    assert!(answers.iter().all(|answer| matches!(answer, Answer::Granted { .. })), "{answers:?}");
+    assert_eq!(*node.inventory.calls.lock().unwrap(), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sold_out_crowd_without_keys_asks_nobody() {
+    let node = Node::selling(1).await;
+    assert!(is_granted(&node.claim("alice", None).await));
+    let calls = node.inventory.calls.lock().unwrap().len();
+    for number in 0..100 {
+        let answer = node.claim(&format!("b{number}"), None).await;
+        assert!(matches!(answer, Answer::Refused(Refusal::AllHeld { .. })), "{answer:?}");
+    }
+    assert_eq!(node.inventory.calls.lock().unwrap().len(), calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_meets_an_empty_shard_waits_while_the_inventory_still_has_units() {
+    let node = Arc::new(Node::behind_gates(2).await);
+    node.broker.gate.add_permits(100);
+    let mut asking = JoinSet::new();
+    for number in 0..6 {
+        let node = Arc::clone(&node);
+        asking.spawn(async move { node.claim(&format!("b{number}"), None).await });
+    }
+    // Two have the permits, and the inventory has not decided: for all that is known the rest may still get them.
+    settle().await;
+    assert_eq!(asking.len(), 6);
+    assert!(asking.try_join_next().is_none(), "nobody is told that it is sold out");
+    node.inventory.gate.add_permits(100);
+    let answers = asking.join_all().await;
+    assert_eq!(answers.iter().filter(|answer| is_granted(answer)).count(), 2, "{answers:?}");
+    let gone = answers.iter().filter(|answer| matches!(answer, Answer::Refused(Refusal::AllHeld { .. }))).count();
+    assert_eq!(gone, 4, "{answers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_buyer_who_leaves_at_any_moment_costs_no_unit() {
+    for polls in 0..6 {
+        let node = Node::selling(3).await;
+        {
+            let mut asking = pin!(node.claim("alice", Some("k")));
+            for _ in 0..polls {
+                let mut context = Context::from_waker(Waker::noop());
+                if let Poll::Ready(_) = asking.as_mut().poll(&mut context) {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        settle().await;
+        // Either nobody asked for it, or it went its way to the broker without its buyer.
+        let (free, held, _) = node.stock().await;
+        assert_eq!(free + held, 3, "after {polls} polls");
+        assert_eq!(node.broker.got.lock().unwrap().len(), held as usize, "after {polls} polls");
+        assert_eq!(node.claims.in_flight(), 0, "after {polls} polls");
+        // And all the rest can still be bought.
+        for number in 0..free {
+            let answer = node.claim(&format!("b{number}"), None).await;
+            assert!(is_granted(&answer), "after {polls} polls: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_stops_answers_who_is_in_flight() {
+    let node = Node::selling(3).await;
+    assert!(is_granted(&node.claim("alice", None).await));
+    let Node { claims, shards, shutdown, .. } = node;
+    shutdown.begin();
+    drop((claims, shards));
+    assert!(shutdown.finish(Duration::from_secs(5)).await, "everything ended by itself");
+}

@@ -1,0 +1,242 @@
+//! An inventory whose replies can be lost or held back, a publisher that confirms when it is told to, and a desk over both.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rushgate::admission::{Shards, refill};
+use rushgate::clock::{Clock, ManualClock};
+use rushgate::confirm::batch::{Batcher, Desk, DeskMeters, Limits};
+use rushgate::confirm::{Answer, Claims, Parts, Request};
+use rushgate::domain::{
+    Ask, Buffer, Claim, Epoch, NodeId, OrderId, OrderSecret, OutboxId, Partition, Sale, SaleDocument, SaleId, Scope,
+    UnixMillis,
+};
+use rushgate::epochs::Epochs;
+use rushgate::inventory::memory::MemoryInventory;
+use rushgate::inventory::{
+    Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Snapshot, StockMove,
+};
+use rushgate::meters::Meters;
+use rushgate::queue::envelope::{Content, Envelope};
+use rushgate::queue::{Publisher, Unconfirmed};
+use rushgate::shutdown::Shutdown;
+use tokio::sync::Semaphore;
+
+pub(crate) const SCOPE: Scope = Scope { partition: Partition(0), epoch: Epoch(1) };
+
+/// What happens to one call of `confirm`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The call is made, but its reply is lost.
+    ReplyLost,
+    /// The call is not made.
+    Fails(Fault),
+}
+
+/// The embedded inventory behind a bad line.
+#[derive(Debug)]
+pub(crate) struct BadLine {
+    pub(crate) inner: MemoryInventory,
+    /// The fates of the next calls; then they are good.
+    pub(crate) fates: Mutex<VecDeque<Fate>>,
+    /// A call waits for one of these.
+    pub(crate) gate: Semaphore,
+    /// How many claims each call had.
+    pub(crate) calls: Mutex<Vec<usize>>,
+}
+
+#[async_trait]
+impl Inventory for BadLine {
+    async fn confirm(&self, scope: Scope, claims: &[Claim], now: UnixMillis) -> Result<Confirmed, Fault> {
+        self.calls.lock().unwrap().push(claims.len());
+        self.gate.acquire().await.expect("an open gate").forget();
+        let fate = self.fates.lock().unwrap().pop_front();
+        match fate {
+            None => self.inner.confirm(scope, claims, now).await,
+            Some(Fate::ReplyLost) => {
+                self.inner.confirm(scope, claims, now).await?;
+                Err(Fault::Unknown("the reply was lost".to_owned()))
+            }
+            Some(Fate::Fails(fault)) => Err(fault),
+        }
+    }
+
+    async fn apply(&self, scope: Scope, moves: &[StockMove]) -> Result<(), Fault> {
+        self.inner.apply(scope, moves).await
+    }
+    async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault> {
+        self.inner.changes(scope, since).await
+    }
+    async fn define(&self, scope: Scope, sale: &Sale) -> Result<Defined, Fault> {
+        self.inner.define(scope, sale).await
+    }
+    async fn stock(&self, scope: Scope, sale: &SaleId) -> Result<Vec<LegStock>, Fault> {
+        self.inner.stock(scope, sale).await
+    }
+    async fn order(&self, scope: Scope, id: OrderId) -> Result<Option<KnownOrder>, Fault> {
+        self.inner.order(scope, id).await
+    }
+    async fn orders(&self, scope: Scope, cursor: Option<String>) -> Result<(Vec<KnownOrder>, Option<String>), Fault> {
+        self.inner.orders(scope, cursor).await
+    }
+    async fn outbox(&self, scope: Scope, min_age: Duration, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
+        self.inner.outbox(scope, min_age, limit).await
+    }
+    async fn outbox_len(&self, scope: Scope) -> Result<u64, Fault> {
+        self.inner.outbox_len(scope).await
+    }
+    async fn outbox_remove(&self, scope: Scope, entries: &[OutboxId]) -> Result<(), Fault> {
+        self.inner.outbox_remove(scope, entries).await
+    }
+    async fn beat(&self, beat: &NodeBeat, timeout: Duration) -> Result<Vec<NodeBeat>, Fault> {
+        self.inner.beat(beat, timeout).await
+    }
+    async fn leave(&self, node: &NodeId) -> Result<(), Fault> {
+        self.inner.leave(node).await
+    }
+    async fn identity(&self, partition: Partition) -> Result<String, Fault> {
+        self.inner.identity(partition).await
+    }
+    async fn rebuild(&self, scope: Scope, snapshot: &Snapshot) -> Result<(), Fault> {
+        self.inner.rebuild(scope, snapshot).await
+    }
+    async fn open(&self, scope: Scope) -> Result<(), Fault> {
+        self.inner.open(scope).await
+    }
+    async fn fence(&self, scope: Scope) -> Result<(), Fault> {
+        self.inner.fence(scope).await
+    }
+}
+
+/// A broker that confirms one message for every permit of its gate.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    pub(crate) gate: Semaphore,
+    pub(crate) refuses: Mutex<Option<Unconfirmed>>,
+    /// All orders of all messages, in the order in which they came.
+    pub(crate) got: Mutex<Vec<OrderId>>,
+    pub(crate) messages: AtomicUsize,
+}
+
+#[async_trait]
+impl Publisher for Broker {
+    async fn publish(&self, envelope: Envelope) -> Result<(), Unconfirmed> {
+        self.messages.fetch_add(1, Ordering::SeqCst);
+        if let Content::Orders { orders, .. } = &envelope.content {
+            self.got.lock().unwrap().extend(orders.iter().map(|order| order.id));
+        }
+        self.gate.acquire().await.expect("an open gate").forget();
+        self.refuses.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// One gateway node without its door.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) claims: Claims,
+    pub(crate) shards: Shards,
+    pub(crate) inventory: Arc<BadLine>,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Gates that are open for everything that a test does.
+const OPEN: usize = 1_000_000;
+
+impl Node {
+    /// Sells `capacity` units of the sale `s` through open gates.
+    pub(crate) async fn selling(capacity: u32) -> Self {
+        let node = Self::behind_gates(capacity).await;
+        node.inventory.gate.add_permits(OPEN);
+        node.broker.gate.add_permits(OPEN);
+        node
+    }
+
+    /// The same, but neither the inventory nor the broker answers until its gate is opened.
+    pub(crate) async fn behind_gates(capacity: u32) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(UnixMillis(1_000_000)));
+        let (meters, shutdown) = (Meters::new(), Shutdown::new());
+        let inventory = Arc::new(BadLine {
+            inner: MemoryInventory::new(Arc::clone(&clock)),
+            fates: Mutex::default(),
+            gate: Semaphore::new(0),
+            calls: Mutex::default(),
+        });
+        let snapshot = Snapshot { sales: vec![sale(capacity)], orders: Vec::new() };
+        inventory.rebuild(SCOPE, &snapshot).await.expect("rebuilt");
+        inventory.open(SCOPE).await.expect("open");
+        let broker = Arc::new(Broker {
+            gate: Semaphore::new(0),
+            refuses: Mutex::default(),
+            got: Mutex::default(),
+            messages: AtomicUsize::new(0),
+        });
+        let epochs = Epochs::new(1);
+        epochs.assume(SCOPE);
+        let shards = Shards::new(1, 1.0, Buffer::Units(0));
+        let desk = Desk {
+            partition: SCOPE.partition,
+            inventory: Arc::clone(&inventory) as Arc<dyn Inventory>,
+            publisher: Arc::clone(&broker) as Arc<dyn Publisher>,
+            shards: shards.clone(),
+            epochs: epochs.clone(),
+            clock: Arc::clone(&clock),
+            meters: DeskMeters::new(&meters),
+        };
+        let batcher = Batcher::new(desk, Limits { batch_max: 128, batches_in_flight: 1 });
+        let secret = Arc::new(OnceLock::from(OrderSecret([7; 32])));
+        let parts = Parts {
+            shards: shards.clone(),
+            epochs: epochs.clone(),
+            publisher: Arc::clone(&broker) as Arc<dyn Publisher>,
+            clock,
+            secret,
+        };
+        let claims = Claims::new(parts, std::slice::from_ref(&batcher));
+        shutdown.spawn(batcher.run(shutdown.clone()));
+        let wired = (epochs, Arc::clone(&inventory) as Arc<dyn Inventory>);
+        let interval = Duration::from_millis(10);
+        shutdown.spawn(refill::keep_filled(shards.clone(), SCOPE.partition, wired, interval, shutdown.clone()));
+        assert!(shards.refilled(SCOPE.partition).await);
+        Self { claims, shards, inventory, broker, shutdown }
+    }
+
+    /// One unit for this buyer.
+    pub(crate) async fn claim(&self, buyer: &str, key: Option<&str>) -> Answer {
+        let request = Request {
+            sale: "s",
+            buyer: buyer.parse().expect("a buyer"),
+            key: key.map(|key| key.parse().expect("a key")),
+            ask: Ask::Quantity(1),
+        };
+        self.claims.claim(request, rushgate::confirm::deadline(Duration::from_secs(20))).await
+    }
+
+    /// Free, held and sold units in the inventory.
+    pub(crate) async fn stock(&self) -> (u32, u32, u32) {
+        let stock = self.inventory.stock(SCOPE, &"s".parse().expect("an id")).await.expect("stock");
+        (stock[0].free, stock[0].held, stock[0].sold)
+    }
+
+    /// Units that the shard lets through.
+    pub(crate) fn left(&self) -> u32 {
+        let shard = self.shards.sale("s").expect("the sale");
+        self.shards.left(&shard)[0][0]
+    }
+}
+
+fn sale(capacity: u32) -> Sale {
+    let document: SaleDocument = serde_json::from_value(serde_json::json!({
+        "name": "S", "opens_at": "1970-01-01T00:00:00Z", "currency": "CNY",
+        "pools": [{"id": "standard", "capacity": capacity, "price": 100}],
+    }))
+    .expect("a document");
+    document.into_sale("s".parse().expect("an id")).expect("a sale")
+}
