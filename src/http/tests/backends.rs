@@ -137,13 +137,7 @@ impl Inventory for Backends {
                 }
             });
         }
-        Ok(Confirmed {
-            version: 2,
-            verdicts,
-            outbox: Some("1".parse().unwrap()),
-            stock: self.stock_now(),
-            granted: Vec::new(),
-        })
+        Ok(Confirmed { version: 2, verdicts, outbox: Some("1".parse().unwrap()), stock: self.stock_now() })
     }
 
     async fn changes(&self, _: Scope, since: u64) -> Result<Changes, inventory::Fault> {
