@@ -1,8 +1,9 @@
--- Reads a page of the sales and counters that changed after a version.
+-- Reads a page of the sales and counters that changed after a version, and of the orders granted since.
 --
 -- KEYS: the scope's
 -- ARGV: 1 run id, 2 the version, 3 how many to read at least, if there are as many
--- Returns: {'ok', version to go on from, 1 if there is more, then {sale, document}… and {counter field, counter}…}
+-- Returns: {'ok', version to go on from, 1 if there is more, then {sale, document}…, {counter field, counter}… and
+--          {'#', hints of granted orders}…}
 -- Keeps: a move is never cut in two; what changes between two pages comes again with a later one
 
 local why = closed()
@@ -37,5 +38,9 @@ local function answer(names, values)
 end
 answer(sales, read(SALES, documents, 1, #documents))
 answer(fields, read(COUNTERS, fields, 1, #fields))
+for _, entry in ipairs(redis.call('XRANGE', GRANTED, string.format('%d', tonumber(ARGV[2]) + 1), string.format('%d', upto))) do
+  reply[#reply + 1] = MARK
+  reply[#reply + 1] = entry[2][2]
+end
 if broken then return fence(broken) end
 return reply

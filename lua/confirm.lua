@@ -40,10 +40,10 @@ local function units_of(person)
   return taken[person]
 end
 
-local granted, fresh, new_orders, changed_people, changed_counters = {}, {}, {}, {}, {}
+local granted, hints, fresh, new_orders, changed_people, changed_counters = {}, {}, {}, {}, {}, {}
 local function grant(id, record, first_person, last_person, first_counter, last_counter)
   fresh[id] = record
-  granted[#granted + 1] = id
+  granted[#granted + 1], hints[#hints + 1] = id, string.sub(id, 1, HINT)
   new_orders[#new_orders + 1] = id
   new_orders[#new_orders + 1] = record
   for at = first_person, last_person, 2 do
@@ -104,9 +104,10 @@ for index = 1, counter_count do
 end
 if #granted == 0 then return reply end
 
--- The first write is the only one whose key has not been read above; it fails before anything is changed.
-local entry = redis.call('XADD', OUTBOX, 'NOMKSTREAM', '*', 'o', table.concat(granted))
-if not entry then return fence(OUTBOX .. ' is lost') end
+-- The streams are the only keys that have not been read above. Hints too many do no harm, so theirs is written first.
+local told = redis.call('XADD', GRANTED, 'NOMKSTREAM', next_version .. '-1', 'o', table.concat(hints))
+local entry = told and redis.call('XADD', OUTBOX, 'NOMKSTREAM', '*', 'o', table.concat(granted))
+if not entry then return fence((told and OUTBOX or GRANTED) .. ' is lost') end
 reply[2], reply[3] = entry, next_version
 local entries = {}
 for person in pairs(changed_people) do

@@ -12,5 +12,6 @@ for _, hash in ipairs({ SALES, COUNTERS, ORDERS, PEOPLE }) do
 end
 -- A stream stays when its last entry goes.
 redis.call('XDEL', OUTBOX, redis.call('XADD', OUTBOX, '*', 'o', ''))
+redis.call('XDEL', GRANTED, redis.call('XADD', GRANTED, '0-1', 'o', ''))
 redis.call('ZADD', VERSIONS, 0, MARK)
 return { 'ok' }

@@ -1,16 +1,18 @@
 -- What the scripts of a scope share. Redis has no modules: the program puts this text in front of each.
 --
--- KEYS: 1 meta, 2 sales, 3 counters, 4 orders, 5 people, 6 outbox, 7 versions
+-- KEYS: 1 meta, 2 sales, 3 counters, 4 orders, 5 people, 6 outbox, 7 versions, 8 granted
 -- ARGV: 1 the run id of the server, as the caller's connection knows it
 -- Returns: every script answers {'ok', …}, or {'fenced', reason} and has done nothing
 -- Keeps: whoever reads a hash through `read` notices if the key is lost: each has a field '#', which no name can be
 
-local META, SALES, COUNTERS, ORDERS, PEOPLE, OUTBOX, VERSIONS = unpack(KEYS)
+local META, SALES, COUNTERS, ORDERS, PEOPLE, OUTBOX, VERSIONS, GRANTED = unpack(KEYS)
 local MARK = '#'
 -- `unpack` and `redis.call` take just under 8000 values. Even, so that it never parts a field from its value.
 local CHUNK = 7000
 -- One order in a person's entry: 32 digits of its id, 2 of its units.
 local PART = 34
+-- Digits of an order id that say which order it may be.
+local HINT = 12
 
 -- What was found wrong while reading. Every script looks at it before its first write.
 local broken = nil

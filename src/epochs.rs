@@ -38,7 +38,8 @@ pub struct Epochs(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     partitions: Vec<ArcSwap<Result<Scope, NotJoined>>>,
-    fence_met: Notify,
+    /// Somebody knows that a look at the store is due.
+    wake: Notify,
     /// Counts the changes of any standing, for those who wait for one.
     changed: watch::Sender<u64>,
 }
@@ -48,7 +49,7 @@ impl Epochs {
         let starting = || ArcSwap::from_pointee(Err(NotJoined::Unavailable("the store was not asked yet".to_owned())));
         Self(Arc::new(Inner {
             partitions: Partition::all(partitions).map(|_| starting()).collect(),
-            fence_met: Notify::new(),
+            wake: Notify::new(),
             changed: watch::Sender::new(0),
         }))
     }
@@ -83,8 +84,13 @@ impl Epochs {
         {
             tracing::warn!(%scope, why, "met a fence");
             self.set(scope.partition, Err(NotJoined::Recovering(why.clone())));
-            self.0.fence_met.notify_one();
+            self.look_again();
         }
+    }
+
+    /// Says that the store has changed, so that it is asked at once.
+    pub fn look_again(&self) {
+        self.0.wake.notify_one();
     }
 
     /// Joins a scope without asking a store, for who has none.
@@ -118,7 +124,7 @@ impl Epochs {
             let wait = if self.all().is_ok() { INTERVAL } else { INTERVAL_OUT };
             tokio::select! {
                 () = shutdown.begun() => return,
-                () = self.0.fence_met.notified() => {}
+                () = self.0.wake.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }

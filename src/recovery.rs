@@ -136,6 +136,7 @@ impl Watch {
         parts.store.set_min_epoch(scope).await.map_err(text)?;
         let orders = rebuild(parts, scope).await?;
         self.own = None;
+        parts.epochs.look_again();
         parts.meters.counter("rushgate_recoveries_total", &[]).increment(1);
         tracing::info!(%scope, orders, took = ?begun.elapsed(), "the epoch is open");
         Ok(())

@@ -27,16 +27,17 @@ pub(super) fn ready(parts: &Parts, verbose: bool) -> Answer {
 fn checks(readiness: &Readiness, draining: bool) -> String {
     let shutdown = ("shutdown", if draining { Err("draining".to_owned()) } else { Ok(()) });
     let mut is_ready = true;
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for (name, said) in readiness.checks().chain([shutdown]) {
         is_ready &= said.is_ok();
-        text += &match said {
-            Ok(()) => format!("[+]{name} ok\n"),
+        lines.push(match said {
+            Ok(()) => format!("[+]{name} ok"),
             // One line per check, whatever the reason holds.
-            Err(why) => format!("[-]{name}: {}\n", why.replace(['\r', '\n'], " ")),
-        };
+            Err(why) => format!("[-]{name}: {}", why.replace(['\r', '\n'], " ")),
+        });
     }
-    text + if is_ready { "ready\n" } else { "not ready\n" }
+    lines.push(if is_ready { "ready" } else { "not ready" }.to_owned());
+    lines.join("\n") + "\n"
 }
 
 pub(super) fn metrics(parts: &Parts) -> Answer {

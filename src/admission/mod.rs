@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use dashmap::DashSet;
 use tokio::sync::{Notify, watch};
 
-use crate::domain::{Buffer, Line, Partition, Sale, SaleId, UnixMillis};
+use crate::domain::{Buffer, Line, OrderHint, OrderId, Partition, Sale, SaleId, UnixMillis};
 use crate::inventory::{Changes, LegStock, NodeBeat};
 
 pub mod in_line;
@@ -38,6 +39,8 @@ struct Inner {
     buffer: ArcSwap<Buffer>,
     nodes: ArcSwap<Vec<NodeBeat>>,
     sales: ArcSwap<HashMap<SaleId, Arc<SaleShard>>>,
+    /// Every order that was granted, by any node, as far as this one has heard.
+    granted: DashSet<OrderHint>,
     /// Keeps those apart who learn; those who take permits never wait for it.
     learning: Mutex<()>,
     refills: Vec<Refills>,
@@ -73,6 +76,7 @@ impl Shards {
             buffer: ArcSwap::from_pointee(buffer),
             nodes: ArcSwap::default(),
             sales: ArcSwap::default(),
+            granted: DashSet::new(),
             learning: Mutex::new(()),
             refills: Partition::all(partitions)
                 .map(|_| Refills { wanted: Notify::new(), done: watch::Sender::new(0) })
@@ -100,8 +104,20 @@ impl Shards {
         self.refills(partition).is_some_and(|refills| *refills.done.borrow() > 0)
     }
 
+    /// Could a request for this order be a repetition of one that was granted? If not, a refusal from memory is its first answer.
+    ///
+    /// Whoever knows that nothing is free as of some version knows of all orders granted up to it. One that another node granted
+    /// since, out of a unit that came back since, is missed for one refill at the most.
+    pub fn may_be_granted(&self, order: OrderId) -> bool {
+        self.0.granted.contains(&order.hint())
+    }
+
     /// Takes note of what the inventory said changed.
     pub fn learn(&self, changes: &Changes) {
+        // Before the counters: who sees that nothing is left must see who got it.
+        changes.granted.iter().for_each(|hint| {
+            self.0.granted.insert(*hint);
+        });
         let _one_at_a_time = self.0.learning.lock().unwrap_or_else(PoisonError::into_inner);
         if !changes.sales.is_empty() {
             let mut sales = HashMap::clone(&self.0.sales.load());

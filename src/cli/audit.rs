@@ -48,45 +48,46 @@ fn shown(report: &Report) -> String {
         let findings = sale.findings.iter().filter(|finding| finding.confirmed).count();
         [sale.sale.clone(), sale.orders.to_string(), findings.to_string(), sale.verdict.to_string()]
     });
-    let mut text = table(["SALE", "ORDERS", "BROKEN", "VERDICT"], rows);
-    text.extend(report.sales.iter().filter(|sale| !sale.findings.is_empty() || !sale.notes.is_empty()).map(shown_sale));
+    let mut parts = vec![table(["SALE", "ORDERS", "BROKEN", "VERDICT"], rows).trim_end().to_owned()];
+    let noted = report.sales.iter().filter(|sale| !sale.findings.is_empty() || !sale.notes.is_empty());
+    parts.extend(noted.map(shown_sale));
     let motion = &report.motion;
     if !motion.is_quiet() {
-        text += &format!(
-            "\nOn their way: {} outbox entries, {} messages, {} stock moves, {} definitions.\n",
+        parts.push(format!(
+            "On their way: {} outbox entries, {} messages, {} stock moves, {} definitions.",
             motion.outbox_entries, motion.lane_messages, motion.stock_moves, motion.unapplied_sales
-        );
+        ));
     }
     if motion.dead_letters > 0 {
-        text += &format!("\n{} dead letters wait for an operator.\n", motion.dead_letters);
+        parts.push(format!("{} dead letters wait for an operator.", motion.dead_letters));
     }
-    text + match report.verdict {
-        Verdict::Clean => "\nClean: every invariant holds.\n",
-        Verdict::InMotion => {
-            "\nIn motion: nothing is broken as far as can be seen; ask again, or wait longer by --wait.\n"
-        }
-        Verdict::Broken => "\nBROKEN: an invariant does not hold.\n",
-    }
+    let verdict = match report.verdict {
+        Verdict::Clean => "Clean: every invariant holds.",
+        Verdict::InMotion => "In motion: nothing is broken as far as can be seen; ask again, or wait longer by --wait.",
+        Verdict::Broken => "BROKEN: an invariant does not hold.",
+    };
+    parts.push(verdict.to_owned());
+    parts.join("\n\n") + "\n"
 }
 
 fn shown_sale(sale: &SaleReport) -> String {
-    let mut text = format!("\n{}\n", sale.sale);
-    text.extend(sale.findings.iter().filter(|finding| finding.confirmed).map(shown_finding));
+    let mut lines = vec![sale.sale.clone()];
+    lines.extend(sale.findings.iter().filter(|finding| finding.confirmed).flat_map(shown_finding));
     let moving = sale.findings.iter().filter(|finding| !finding.confirmed).count();
     if moving > 0 {
-        text += &format!("  {moving} differences may be explained by what is on its way; --json tells them\n");
+        lines.push(format!("  {moving} differences may be explained by what is on its way; --json tells them"));
     }
-    text.extend(sale.notes.iter().map(|note| format!("  note: {note}\n")));
-    text
+    lines.extend(sale.notes.iter().map(|note| format!("  note: {note}")));
+    lines.join("\n")
 }
 
-fn shown_finding(finding: &Finding) -> String {
-    let mut text = format!("  {:?}: {}\n", finding.invariant, finding.what);
-    text.extend(finding.orders.iter().map(|order| format!("      {order}\n")));
+fn shown_finding(finding: &Finding) -> Vec<String> {
+    let mut lines = vec![format!("  {:?}: {}", finding.invariant, finding.what)];
+    lines.extend(finding.orders.iter().map(|order| format!("      {order}")));
     if finding.count > NAMED as u64 {
-        text += &format!("      … {} in all\n", finding.count);
+        lines.push(format!("      … {} in all", finding.count));
     }
-    text
+    lines
 }
 
 #[cfg(test)]

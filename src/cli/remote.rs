@@ -16,7 +16,7 @@ pub(super) const TOKEN: &str = "RUSHGATE_ADMIN_TOKEN";
 /// Where the admin API is, and how its answers are printed.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Remote {
-    /// The admin API to ask; without it, the one that admin.listen names, which is http://127.0.0.1:9090 by default.
+    /// The admin API to ask; without it, the one that admin.listen names, at 127.0.0.1:9090 by default.
     #[arg(long, global = true, value_name = "URL", env = "RUSHGATE_ADMIN_URL")]
     admin: Option<String>,
     /// The admin token; without it, admin.token of the settings. Better given by the environment: arguments can be seen.

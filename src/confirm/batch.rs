@@ -142,8 +142,11 @@ impl Desk {
             batch.into_iter().map(|waiting| (waiting.claim, (waiting.permit, waiting.place))).unzip();
         match self.ask(scope, &claims).await {
             Ok(confirmed) => {
-                let changes = Changes { version: confirmed.version, sales: Vec::new(), stock: confirmed.stock.clone() };
-                self.shards.learn(&changes);
+                let granted =
+                    claims.iter().zip(&confirmed.verdicts).filter(|(_, verdict)| **verdict == Verdict::Granted);
+                let granted = granted.map(|(claim, _)| claim.order.id.hint()).collect();
+                let (version, stock) = (confirmed.version, confirmed.stock.clone());
+                self.shards.learn(&Changes { version, stock, granted, sales: Vec::new() });
                 distribute(scope, confirmed, claims, waiters)
             }
             Err(fault) => {

@@ -117,13 +117,13 @@ impl Claims {
             Ok(shard) => shard,
             Err(answer) => return answer,
         };
-        // A request with a key may be known to the inventory already, and then hears its own end and no refusal from here.
-        let may_be_known = request.key.is_some();
         let now = self.0.parts.clock.now();
-        if let Some(refusal) = refused_by_phase(shard.sale.phase(now))
-            && !may_be_known
+        let refusal = refused_by_phase(shard.sale.phase(now));
+        let has_key = request.key.is_some();
+        if let Some(refusal) = &refusal
+            && !has_key
         {
-            return Answer::Refused(refusal);
+            return Answer::Refused(refusal.clone());
         }
         let key = request.key.unwrap_or_else(fresh_key);
         let Some(secret) = self.0.parts.secret.get() else { return Answer::Unserved(Unserved::Unavailable) };
@@ -131,6 +131,13 @@ impl Claims {
             Ok(claim) => claim,
             Err(wrong) => return Answer::Invalid(wrong),
         };
+        // A repetition of a granted request hears what became of that, from the inventory, and no refusal from here.
+        let may_be_known = has_key && self.0.parts.shards.may_be_granted(claim.order.id);
+        if let Some(refusal) = refusal
+            && !may_be_known
+        {
+            return Answer::Refused(refusal);
+        }
         if let Err(reason) = self.0.parts.epochs.scope(shard.partition) {
             return Answer::Unserved(reason.into());
         }

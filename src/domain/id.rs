@@ -147,6 +147,41 @@ impl OrderId {
     }
 }
 
+/// The first 48 bits of an order id: enough to say that an order is certainly not among some, not enough to say that it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OrderHint(pub u64);
+
+impl OrderHint {
+    /// How many of the id's hexadecimal digits it has.
+    pub const DIGITS: usize = 12;
+}
+
+impl OrderId {
+    pub fn hint(self) -> OrderHint {
+        let mut first = [0; 8];
+        first[2..].copy_from_slice(&self.0[..6]);
+        OrderHint(u64::from_be_bytes(first))
+    }
+}
+
+impl fmt::Display for OrderHint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:0width$x}", self.0, width = Self::DIGITS)
+    }
+}
+
+impl FromStr for OrderHint {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let odd = BadId::OddCharacter { allowed: "12 hexadecimal digits" };
+        if text.len() != Self::DIGITS {
+            return Err(odd);
+        }
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| odd)
+    }
+}
+
 impl fmt::Display for OrderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))
@@ -208,6 +243,13 @@ mod tests {
         let id = derived("s", "b", "k");
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!(id.to_string().len(), 32);
+    }
+
+    #[test]
+    fn a_hint_is_how_the_id_begins() {
+        let id = derived("s", "b", "k");
+        assert_eq!(id.hint().to_string(), id.to_string()[..OrderHint::DIGITS]);
+        assert_eq!(id.hint().to_string().parse(), Ok(id.hint()));
     }
 
     #[test]

@@ -21,13 +21,14 @@ pub mod sale;
 pub mod share;
 pub mod time;
 
-pub use claim::{Ask, AskedLine, Claim, Invalid, Line, SeatPreference};
+pub use claim::{Ask, AskedLine, Claim, Invalid};
 pub use document::SaleDocument;
 pub use id::{
-    BuyerId, Fingerprint, IdempotencyKey, NodeId, OrderId, OrderSecret, OutboxId, PassengerId, PoolId, SaleId, StopId,
+    BuyerId, Fingerprint, IdempotencyKey, NodeId, OrderHint, OrderId, OrderSecret, OutboxId, PassengerId, PoolId,
+    SaleId, StopId,
 };
 pub use money::{Currency, Money};
-pub use order::{Order, OrderEvent, OrderStatus};
+pub use order::{Line, Order, OrderEvent, OrderStatus, SeatPreference};
 pub use refusal::Refusal;
 pub use sale::{Buffer, Legs, Limits, Phase, Pool, Sale, SaleState};
 pub use share::{Epoch, Partition, Scope};

@@ -199,7 +199,7 @@ mod tests {
             sold: *sold,
         });
         let shards = Shards::new(1, 1.0, Buffer::Units(0));
-        shards.learn(&Changes { version: 1, sales: vec![sale.clone()], stock: stock.collect() });
+        shards.learn(&Changes { version: 1, sales: vec![sale.clone()], stock: stock.collect(), granted: Vec::new() });
         let shard = shards.sale("s").unwrap();
         serde_json::to_value(SaleDocument::new(&shard, &shard.stock(), NOW)).unwrap()
     }

@@ -13,7 +13,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::{
-    Claim, NodeId, Order, OrderId, OrderStatus, OutboxId, Partition, PoolId, Refusal, Sale, SaleId, Scope, UnixMillis,
+    Claim, NodeId, Order, OrderHint, OrderId, OrderStatus, OutboxId, Partition, PoolId, Refusal, Sale, SaleId, Scope,
+    UnixMillis,
 };
 
 mod footprint;
@@ -32,7 +33,7 @@ pub trait Inventory: fmt::Debug + Send + Sync + 'static {
     /// does one for an order that is not known here.
     async fn apply(&self, scope: Scope, moves: &[StockMove]) -> Result<(), Fault>;
 
-    /// All sales and counters that changed after `since`; everything for `since` 0.
+    /// All sales and counters that changed after `since`, and all orders granted since; everything for `since` 0.
     async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault>;
 
     /// Takes a sale's definition if it is newer than the known one, and sets its counters to the new capacities.
@@ -133,6 +134,9 @@ pub struct Changes {
     pub version: u64,
     pub sales: Vec<Sale>,
     pub stock: Vec<LegStock>,
+    /// Orders that were granted since. Whoever has all of them can tell which requests are no repetition of a granted one, as of
+    /// this version, without asking.
+    pub granted: Vec<OrderHint>,
 }
 
 /// What came of a definition.

@@ -95,7 +95,12 @@ impl Inventory for PlantedInventory {
     async fn changes(&self, _: Scope, _: u64) -> Result<Changes, inventory::Fault> {
         let state = self.up()?;
         let stock = state.sales.values().flat_map(|sale| state.stock(sale)).collect();
-        Ok(Changes { version: state.version, sales: state.sales.values().cloned().collect(), stock })
+        Ok(Changes {
+            version: state.version,
+            sales: state.sales.values().cloned().collect(),
+            stock,
+            granted: Vec::new(),
+        })
     }
 
     async fn define(&self, _: Scope, sale: &Sale) -> Result<Defined, inventory::Fault> {

@@ -62,9 +62,10 @@ pub enum News<'a> {
 impl Server {
     /// Binds the listeners of these settings.
     pub async fn bind(settings: Settings) -> anyhow::Result<Self> {
-        let public = match settings.node.roles.contains(&Role::Gateway) {
-            true => Some(http::Server::bind(&settings.http).await.context("the public listener")?),
-            false => None,
+        let public = if settings.node.roles.contains(&Role::Gateway) {
+            Some(http::Server::bind(&settings.http).await.context("the public listener")?)
+        } else {
+            None
         };
         let admin = admin::server::Admin::bind(&settings.admin).await.context("the admin listener")?;
         let process = Process::new(settings, Arc::new(SystemClock))?;
@@ -199,6 +200,9 @@ fn open_doors(
             shutdown: front.clone(),
         },
     };
+    let compares = settings.node.roles.contains(&Role::Writer);
+    let measuring = admin::gauges::keep_measured(parts.clone(), compares, process.back.clone());
+    process.back.spawn_essential("gauges", measuring);
     // The control plane stays as long as anything does: a drain is watched through it.
     process.back.spawn_essential("admin", admin.serve(parts, process.back.clone()));
 }

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use crate::domain::Partition;
+use crate::expiry;
 use crate::queue::LaneId;
+use crate::recovery;
+use crate::relay;
+use crate::returns;
 use crate::roles::backends::Backends;
 use crate::roles::process::Process;
 use crate::sales::Definitions;
-use crate::writer::WriterMeters;
-use crate::{expiry, recovery, relay, returns, writer};
+use crate::writer::{self, WriterMeters};
 
 /// How long another process's recovery may make no end before this one begins a new one. A rebuild of a million orders takes less.
 const TAKEOVER: Duration = Duration::from_secs(10);

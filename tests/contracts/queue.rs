@@ -560,8 +560,8 @@ async fn a_memory_queue_that_must_survive_a_crash_confirms_only_what_is_stored()
     };
     let (parked, ()) = tokio::join!(queue.publisher.publish(numbered(SCOPE, 1)), parking);
     assert!(matches!(parked, Err(Unconfirmed::Unknown(_))), "{parked:?}");
-    let late = queue.publisher.publish(numbered(SCOPE, 2)).await;
-    assert!(matches!(late, Err(Unconfirmed::Unknown(_))), "{late:?}");
+    let unread = queue.publisher.publish(numbered(SCOPE, 2)).await;
+    assert!(matches!(unread, Err(Unconfirmed::Unknown(_))), "{unread:?}");
 }
 
 #[tokio::test]

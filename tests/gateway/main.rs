@@ -1,5 +1,7 @@
 //! The gateway from outside: real processes, real servers, HTTP.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
+
 mod claims;
 mod crowd;
 mod operations;
@@ -12,12 +14,12 @@ mod trouble;
 mod client;
 #[path = "../support/database.rs"]
 mod database;
-#[path = "../support/proxy.rs"]
-mod proxy;
 #[path = "../support/servers.rs"]
 mod servers;
 #[path = "../support/site.rs"]
 mod site;
+#[path = "../support/tcp_proxy.rs"]
+mod tcp_proxy;
 
 /// Makes each test twice: over the embedded backends, and over the real ones.
 macro_rules! over_both {

@@ -1,5 +1,6 @@
 //! What becomes of an order: payment, cancel, expiry, and the units that come back.
 
+use rushgate::clock::{Clock, SystemClock};
 use serde_json::json;
 
 use crate::client::{Client, Reply};
@@ -147,7 +148,7 @@ over_both! {
 
 async fn callback(gateway: &Client, event: &serde_json::Value) -> Reply {
     use hmac::{Hmac, KeyInit, Mac};
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = SystemClock.now().0 / 1000;
     let mut mac = <Hmac<sha2::Sha256> as KeyInit>::new_from_slice(b"s3cret").unwrap();
     mac.update(format!("{now}.{event}").as_bytes());
     let signature = format!("t={now},v1={}", hex::encode(mac.finalize().into_bytes()));

@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::slice;
 
 use tempfile::TempDir;
 
@@ -10,14 +11,14 @@ use crate::crowd::{Crowd, one};
 use crate::site::{Site, concert, eventually};
 
 /// A balancer before all gateways of a site; it ends with its value.
-struct Balancer {
+pub(crate) struct Balancer {
     child: Child,
-    client: Client,
+    pub(crate) client: Client,
     _dir: TempDir,
 }
 
 impl Balancer {
-    async fn before(site: &Site, kind: &str) -> Self {
+    pub(crate) async fn before(site: &Site, kind: &str) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
         let nodes =
@@ -67,13 +68,13 @@ async fn sells_a_sale(kind: &str) {
     site.sale("s", &concert(300)).await;
     let balancer = Balancer::before(&site, kind).await;
     let crowd = Crowd { sale: "s".into(), buyers: 200, repeats_every: 3, at_once: 32, asks: one, name: "early" };
-    let early = crowd.rush(&[balancer.client.clone()]).await;
+    let early = crowd.rush(slice::from_ref(&balancer.client)).await;
     assert_eq!(early.granted.len(), 200, "{:?}", early.answers);
     assert_eq!(balancer.client.get("/readyz", &[]).await.unwrap().status, 404, "health is not for buyers");
     // One node goes; the balancer notices, and nobody is told anything wrong.
     assert_eq!(site.terminate(0).await, Some(0));
     let late = Crowd { buyers: 400, name: "late", ..crowd };
-    let late = late.rush(&[balancer.client.clone()]).await;
+    let late = late.rush(slice::from_ref(&balancer.client)).await;
     assert_eq!(early.granted.len() + late.granted.len(), 300, "{:?}", late.answers);
     site.audit("s");
 }

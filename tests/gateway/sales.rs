@@ -1,6 +1,7 @@
 //! Whole sales, from the crowd to the last row.
 
 use std::collections::HashSet;
+use std::slice;
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -8,6 +9,7 @@ use tokio::task::JoinSet;
 use crate::claims::train;
 use crate::client::Client;
 use crate::crowd::{Crowd, Heard, one};
+use crate::proxies::Balancer;
 use crate::servers;
 use crate::site::{Backends, Site, concert, eventually};
 
@@ -41,7 +43,7 @@ async fn every_yes_has_its_row(site: &Site, sale: &str, heard: &Heard) {
             assert!(told.is_none_or(|told| told == buyer), "{order} is {buyer}'s, but {told:?} was told");
         }
         match orders.last() {
-            Some(last) => after = last["order"].as_str().expect("an id").to_owned(),
+            Some(last) => last["order"].as_str().expect("an id").clone_into(&mut after),
             None => break,
         }
     }
@@ -56,25 +58,35 @@ async fn every_yes_has_its_row(site: &Site, sale: &str, heard: &Heard) {
     assert!(rows.len() <= known, "{} rows, but only {known} buyers can have one", rows.len());
 }
 
+/// Three gateways behind nginx, two writers, two pools, one of them over four legs; three buyers for every unit, and every third of
+/// them sends the same request again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_sells_exactly_what_there_is() {
+async fn a_cluster_behind_a_balancer_sells_exactly_what_there_is() {
     let units = 1000 * scale();
     let site = Site::cluster(3, 2, "http.claims_per_buyer = 0").await;
-    site.sale("s", &concert(u32::try_from(units).expect("a capacity"))).await;
-    let crowd = Crowd { sale: "s".into(), buyers: 3 * units, repeats_every: 3, at_once: 96, asks: one, name: "buyer" };
-    let heard = crowd.rush(&site.gateways()).await;
-    println!("{:?}", heard.answers);
+    site.sale("s", &train(u32::try_from(units / 2).expect("a capacity"))).await;
+    let balancer = Balancer::before(&site, "nginx").await;
+    let crowd =
+        Crowd { sale: "s".into(), buyers: 3 * units, repeats_every: 3, at_once: 96, asks: either, name: "buyer" };
+    let heard = crowd.rush(slice::from_ref(&balancer.client)).await;
     assert_eq!(heard.granted.len(), units, "{:?}", heard.answers);
     assert!(heard.pending.is_empty() && heard.broken == 0, "{heard:?}");
     site.audit("s");
     every_yes_has_its_row(&site, "s", &heard).await;
-    assert_eq!(taken(site.gateway(0), "s", 0).await, [(0, units as u64, 0)]);
+    for pool in 0..2 {
+        assert_eq!(taken(site.gateway(0), "s", pool).await, [(0, units as u64 / 2, 0); 4]);
+    }
+}
+
+/// A seat of either class, all the way.
+fn either(number: usize) -> Value {
+    json!({"lines": [{"pool": if number.is_multiple_of(2) { "first" } else { "second" }}]})
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_mysql_keeps_a_sale_as_well() {
     if servers::real_mysql_url().is_none() {
-        println!("left out: this run was told to do without a real MySQL");
+        // The run says so in its last lines.
         return;
     }
     let site = Site::start(Backends::RealMysql, "http.claims_per_buyer = 0").await;
@@ -92,17 +104,6 @@ async fn a_train_sells_every_leg_to_the_last_seat() {
     let site = Site::cluster(2, 1, "http.claims_per_buyer = 0").await;
     site.sale("g1", &train(u32::try_from(seats).expect("a capacity"))).await;
     // Journeys of every length over the four legs of the second class, until nobody gets anything any more.
-    fn journey(number: usize) -> Value {
-        const STOPS: [&str; 5] = ["JNK", "TNA", "XZE", "NJH", "SHH"];
-        const TRIPS: [(usize, usize); 6] = [(0, 4), (0, 2), (2, 4), (1, 3), (0, 1), (3, 4)];
-        let (from, to) = TRIPS[number % TRIPS.len()];
-        json!({"lines": [{"pool": "second", "from": STOPS[from], "to": STOPS[to], "passenger": format!("p-{number}")}]})
-    }
-    fn one_leg(number: usize) -> Value {
-        const STOPS: [&str; 5] = ["JNK", "TNA", "XZE", "NJH", "SHH"];
-        let leg = number % 4;
-        json!({"lines": [{"pool": "second", "from": STOPS[leg], "to": STOPS[leg + 1]}]})
-    }
     let mut crowd =
         Crowd { sale: "g1".into(), buyers: 3 * seats, repeats_every: 4, at_once: 64, asks: journey, name: "far" };
     let mut heard = crowd.rush(&site.gateways()).await;
@@ -114,6 +115,19 @@ async fn a_train_sells_every_leg_to_the_last_seat() {
     for leg in taken(site.gateway(0), "g1", 1).await {
         assert_eq!(leg, (0, seats as u64, 0));
     }
+}
+
+const STOPS: [&str; 5] = ["JNK", "TNA", "XZE", "NJH", "SHH"];
+
+fn journey(number: usize) -> Value {
+    const TRIPS: [(usize, usize); 6] = [(0, 4), (0, 2), (2, 4), (1, 3), (0, 1), (3, 4)];
+    let (from, to) = TRIPS[number % TRIPS.len()];
+    json!({"lines": [{"pool": "second", "from": STOPS[from], "to": STOPS[to], "passenger": format!("p-{number}")}]})
+}
+
+fn one_leg(number: usize) -> Value {
+    let leg = number % 4;
+    json!({"lines": [{"pool": "second", "from": STOPS[leg], "to": STOPS[leg + 1]}]})
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,7 +188,8 @@ async fn when_one_of_four_nodes_dies_the_rest_sell_everything() {
     let mut site = Site::cluster(4, 1, "shard.node_timeout = \"1s\"\nhttp.claims_per_buyer = 0").await;
     site.sale("s", &concert(u32::try_from(units).expect("a capacity"))).await;
     let crowd = Crowd { sale: "s".into(), buyers: units / 2, repeats_every: 7, at_once: 32, asks: one, name: "early" };
-    let before = tokio::spawn({
+    let mut before = JoinSet::new();
+    before.spawn({
         let (crowd, doors) = (crowd.clone(), site.gateways());
         async move { crowd.rush(&doors).await }
     });
@@ -185,7 +200,7 @@ async fn when_one_of_four_nodes_dies_the_rest_sell_everything() {
     })
     .await;
     site.kill(0);
-    let mut heard = before.await.expect("the crowd");
+    let mut heard = before.join_all().await.remove(0);
     let late = Crowd { buyers: 2 * units, name: "late", ..crowd };
     let rest = late.rush(&site.gateways()).await;
     heard.granted.extend(rest.granted);

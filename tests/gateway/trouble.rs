@@ -1,13 +1,25 @@
 //! When something is not there: what the buyer hears, what the operator reads, and that it heals by itself.
 
+use rushgate::config::private::ServerUrl;
 use serde_json::json;
+use tokio::task::JoinSet;
 
-use crate::proxy::Proxy;
 use crate::servers;
 use crate::site::{Backends, Site, concert, eventually};
+use crate::tcp_proxy::{Mode, Proxy};
 
 fn one() -> serde_json::Value {
     json!({"quantity": 1})
+}
+
+/// A proxy before the server of this URL, and the URL of that.
+async fn before(url: &str, mode: Mode) -> (Proxy, String) {
+    let (host, port) = ServerUrl::from(url).address().map(|(host, port)| (host.to_owned(), port)).expect("an address");
+    let port = port.expect("a port");
+    let upstream = tokio::net::lookup_host((host.as_str(), port)).await.expect("a name").next().expect("an address");
+    let proxy = Proxy::start(upstream, mode).await;
+    let through = url.replacen(&format!("{host}:{port}"), &proxy.address.to_string(), 1);
+    (proxy, through)
 }
 
 /// Locks the embedded store's file as another program might.
@@ -39,26 +51,65 @@ async fn embedded_an_order_that_cannot_be_stored_in_time_is_pending_and_then_the
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_the_broker_does_not_confirm_is_pending_and_then_there() {
-    let broker = Proxy::to(crate::proxy::host_of(&servers::amqp_url())).await;
-    let url = broker.instead_of(&servers::amqp_url());
+    let (broker, url) = before(&servers::amqp_url(), Mode::Forward).await;
     let mut site = Site::new(Backends::Real, "").await;
     site.configure(&format!("queue.url = {url:?}\nqueue.confirm_timeout = \"300ms\"\nqueue.relay_after = \"1s\""));
-    site.add("all").await;
+    site.add("all");
     site.ready().await;
     site.sale("s", &concert(1)).await;
-    broker.hold();
+    broker.set(Mode::Frozen);
     let pending = site.gateway(0).claim("s", "alice", Some("k"), &one()).await.unwrap();
     assert_eq!((pending.status, pending.body["status"].as_str()), (202, Some("pending")), "{pending:?}");
     let order = pending.order();
     // The broker comes back with other connections: whoever was on the old ones never hears from them again.
     broker.cut();
-    broker.flow();
+    broker.set(Mode::Forward);
     eventually("the pending order is there", || async {
         let reply = site.gateway(0).order(&order, "alice").await?;
         if reply.status == 200 && reply.body["status"] == "held" { Ok(()) } else { Err(format!("{reply:?}")) }
     })
     .await;
     site.audit("s");
+}
+
+/// Claims that wait for something that does not come fill their part of the node; whoever comes then hears so at once.
+async fn is_busy_beyond_its_bound(site: &Site) {
+    let mut waiting = JoinSet::new();
+    for number in 0..8 {
+        let door = site.gateway(0).clone();
+        waiting.spawn(async move { door.claim("s", &format!("b{number}"), None, &one()).await });
+    }
+    let mut answers: Vec<_> = waiting.join_all().await.into_iter().map(|answer| answer.expect("an answer")).collect();
+    answers.sort_by_key(|answer| answer.status);
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [202, 202, 202, 202, 202, 202, 503, 503], "{answers:?}");
+    for busy in &answers[6..] {
+        assert_eq!(busy.code(), "busy", "{busy:?}");
+        assert!(busy.header("retry-after").is_some(), "{busy:?}");
+    }
+}
+
+/// Three quarters of the connections are for claims.
+const EIGHT_CONNECTIONS: &str = "http.max_connections = 8\nqueue.confirm_timeout = \"2s\"";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_a_node_that_is_full_is_busy() {
+    let site = Site::start(Backends::Embedded, EIGHT_CONNECTIONS).await;
+    site.sale("s", &concert(100)).await;
+    let _locked = lock(&site).await;
+    is_busy_beyond_its_bound(&site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_full_is_busy() {
+    let (redis, url) = before(&servers::redis_url(), Mode::Forward).await;
+    let mut site = Site::new(Backends::Real, EIGHT_CONNECTIONS).await;
+    site.configure(&format!("inventory.url = {url:?}\ninventory.timeout = \"10s\""));
+    site.add("all");
+    site.ready().await;
+    site.sale("s", &concert(100)).await;
+    redis.set(Mode::Frozen);
+    is_busy_beyond_its_bound(&site).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,12 +119,11 @@ async fn a_backend_that_is_down_at_start_is_named_and_joined_when_it_comes() {
         ("queue.url", "queue", servers::amqp_url()),
         ("store.url", "store", servers::mysql_url()),
     ] {
-        let server = Proxy::to(crate::proxy::host_of(&url)).await;
         let mut site = Site::new(Backends::Real, "").await;
         let url = if name == "store" { site.store_url() } else { url };
-        site.configure(&format!("{key} = {:?}", server.instead_of(&url)));
-        server.cut();
-        site.add("all").await;
+        let (server, url) = before(&url, Mode::Refusing).await;
+        site.configure(&format!("{key} = {url:?}"));
+        site.add("all");
         let gateway = site.gateway(0);
         let unready = gateway.get("/readyz?verbose", &[]).await.unwrap();
         assert_eq!(unready.status, 503, "{name}: {unready:?}");
@@ -83,7 +133,7 @@ async fn a_backend_that_is_down_at_start_is_named_and_joined_when_it_comes() {
         assert!(["unavailable", "recovering"].contains(&refused.code()), "{name}: {refused:?}");
         assert!(refused.header("retry-after").is_some(), "{name}: {refused:?}");
         assert_eq!(gateway.get("/livez", &[]).await.unwrap().status, 200, "{name}");
-        server.flow();
+        server.set(Mode::Forward);
         site.ready().await;
         site.sale("s", &concert(1)).await;
         eventually("it sells", || async {
@@ -97,7 +147,7 @@ async fn a_backend_that_is_down_at_start_is_named_and_joined_when_it_comes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schema_that_is_not_migrated_names_the_command() {
     let mut site = Site::unmigrated(Backends::Real, "").await;
-    site.add("all").await;
+    site.add("all");
     eventually("it says what to do", || async {
         let reply = site.gateway(0).get("/readyz?verbose", &[]).await?;
         if reply.status == 503 && reply.body.to_string().contains("rushgate migrate") {
@@ -126,7 +176,7 @@ async fn a_partition_that_is_being_rebuilt_says_so_and_comes_back_with_what_the_
     })
     .await;
     assert_eq!(site.gateway(0).order(&order.order(), "alice").await.unwrap().status, 200, "reads go on");
-    site.add("writer").await;
+    site.add("writer");
     eventually("it sells again", || async {
         let reply = site.gateway(0).claim("s", "bob", None, &one()).await?;
         if reply.status == 201 { Ok(()) } else { Err(format!("{reply:?}")) }
@@ -150,7 +200,7 @@ async fn an_embedded_site_that_is_killed_comes_back_with_every_order() {
     assert_eq!(order.status, 201, "{order:?}");
     site.kill(0);
     site.nodes.clear();
-    site.add("all").await;
+    site.add("all");
     site.ready().await;
     site.knows("s", 1).await;
     let again = site.gateway(0).claim("s", "alice", Some("k"), &one()).await.unwrap();
@@ -166,7 +216,8 @@ async fn a_node_that_is_asked_to_stop_finishes_what_it_has_and_exits_with_succes
         let mut site = Site::start(backends, "node.drain_delay = \"300ms\"").await;
         site.sale("s", &concert(200)).await;
         let door = site.gateway(0).clone();
-        let crowd = tokio::spawn(async move {
+        let mut crowd = JoinSet::new();
+        crowd.spawn(async move {
             let mut granted = 0;
             for number in 0..200 {
                 match door.claim("s", &format!("b{number}"), None, &one()).await {
@@ -179,7 +230,8 @@ async fn a_node_that_is_asked_to_stop_finishes_what_it_has_and_exits_with_succes
             granted
         });
         let door = site.gateway(0).clone();
-        let watch = tokio::spawn(async move {
+        let mut watch = JoinSet::new();
+        watch.spawn(async move {
             let mut unready = false;
             while let Ok(reply) = door.get("/readyz", &[]).await {
                 unready |= reply.status == 503;
@@ -188,10 +240,10 @@ async fn a_node_that_is_asked_to_stop_finishes_what_it_has_and_exits_with_succes
         });
         tokio::task::yield_now().await;
         assert_eq!(site.terminate(0).await, Some(0), "{}", site.said(0));
-        let granted = crowd.await.unwrap();
-        assert!(watch.await.unwrap(), "it says that it is not ready before it closes");
+        let granted = crowd.join_all().await[0];
+        assert!(watch.join_all().await[0], "it says that it is not ready before it closes");
         site.nodes.clear();
-        site.add("all").await;
+        site.add("all");
         site.ready().await;
         let audit = site.audit("s");
         let stored = site.admin().get("/admin/v1/orders?sale=s&limit=1000", &[]).await.unwrap();

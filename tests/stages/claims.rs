@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use rushgate::confirm::{Answer, Unserved};
@@ -13,7 +13,7 @@ use rushgate::inventory::{Fault, NodeBeat};
 use rushgate::queue::Unconfirmed;
 use tokio::task::JoinSet;
 
-use crate::doubles::{Fate, Node};
+use crate::doubles::{Fate, Node, SCOPE};
 
 fn is_granted(answer: &Answer) -> bool {
     matches!(answer, Answer::Granted { replayed: false, .. })
@@ -62,15 +62,16 @@ async fn what_was_not_done_is_unserved_and_reserves_nothing() {
 async fn nobody_hears_yes_before_the_broker_has_confirmed() {
     let node = Arc::new(Node::behind_gates(5).await);
     node.inventory.gate.add_permits(100);
-    let asking = tokio::spawn({
+    let mut asking = JoinSet::new();
+    asking.spawn({
         let node = Arc::clone(&node);
         async move { node.claim("alice", None).await }
     });
     settle().await;
     assert_eq!(node.stock().await, (4, 1, 0), "the inventory has granted it");
-    assert!(!asking.is_finished());
+    assert!(asking.try_join_next().is_none());
     node.broker.gate.add_permits(1);
-    assert!(is_granted(&asking.await.unwrap()));
+    assert!(is_granted(&asking.join_all().await[0]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,15 +130,30 @@ async fn the_same_request_twice_at_once_is_asked_once_and_answered_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sold_out_crowd_without_keys_asks_nobody() {
+async fn a_crowd_that_comes_too_late_asks_nobody_but_who_was_granted_hears_it_again() {
     let node = Node::selling(1).await;
-    assert!(is_granted(&node.claim("alice", None).await));
+    assert!(is_granted(&node.claim("alice", Some("k")).await));
     let calls = node.inventory.calls.lock().unwrap().len();
     for number in 0..100 {
-        let answer = node.claim(&format!("b{number}"), None).await;
+        let key = format!("k{number}");
+        let answer = node.claim(&format!("b{number}"), (number % 2 == 0).then_some(key.as_str())).await;
         assert!(matches!(answer, Answer::Refused(Refusal::AllHeld { .. })), "{answer:?}");
     }
     assert_eq!(node.inventory.calls.lock().unwrap().len(), calls);
+    let again = node.claim("alice", Some("k")).await;
+    assert!(matches!(again, Answer::Granted { replayed: true, .. }), "{again:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_node_granted_is_known_here_as_soon_as_nothing_is_left() {
+    let node = Node::selling(1).await;
+    let other = Node::beside(&node).await;
+    assert!(is_granted(&other.claim("alice", Some("k")).await));
+    assert!(node.shards.refilled(SCOPE.partition).await);
+    let again = node.claim("alice", Some("k")).await;
+    assert!(matches!(again, Answer::Granted { replayed: true, .. }), "{again:?}");
+    let late = node.claim("bob", Some("k")).await;
+    assert!(matches!(late, Answer::Refused(Refusal::AllHeld { .. })), "{late:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,7 +197,7 @@ async fn a_buyer_who_leaves_at_any_moment_costs_no_unit() {
             let mut asking = pin!(node.claim("alice", Some("k")));
             for _ in 0..polls {
                 let mut context = Context::from_waker(Waker::noop());
-                if let Poll::Ready(_) = asking.as_mut().poll(&mut context) {
+                if asking.as_mut().poll(&mut context).is_ready() {
                     break;
                 }
                 tokio::task::yield_now().await;

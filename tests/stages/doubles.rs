@@ -39,7 +39,7 @@ pub(crate) enum Fate {
 /// The embedded inventory behind a bad line.
 #[derive(Debug)]
 pub(crate) struct BadLine {
-    pub(crate) inner: MemoryInventory,
+    pub(crate) inner: Arc<MemoryInventory>,
     /// The fates of the next calls; then they are good.
     pub(crate) fates: Mutex<VecDeque<Fate>>,
     /// A call waits for one of these.
@@ -53,8 +53,13 @@ pub(crate) struct BadLine {
 impl BadLine {
     /// A line that is good but for its gate, which is closed.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self::to(Arc::new(MemoryInventory::new(clock)))
+    }
+
+    /// Another line to the same inventory.
+    pub(crate) fn to(inner: Arc<MemoryInventory>) -> Self {
         Self {
-            inner: MemoryInventory::new(clock),
+            inner,
             fates: Mutex::default(),
             gate: Semaphore::new(0),
             calls: Mutex::default(),
@@ -183,13 +188,26 @@ impl Node {
 
     /// The same, but neither the inventory nor the broker answers until its gate is opened.
     pub(crate) async fn behind_gates(capacity: u32) -> Self {
-        let manual = Arc::new(ManualClock::at(UnixMillis(1_000_000)));
-        let clock = Arc::clone(&manual) as Arc<dyn Clock>;
-        let (meters, shutdown) = (Meters::new(), Shutdown::new());
-        let inventory = Arc::new(BadLine::new(Arc::clone(&clock)));
+        let clock = Arc::new(ManualClock::at(UnixMillis(1_000_000)));
+        let inner = Arc::new(MemoryInventory::new(Arc::clone(&clock) as Arc<dyn Clock>));
         let snapshot = Snapshot { sales: vec![sale(capacity)], orders: Vec::new() };
-        inventory.rebuild(SCOPE, &snapshot).await.expect("rebuilt");
-        inventory.open(SCOPE).await.expect("open");
+        inner.rebuild(SCOPE, &snapshot).await.expect("rebuilt");
+        inner.open(SCOPE).await.expect("open");
+        Self::over(inner, clock).await
+    }
+
+    /// Another node, through open gates, over the same inventory.
+    pub(crate) async fn beside(node: &Self) -> Self {
+        let other = Self::over(Arc::clone(&node.inventory.inner), Arc::clone(&node.clock)).await;
+        other.inventory.gate.add_permits(OPEN);
+        other.broker.gate.add_permits(OPEN);
+        other
+    }
+
+    async fn over(inner: Arc<MemoryInventory>, manual: Arc<ManualClock>) -> Self {
+        let (meters, shutdown) = (Meters::new(), Shutdown::new());
+        let clock = Arc::clone(&manual) as Arc<dyn Clock>;
+        let inventory = Arc::new(BadLine::to(inner));
         let broker = Arc::new(Broker {
             gate: Semaphore::new(0),
             refuses: Mutex::default(),
@@ -210,13 +228,8 @@ impl Node {
         };
         let batcher = Batcher::new(desk, Limits { batch_max: 128, batches_in_flight: 1 });
         let secret = Arc::new(OnceLock::from(OrderSecret([7; 32])));
-        let parts = Parts {
-            shards: shards.clone(),
-            epochs: epochs.clone(),
-            publisher: Arc::clone(&broker) as Arc<dyn Publisher>,
-            clock,
-            secret,
-        };
+        let publisher = Arc::clone(&broker) as Arc<dyn Publisher>;
+        let parts = Parts { shards: shards.clone(), epochs: epochs.clone(), publisher, clock, secret };
         let claims = Claims::new(parts, std::slice::from_ref(&batcher));
         shutdown.spawn(batcher.run(shutdown.clone()));
         let wired = (epochs, Arc::clone(&inventory) as Arc<dyn Inventory>);

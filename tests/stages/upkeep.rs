@@ -256,10 +256,10 @@ async fn units_of_one_partition_come_back_while_another_recovers() {
         loop {
             let moves = back.store.stock_moves(10).await.expect("moves");
             let mut of: BTreeMap<_, usize> = BTreeMap::new();
-            moves.into_iter().for_each(|(_, sale, to)| {
+            for (_, sale, to) in moves {
                 assert_eq!(to, OrderStatus::Cancelled);
                 *of.entry(sale).or_default() += 1;
-            });
+            }
             if !of.contains_key(&well.id) {
                 return of;
             }

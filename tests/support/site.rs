@@ -7,10 +7,11 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::client::{Client, Reply};
 use crate::database;
@@ -52,7 +53,7 @@ impl Site {
     /// One process that does everything over these backends, with `settings` as TOML lines such as `payment.grace = "0s"`.
     pub(crate) async fn start(backends: Backends, settings: &str) -> Self {
         let mut site = Self::new(backends, settings).await;
-        site.add("all").await;
+        site.add("all");
         site.ready().await;
         site
     }
@@ -61,10 +62,10 @@ impl Site {
     pub(crate) async fn cluster(gateways: usize, writers: usize, settings: &str) -> Self {
         let mut site = Self::new(Backends::Real, settings).await;
         for _ in 0..gateways {
-            site.add("gateway").await;
+            site.add("gateway");
         }
         for _ in 0..writers {
-            site.add("writer").await;
+            site.add("writer");
         }
         site.ready().await;
         site
@@ -97,17 +98,18 @@ impl Site {
             let name = servers::unique("rushgate");
             database::create_database(&server, &name).await;
             let store = database::with_database(&server, &name);
-            text.push_str(&format!(
+            let servers = format!(
                 "inventory.backend = \"redis\"\ninventory.url = {:?}\ninventory.namespace = {name:?}\n\
                  queue.backend = \"rabbitmq\"\nqueue.url = {:?}\nqueue.namespace = {name:?}\n\
                  store.backend = \"mysql\"\nstore.url = {store:?}\n",
                 servers::redis_url(),
                 servers::amqp_url(),
-            ));
+            );
+            text.push_str(&servers);
             database = Some((server, name));
         } else {
             let file = dir.path().join("rushgate.db");
-            text.push_str(&format!("store.url = \"sqlite://{}\"\n", file.display()));
+            text.extend(["store.url = \"sqlite://", &file.display().to_string(), "\"\n"]);
         }
         std::fs::write(&config, text).expect("a config file");
         Self { dir, config, database, nodes: Vec::new() }
@@ -140,7 +142,7 @@ impl Site {
     }
 
     /// Starts one more process with this role.
-    pub(crate) async fn add(&mut self, role: &str) -> usize {
+    pub(crate) fn add(&mut self, role: &str) -> usize {
         let name = format!("{role}-{}", self.nodes.len());
         let mut child = Command::new(env!("CARGO_BIN_EXE_rushgate"))
             .args(["serve", "--role", role, "--set", &format!("node.id={name}"), "--config"])
@@ -157,10 +159,11 @@ impl Site {
         listen(err, Arc::clone(&said), None);
         let address = |what: &str| loop {
             match addresses.recv_timeout(PATIENCE) {
-                Ok(line) => match line.trim_start().strip_prefix(what) {
-                    Some(url) => break url.trim().to_owned(),
-                    None => continue,
-                },
+                Ok(line) => {
+                    if let Some(url) = line.trim_start().strip_prefix(what) {
+                        break url.trim().to_owned();
+                    }
+                }
                 Err(error) => panic!(
                     "{name} told no {what} address ({error}); it said:\n{}",
                     said.lock().expect("lines").join("\n")
@@ -286,6 +289,7 @@ impl Site {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "whoever reads a failed test wants to know what its processes said")]
 impl Drop for Site {
     fn drop(&mut self) {
         for node in &mut self.nodes {

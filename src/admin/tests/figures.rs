@@ -14,7 +14,7 @@ async fn a_balance_is_the_one_equation_with_what_is_on_its_way() {
     *planted.topology.0.lock().unwrap() = vec![(LaneId::Number(0), 3)];
     let shards = parts.shards.unwrap();
     let stock = parts.inventory.stock(planted::SCOPE, &sale.id).await.unwrap();
-    shards.learn(&Changes { version: 4, sales: vec![sale.clone()], stock });
+    shards.learn(&Changes { version: 4, sales: vec![sale.clone()], stock, granted: Vec::new() });
     shards.learn_nodes(vec![
         NodeBeat { node: "n1".parse().unwrap(), weight: 1.0, status: "{}".to_owned() },
         NodeBeat { node: "n2".parse().unwrap(), weight: 1.0, status: r#"{"shards":{"s":{"p":[4,5]}}}"#.to_owned() },
@@ -115,7 +115,7 @@ async fn gauges_follow_what_they_measure() {
     *planted.topology.0.lock().unwrap() = vec![(LaneId::Number(0), 7)];
     let stock = parts.inventory.stock(planted::SCOPE, &sale.id).await.unwrap();
     let shards = parts.shards.clone().unwrap();
-    shards.learn(&Changes { version: 1, sales: vec![sale.clone()], stock });
+    shards.learn(&Changes { version: 1, sales: vec![sale.clone()], stock, granted: Vec::new() });
     shards.learn_nodes(
         ["n1", "n2"].map(|n| NodeBeat { node: n.parse().unwrap(), weight: 1.0, status: String::new() }).into(),
     );

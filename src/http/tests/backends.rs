@@ -146,7 +146,7 @@ impl Inventory for Backends {
 
     async fn changes(&self, _: Scope, since: u64) -> Result<Changes, inventory::Fault> {
         let sales = if since == 0 { vec![self.sale.clone()] } else { Vec::new() };
-        Ok(Changes { version: since + 2, sales, stock: self.stock_now() })
+        Ok(Changes { version: since + 2, sales, stock: self.stock_now(), granted: Vec::new() })
     }
 
     async fn order(&self, _: Scope, id: OrderId) -> Result<Option<KnownOrder>, inventory::Fault> {

@@ -77,6 +77,7 @@ impl Inventory for MemoryInventory {
             version: room.version,
             sales: room.sales.values().filter(|(_, changed)| *changed > since).map(|(sale, _)| sale.clone()).collect(),
             stock: room.counters.iter().filter(|(_, counter)| counter.changed > since).map(leg_stock).collect(),
+            granted: room.granted_since(since),
         })
     }
 

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::domain::{Claim, Order, OrderId, OrderStatus, OutboxId, Phase, Refusal, Sale, SaleId, UnixMillis};
+use crate::domain::{
+    Claim, Order, OrderHint, OrderId, OrderStatus, OutboxId, Phase, Refusal, Sale, SaleId, UnixMillis,
+};
 use crate::inventory::footprint::{Footprint, LegKey, Person, Tally, counters_of};
 use crate::inventory::{Confirmed, Defined, Fault, KnownOrder, LegStock, OutboxEntry, Snapshot, StockMove, Verdict};
 
@@ -15,6 +17,8 @@ pub(super) struct Room {
     pub(super) sales: BTreeMap<SaleId, (Sale, u64)>,
     pub(super) counters: BTreeMap<LegKey, Counter>,
     pub(super) orders: BTreeMap<OrderId, KnownOrder>,
+    /// The orders in which they were granted, each with the version at which it was.
+    granted: Vec<(u64, OrderHint)>,
     people: HashMap<Person, Vec<(OrderId, u32)>>,
     pub(super) outbox: BTreeMap<EntryKey, Vec<OrderId>>,
     last_entry: EntryKey,
@@ -47,6 +51,7 @@ impl Room {
             sales: BTreeMap::new(),
             counters: BTreeMap::new(),
             orders: BTreeMap::new(),
+            granted: Vec::new(),
             people: HashMap::new(),
             outbox: BTreeMap::new(),
             last_entry: (0, 0),
@@ -64,6 +69,7 @@ impl Room {
             sales: snapshot.sales.iter().map(|sale| (sale.id.clone(), (sale.clone(), 1))).collect(),
             counters: tally.stock.into_iter().map(counter).collect(),
             orders: snapshot.orders.iter().map(|known| (known.order.id, known.clone())).collect(),
+            granted: snapshot.orders.iter().map(|known| (1, known.order.id.hint())).collect(),
             people: tally.people.into_iter().collect(),
             ..Self::empty()
         })
@@ -135,6 +141,12 @@ impl Room {
             self.people.entry(person.clone()).or_default().push((order.id, *units));
         }
         self.orders.insert(order.id, KnownOrder { order: order.clone(), status: OrderStatus::Held });
+        self.granted.push((version, order.id.hint()));
+    }
+
+    pub(super) fn granted_since(&self, since: u64) -> Vec<OrderHint> {
+        let first = self.granted.partition_point(|(version, _)| *version <= since);
+        self.granted[first..].iter().map(|(_, hint)| *hint).collect()
     }
 
     pub(super) fn apply(&mut self, moves: &[StockMove]) {

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use redis::Value;
 
 use crate::domain::{
-    Claim, NodeId, Order, OrderId, OrderStatus, OutboxId, Refusal, Sale, SaleDocument, SaleId, SaleState, UnixMillis,
-    record,
+    Claim, NodeId, Order, OrderHint, OrderId, OrderStatus, OutboxId, Refusal, Sale, SaleDocument, SaleId, SaleState,
+    UnixMillis, record,
 };
 use crate::inventory::footprint::LegKey;
 use crate::inventory::redis::keys;
@@ -63,6 +63,9 @@ pub(super) fn entry(orders: &[(OrderId, u32)]) -> String {
 }
 
 /// The answer of a script, taken apart from the front.
+/// What stands for the name of a sale where a part of a page is granted orders.
+const GRANTED: &str = "#";
+
 #[derive(Debug)]
 pub(super) struct Reply(std::vec::IntoIter<Value>);
 
@@ -137,6 +140,7 @@ impl Reply {
             let (name, text) = (self.text()?, self.text()?);
             match keys::parse_counter(&name) {
                 Some(key) => changes.stock.push(leg_stock(key, &text)?),
+                None if name == GRANTED => changes.granted.extend(hints(&text)?),
                 None => changes.sales.push(sale(&name, &text)?),
             }
         }
@@ -238,6 +242,11 @@ fn leg_stock(key: LegKey, text: &str) -> Result<LegStock, Fault> {
 }
 
 /// The move was made, or may have been, but what it answered is not understood: a newer version may have written it.
+fn hints(text: &str) -> Result<Vec<OrderHint>, Fault> {
+    let hint = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse().ok();
+    text.as_bytes().chunks(OrderHint::DIGITS).map(hint).collect::<Option<_>>().ok_or_else(|| unreadable(text))
+}
+
 fn unreadable(what: &str) -> Fault {
     Fault::Unknown(format!("the answer cannot be read: {}", what.chars().take(200).collect::<String>()))
 }

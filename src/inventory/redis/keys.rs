@@ -20,11 +20,21 @@ pub(super) enum Part {
     Outbox,
     /// Sorted set: sales and counters by the version at which they changed last; `#` has the newest.
     Versions,
+    /// Stream: the hints of all granted orders, in entries numbered by the version at which they were.
+    Granted,
 }
 
 impl Part {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Meta, Self::Sales, Self::Counters, Self::Orders, Self::People, Self::Outbox, Self::Versions];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Meta,
+        Self::Sales,
+        Self::Counters,
+        Self::Orders,
+        Self::People,
+        Self::Outbox,
+        Self::Versions,
+        Self::Granted,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -35,6 +45,7 @@ impl Part {
             Self::People => "people",
             Self::Outbox => "outbox",
             Self::Versions => "versions",
+            Self::Granted => "granted",
         }
     }
 
@@ -105,6 +116,6 @@ mod tests {
 
     #[test]
     fn the_parts_are_numbered_as_lua_does() {
-        assert_eq!(Part::ALL.map(Part::number), [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(Part::ALL.map(Part::number), [1, 2, 3, 4, 5, 6, 7, 8]);
     }
 }

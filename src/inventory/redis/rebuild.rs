@@ -7,10 +7,12 @@ use crate::inventory::footprint::{LegKey, Tally};
 use crate::inventory::redis::keys::{self, Part};
 use crate::inventory::redis::scripts::Scripts;
 use crate::inventory::redis::{DROPPED_EPOCHS, RedisInventory, codec, query};
-use crate::inventory::{Fault, Snapshot};
+use crate::inventory::{Fault, KnownOrder, Snapshot};
 
 /// How many pairs one call writes; some milliseconds of the server's time.
 const CHUNK: usize = 1000;
+/// How many hints one entry of the stream of granted orders has.
+const HINTS: usize = 128;
 
 impl RedisInventory {
     /// Fills the scope in parts. A token of its own keeps two recoveries from filling it together, and the last part counts.
@@ -50,7 +52,7 @@ impl RedisInventory {
 }
 
 /// All that a scope holds, as fields and values by turns.
-fn parts(snapshot: &Snapshot) -> Result<[(Part, Vec<String>); 5], Fault> {
+fn parts(snapshot: &Snapshot) -> Result<[(Part, Vec<String>); 6], Fault> {
     let tally = Tally::of(snapshot).map_err(Fault::NotDone)?;
     let (mut sales, mut counters, mut orders) = (Vec::new(), Vec::new(), Vec::new());
     let (mut people, mut versions) = (Vec::new(), Vec::new());
@@ -78,5 +80,16 @@ fn parts(snapshot: &Snapshot) -> Result<[(Part, Vec<String>); 5], Fault> {
         (Part::Orders, orders),
         (Part::People, people),
         (Part::Versions, versions),
+        (Part::Granted, granted(snapshot)),
     ])
+}
+
+/// The hints of all orders, as granted at the first version, in entries of the stream.
+fn granted(snapshot: &Snapshot) -> Vec<String> {
+    let entries = snapshot.orders.chunks(HINTS).zip(1..);
+    let entry = |(orders, number): (&[KnownOrder], u64)| {
+        let hints: Vec<_> = orders.iter().map(|known| known.order.id.hint().to_string()).collect();
+        [format!("1-{number}"), hints.concat()]
+    };
+    entries.flat_map(entry).collect()
 }

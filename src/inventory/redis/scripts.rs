@@ -83,7 +83,7 @@ impl Text {
 pub(super) struct Call {
     command: &'static str,
     script: String,
-    keys: Arc<[String; 7]>,
+    keys: Arc<[String; 8]>,
     args: Vec<Vec<u8>>,
 }
 
@@ -99,7 +99,7 @@ impl Call {
 /// The scripts of one scope.
 #[derive(Debug)]
 pub(super) struct Scripts {
-    keys: Arc<[String; 7]>,
+    keys: Arc<[String; 8]>,
     loaded: ByDigest,
 }
 

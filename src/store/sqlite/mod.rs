@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::domain::{OrderSecret, UnixMillis};
@@ -40,6 +41,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 const LONG_LIMIT: Duration = Duration::from_secs(120);
 /// How long to wait for another process that writes to the same file.
 const BUSY: Duration = Duration::from_secs(5);
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// A store in an SQLite file.
 #[derive(Debug, Clone)]
@@ -84,7 +86,7 @@ impl SqliteStore {
         let pool = |size, options: SqliteConnectOptions| {
             let connect = move || -> futures_util::future::BoxFuture<'static, _> {
                 let options = options.clone();
-                Box::pin(async move { options.connect().await })
+                Box::pin(async move { connect(&options).await })
             };
             Pool::new(size, LIMIT, Box::new(connect))
         };
@@ -118,6 +120,26 @@ impl SqliteStore {
     fn clock(&self) -> &dyn Clock {
         &*self.0.clock
     }
+}
+
+/// Opens a connection. The first one turns the file to WAL, for which it needs the file alone, and for that SQLite does not wait by
+/// itself as it does for everything else.
+async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    let begun = Instant::now();
+    loop {
+        match options.connect().await {
+            Err(error) if is_busy(&error) && begun.elapsed() < BUSY => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// `SQLITE_BUSY`, which is 5 in the lowest byte; the others tell where it was met.
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
 }
 
 #[async_trait]

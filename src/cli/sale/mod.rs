@@ -222,60 +222,68 @@ fn shown_list(answer: &Value) -> String {
 }
 
 fn shown_sale(sale: &Value) -> String {
-    let mut text = String::new();
-    for (field, value) in sale.as_object().into_iter().flatten().filter(|(field, _)| *field != "pools") {
-        text += &format!("{field:<20} {}\n", told(value));
-    }
+    let fields = sale.as_object().into_iter().flatten().filter(|(field, _)| *field != "pools");
+    let fields: Vec<_> = fields.map(|(field, value)| format!("{field:<20} {}", told(value))).collect();
     let rows = each(&sale["pools"]).map(|pool| {
         let price = if pool["price"].is_null() { &pool["fares"] } else { &pool["price"] };
         [told(&pool["id"]), told(&pool["capacity"]), told(price)]
     });
-    text + "\n" + &table(["POOL", "CAPACITY", "PRICE"], rows)
+    format!("{}\n\n{}", fields.join("\n"), table(["POOL", "CAPACITY", "PRICE"], rows))
 }
 
 fn shown_change(answer: &Value) -> String {
     let (sale, version) = (told(&answer["sale"]), told(&answer["after"]["version"]));
     let dry_run = answer["dry_run"] == true;
-    let mut text = match (answer["effect"].as_str(), dry_run) {
-        (Some("unchanged"), _) => format!("{sale} is like this already (version {version}).\n"),
-        (Some("stored"), true) => format!("{sale} would be stored as version {version}, and applied later.\n"),
-        (Some("stored"), false) => format!("{sale} is stored as version {version}, and will be applied.\n"),
-        (_, true) => format!("{sale} would be version {version}; nothing was changed.\n"),
-        (_, false) => format!("{sale} is version {version} now.\n"),
-    };
-    if let Some(why) = answer["why"].as_str() {
-        text += &format!("  why later: {why}\n");
-    }
+    let mut lines = vec![match (answer["effect"].as_str(), dry_run) {
+        (Some("unchanged"), _) => format!("{sale} is like this already (version {version})."),
+        (Some("stored"), true) => format!("{sale} would be stored as version {version}, and applied later."),
+        (Some("stored"), false) => format!("{sale} is stored as version {version}, and will be applied."),
+        (_, true) => format!("{sale} would be version {version}; nothing was changed."),
+        (_, false) => format!("{sale} is version {version} now."),
+    }];
+    lines.extend(answer["why"].as_str().map(|why| format!("  why later: {why}")));
     let (before, after) = (&answer["before"], &answer["after"]);
-    let fields = after.as_object().into_iter().flatten().map(|(field, _)| field);
-    let gone = before.as_object().into_iter().flatten().map(|(field, _)| field).filter(|field| after[*field].is_null());
-    for field in fields.chain(gone).filter(|field| *field != "version" && before[*field] != after[*field]) {
+    let fields = |value| Value::as_object(value).into_iter().flatten().map(|(field, _)| field);
+    let gone = fields(before).filter(|field| after[*field].is_null());
+    for field in fields(after).chain(gone).filter(|field| *field != "version" && before[*field] != after[*field]) {
         if field == "pools" {
-            text += &changed_pools(&before["pools"], &after["pools"]);
+            lines.extend(changed_pools(&before["pools"], &after["pools"]));
         } else {
-            text += &format!("  {field}: {} → {}\n", told(&before[field]), told(&after[field]));
+            lines.push(format!("  {field}: {} → {}", told(&before[field]), told(&after[field])));
         }
     }
-    text
+    lines.join("\n") + "\n"
 }
 
-fn changed_pools(before: &Value, after: &Value) -> String {
-    let mut text = String::new();
+fn changed_pools(before: &Value, after: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
     for pool in each(after) {
         let old = each(before).find(|old| old["id"] == pool["id"]).unwrap_or(&Value::Null);
-        for (field, value) in pool.as_object().into_iter().flatten().filter(|(field, _)| *field != "id") {
-            if old[field] != *value {
-                text += &format!("  pool {} {field}: {} → {}\n", told(&pool["id"]), told(&old[field]), told(value));
-            }
+        let fields = pool.as_object().into_iter().flatten().filter(|(field, value)| old[*field] != **value);
+        for (field, value) in fields.filter(|(field, _)| *field != "id") {
+            lines.push(format!("  pool {} {field}: {} → {}", told(&pool["id"]), told(&old[field]), told(value)));
         }
     }
-    text
+    lines
 }
 
 fn shown_balance(balance: &Value) -> String {
     let applied = if balance["applied_version"] == balance["version"] { "" } else { " (not applied yet)" };
-    let (sale, phase) = (told(&balance["sale"]), told(&balance["phase"]));
-    let mut text = format!("{sale} is {phase}, version {}{applied}.\n\n", told(&balance["version"]));
+    let (sale, phase, version) = (told(&balance["sale"]), told(&balance["phase"]), told(&balance["version"]));
+    let nodes = each(&balance["nodes"]).map(|node| {
+        let pools = node["shards"].as_object().into_iter().flatten();
+        let pools: Vec<_> = pools.map(|(pool, left)| format!("{pool} {}", legs_left(left))).collect();
+        [told(&node["node"]), told(&node["weight"]), pools.join(", ")]
+    });
+    format!(
+        "{sale} is {phase}, version {version}{applied}.\n\n{}\n{}\n{}",
+        shown_legs(balance),
+        shown_motion(balance),
+        table(["NODE", "WEIGHT", "MAY LET THROUGH"], nodes)
+    )
+}
+
+fn shown_legs(balance: &Value) -> String {
     let rows = each(&balance["legs"]).map(|leg| {
         let way = match (leg["from"].as_str(), leg["to"].as_str()) {
             (Some(from), Some(to)) => format!("{from} → {to}"),
@@ -286,33 +294,34 @@ fn shown_balance(balance: &Value) -> String {
         let store = format!("{} held, {} paid", told(&leg["store"]["held"]), told(&leg["store"]["paid"]));
         [told(&leg["pool"]), way, format!("{capacity} {holds}"), free, held, sold, store]
     });
-    text += &table(["POOL", "LEG", "CAPACITY", "FREE", "+ HELD", "+ SOLD", "STORE"], rows);
-    let lanes: u64 =
-        each(&balance["lanes"]).filter(|lane| lane["lane"] != "dead").filter_map(|l| l["messages"].as_u64()).sum();
-    let dead =
-        each(&balance["lanes"]).find(|lane| lane["lane"] == "dead").map_or(Value::from(0), |l| l["messages"].clone());
+    table(["POOL", "LEG", "CAPACITY", "FREE", "+ HELD", "+ SOLD", "STORE"], rows)
+}
+
+fn shown_motion(balance: &Value) -> String {
+    let messages = |dead: bool| {
+        let lanes = each(&balance["lanes"]).filter(move |lane| (lane["lane"] == "dead") == dead);
+        lanes.filter_map(|lane| lane["messages"].as_u64()).sum::<u64>()
+    };
     let [outbox, moves] = ["outbox_entries", "stock_moves"].map(|field| told(&balance[field]));
-    text += &format!("\nOn their way: {outbox} outbox entries, {lanes} messages, {moves} stock moves.\n");
     let drift = &balance["drift"];
     let when = if drift["in_motion"] == true { ", while orders are on their way" } else { "" };
-    text += &format!("Drift: {} units{when}.\n", told(&drift["units"]));
-    text.extend(each(&drift["orders"]).map(|order| format!("  {}\n", told(order))));
-    for (field, what) in
-        [("refunds_due", "refunds due"), ("stale", "stale orders"), ("quarantined", "quarantined orders")]
-    {
-        if balance[field].as_u64().unwrap_or(0) > 0 {
-            text += &format!("{} {what}.\n", told(&balance[field]));
+    let mut lines = vec![
+        format!("On their way: {outbox} outbox entries, {} messages, {moves} stock moves.", messages(false)),
+        format!("Drift: {} units{when}.", told(&drift["units"])),
+    ];
+    lines.extend(each(&drift["orders"]).map(|order| format!("  {}", told(order))));
+    let count = |field: &str| balance[field].as_u64().unwrap_or(0);
+    for (count, what) in [
+        (count("refunds_due"), "refunds due"),
+        (count("stale"), "stale orders"),
+        (count("quarantined"), "quarantined orders"),
+        (messages(true), "dead letters"),
+    ] {
+        if count > 0 {
+            lines.push(format!("{count} {what}."));
         }
     }
-    if dead.as_u64().unwrap_or(0) > 0 {
-        text += &format!("{} dead letters.\n", told(&dead));
-    }
-    let nodes = each(&balance["nodes"]).map(|node| {
-        let pools = node["shards"].as_object().into_iter().flatten();
-        let pools: Vec<_> = pools.map(|(pool, left)| format!("{pool} {}", legs_left(left))).collect();
-        [told(&node["node"]), told(&node["weight"]), pools.join(", ")]
-    });
-    text + "\n" + &table(["NODE", "WEIGHT", "MAY LET THROUGH"], nodes)
+    lines.join("\n") + "\n"
 }
 
 fn legs_left(left: &Value) -> String {
