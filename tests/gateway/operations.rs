@@ -1,10 +1,11 @@
 //! What operators do to a running site: more partitions, other lanes, another buffer, a writer less.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::crowd::{Crowd, one};
@@ -80,7 +81,7 @@ over_both! {
         // And all of them come back after a restart, each with what it had.
         assert_eq!(site.terminate(0).await, Some(0), "{}", site.said(0));
         site.nodes.clear();
-        site.add("all").await;
+        site.add("all");
         site.ready().await;
         for sale in &sales {
             site.knows(sale, 1).await;
@@ -166,17 +167,16 @@ async fn when_one_of_two_writers_dies_the_other_has_every_lane() {
     let mut site = Site::cluster(1, 2, "http.claims_per_buyer = 0").await;
     site.sale("s", &concert(300)).await;
     let rush = Crowd { sale: "s".into(), buyers: 200, repeats_every: 9, at_once: 24, asks: one, name: "early" };
-    let crowd = tokio::spawn({
-        let doors = site.gateways();
-        async move { rush.rush(&doors).await }
-    });
+    let mut crowd = JoinSet::new();
+    let doors = site.gateways();
+    crowd.spawn(async move { rush.rush(&doors).await });
     eventually("the sale runs", || async {
         let view = site.gateway(0).get("/v1/sales/s", &[]).await?;
         if view.body["pools"][0]["held"].as_u64() > Some(0) { Ok(()) } else { Err(format!("{view:?}")) }
     })
     .await;
     site.kill(1);
-    let heard = crowd.await.expect("the crowd");
+    let heard = crowd.join_all().await.remove(0);
     assert_eq!(heard.granted.len(), 200, "{:?}", heard.answers);
     site.audit("s");
     eventually("every lane has its consumer", || async {
@@ -198,7 +198,7 @@ async fn a_site_may_come_back_with_more_lanes_or_fewer() {
         site.configure(&format!("queue.lanes = {lanes}"));
         site.kill(0);
         site.nodes.clear();
-        site.add("all").await;
+        site.add("all");
         site.ready().await;
         site.knows("s", 1).await;
         let crowd = Crowd { sale: "s".into(), buyers: 40, repeats_every: 9, at_once: 16, asks: one, name };
