@@ -11,18 +11,19 @@
 //! Whoever dies on the way is followed by another recoverer, who begins a new epoch: nobody ever builds on an epoch that
 //! somebody else began, so two of them cannot disturb each other.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::{Epoch, Partition, Scope};
+use crate::domain::{Epoch, Partition, PoolId, Sale, SaleDocument, SaleId, Scope};
 use crate::epochs::Epochs;
 use crate::inventory::{self, Inventory, KnownOrder, Snapshot};
 use crate::meters::Meters;
 use crate::queue::Topology;
 use crate::shutdown::Shutdown;
-use crate::store::{PartitionRow, PartitionState, Store};
+use crate::store::{Change, PartitionRow, PartitionState, PutSale, Store, StoreSnapshot};
 
 /// Between two looks at a partition.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -30,6 +31,11 @@ const INTERVAL: Duration = Duration::from_millis(250);
 const BARRIER_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the writers may take to reach the barriers before they are sent again.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often the patience with another's recovery is doubled, at most.
+const MOST_DOUBLINGS: u32 = 6;
+/// Who stands in the audit log where nobody asked.
+const NOBODY: &str = "rushgate";
 
 /// What a recovery is made of.
 #[derive(Debug, Clone)]
@@ -71,6 +77,9 @@ struct Watch {
     own: Option<Epoch>,
     /// Somebody else's fenced epoch, and since when it was seen.
     others: Option<(Epoch, Instant)>,
+    /// How many of others' epochs were seen since one was open: each gets twice the time of the one before, so that a rebuild that
+    /// takes longer than expected comes to an end, however many wait for it.
+    passed: u32,
 }
 
 impl Watch {
@@ -85,13 +94,16 @@ impl Watch {
                 self.begin(parts, partition, Some(row.epoch)).await
             }
             PartitionState::Fenced => Ok(()),
-            PartitionState::Open => match broken(parts, &row).await {
-                Some(why) => {
-                    tracing::warn!(%partition, epoch = %row.epoch, why, "a recovery begins");
-                    self.begin(parts, partition, Some(row.epoch)).await
+            PartitionState::Open => {
+                (self.others, self.passed) = (None, 0);
+                match broken(parts, &row).await {
+                    Some(why) => {
+                        tracing::warn!(%partition, epoch = %row.epoch, why, "a recovery begins");
+                        self.begin(parts, partition, Some(row.epoch)).await
+                    }
+                    None => Ok(()),
                 }
-                None => Ok(()),
-            },
+            }
         }
     }
 
@@ -101,10 +113,11 @@ impl Watch {
             _ => {
                 let now = Instant::now();
                 self.others = Some((epoch, now));
+                self.passed += 1;
                 now
             }
         };
-        since.elapsed() >= takeover
+        since.elapsed() >= takeover * 2_u32.pow(self.passed.saturating_sub(1).min(MOST_DOUBLINGS))
     }
 
     async fn begin(&mut self, parts: &Parts, partition: Partition, seen: Option<Epoch>) -> Result<(), String> {
@@ -163,15 +176,20 @@ async fn fence_older(parts: &Parts, row: &PartitionRow) -> Result<(), String> {
     Ok(())
 }
 
-/// Sends the barriers and waits for the writers, this process's own among them.
+/// Sends the barriers and waits for the writers, this process's own among them. Those of an earlier try, whose rebuild failed,
+/// count: what was before them is stored.
 async fn pass_barriers(parts: &Parts, scope: Scope) -> Result<(), String> {
-    parts.topology.barrier(scope).await.map_err(text)?;
     let begun = Instant::now();
+    let mut sent = false;
     loop {
         let stored = parts.store.barriers(scope).await.map_err(text)?;
         let missing: Vec<_> = (0..parts.topology.lanes()).filter(|lane| !stored.contains(lane)).collect();
         if missing.is_empty() {
             return Ok(());
+        }
+        if !sent {
+            parts.topology.barrier(scope).await.map_err(text)?;
+            sent = true;
         }
         if begun.elapsed() > BARRIER_TIMEOUT {
             return Err(format!("the writers have not reached the barrier in lanes {missing:?}"));
@@ -183,7 +201,8 @@ async fn pass_barriers(parts: &Parts, scope: Scope) -> Result<(), String> {
 /// Rebuilds the inventory and opens the epoch. Returns how many orders it has.
 async fn rebuild(parts: &Parts, scope: Scope) -> Result<usize, String> {
     let identity = parts.inventory.identity(scope.partition).await.map_err(text)?;
-    let stored = parts.store.snapshot(scope.partition, parts.epochs.partitions()).await.map_err(text)?;
+    let mut stored = parts.store.snapshot(scope.partition, parts.epochs.partitions()).await.map_err(text)?;
+    make_room(&*parts.store, &mut stored).await?;
     let orders = stored.orders.into_iter().map(|(order, status)| KnownOrder { order, status }).collect::<Vec<_>>();
     let count = orders.len();
     parts.inventory.rebuild(scope, &Snapshot { sales: stored.sales, orders }).await.map_err(text)?;
@@ -198,6 +217,45 @@ async fn rebuild(parts: &Parts, scope: Scope) -> Result<usize, String> {
     } else {
         Err("somebody else began a newer epoch".to_owned())
     }
+}
+
+/// Raises capacities to what is live. An operator may have asked for less just when the inventory died that would have refused
+/// it, and nothing can be rebuilt from such a definition.
+async fn make_room(store: &dyn Store, stored: &mut StoreSnapshot) -> Result<(), String> {
+    let mut live: HashMap<(SaleId, PoolId, u8), u32> = HashMap::new();
+    for (order, _) in stored.orders.iter().filter(|(_, status)| status.is_live()) {
+        for line in &order.lines {
+            for leg in line.legs.iter() {
+                *live.entry((order.sale.clone(), line.pool.clone(), leg)).or_default() += line.quantity;
+            }
+        }
+    }
+    for sale in &mut stored.sales {
+        let before = sale.clone();
+        for pool in &mut sale.pools {
+            let units = before.whole().iter().map(|leg| (before.id.clone(), pool.id.clone(), leg));
+            let most = units.filter_map(|leg| live.get(&leg)).max().copied().unwrap_or(0);
+            pool.capacity = pool.capacity.max(most);
+        }
+        if *sale == before {
+            continue;
+        }
+        sale.version += 1;
+        let json = |sale: &Sale| serde_json::to_string(&SaleDocument::from(sale)).unwrap_or_default();
+        let change = Change {
+            at: store.now().await.map_err(text)?,
+            who: NOBODY.to_owned(),
+            what: "sale.restore".to_owned(),
+            subject: sale.id.to_string(),
+            before: json(&before),
+            after: json(sale),
+        };
+        tracing::warn!(sale = %sale.id, version = sale.version, "a capacity was below what is in use; it is raised to that");
+        if store.put_sale(sale, &change).await.map_err(text)? != PutSale::Stored {
+            return Err(format!("sale {} was changed meanwhile", sale.id));
+        }
+    }
+    Ok(())
 }
 
 fn text(fault: impl std::fmt::Display) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::{OutboxId, Scope};
+use crate::domain::{OutboxId, Partition, Scope};
 use crate::epochs::Epochs;
 use crate::inventory::Inventory;
 use crate::meters::Meters;
@@ -35,7 +35,10 @@ pub async fn keep_relaying(parts: Parts, shutdown: Shutdown) {
     let mut published: HashMap<(Scope, OutboxId), Instant> = HashMap::new();
     while !shutdown.sleep(parts.after.mul_f64(0.25 + 0.25 * fastrand::f64())).await {
         published.retain(|_, at| at.elapsed() < parts.after);
-        for scope in parts.epochs.all().unwrap_or_default() {
+        // A partition that recovers does not keep the others waiting.
+        let joined =
+            Partition::all(parts.epochs.partitions()).filter_map(|partition| parts.epochs.scope(partition).ok());
+        for scope in joined {
             match relay(&parts, scope, &mut published).await {
                 Ok(relayed) => relayed_total.increment(relayed),
                 Err(reason) => tracing::warn!(%scope, reason, "the outbox is not relayed"),

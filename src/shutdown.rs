@@ -96,7 +96,8 @@ impl Shutdown {
             self.force();
             self.tasks.wait().await;
         }
-        in_time && !self.failed.load(Ordering::SeqCst)
+        // What was forced, by the deadline or by a second signal, may have stopped in the middle of something.
+        !self.hard.is_cancelled() && !self.failed.load(Ordering::SeqCst)
     }
 }
 

@@ -18,6 +18,8 @@ pub struct LegShard {
     left: CachePadded<AtomicI64>,
     /// Units let through and not decided yet.
     in_flight: AtomicI64,
+    /// The most that it may let through after a refill.
+    share: AtomicU32,
     known: Known,
 }
 
@@ -43,11 +45,14 @@ pub enum Shut {
 
 impl LegShard {
     /// Takes units if there are so many left. Looks before it writes: a crowd at an empty shard costs no write at all.
+    ///
+    /// A claim for more than this node may ever hold could wait for refills for ever, while the inventory has enough: it is let
+    /// through beyond the share, and `left` is below zero until the next refill.
     pub(super) fn take(&self, units: u32) -> Result<(), Shut> {
         let wanted = i64::from(units);
         let mut left = self.left.load(Ordering::Relaxed);
         loop {
-            if left < wanted {
+            if left < wanted && !self.is_beyond_share(units) {
                 return Err(self.shut(units));
             }
             match self.left.compare_exchange_weak(left, left - wanted, Ordering::Relaxed, Ordering::Relaxed) {
@@ -57,6 +62,13 @@ impl LegShard {
         }
         self.in_flight.fetch_add(wanted, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Is this more than a refill can bring, but not more than the inventory has for this node beside what is in flight?
+    fn is_beyond_share(&self, units: u32) -> bool {
+        let free = i64::from(self.known.free.load(Ordering::Relaxed));
+        units > self.share.load(Ordering::Relaxed)
+            && free - self.in_flight.load(Ordering::Relaxed).max(0) >= i64::from(units)
     }
 
     fn shut(&self, units: u32) -> Shut {
@@ -98,6 +110,7 @@ impl LegShard {
     /// Sets the counter to this node's share of what is free, less what is in flight.
     pub(super) fn refill(&self, weight: f64, weights: f64, buffer: Buffer) {
         let share = share::share(self.known.free.load(Ordering::Relaxed), weight, weights, buffer);
+        self.share.store(share, Ordering::Relaxed);
         let in_flight = self.in_flight.load(Ordering::Relaxed).max(0);
         self.left.store((i64::from(share) - in_flight).max(0), Ordering::Relaxed);
     }
@@ -200,6 +213,19 @@ mod tests {
         assert_eq!(leg.left(), 6);
         leg.refill(1.0, 4.0, Buffer::Units(0));
         assert_eq!(leg.left(), 0, "a share of 3 with 4 in flight lets nobody through");
+    }
+
+    #[test]
+    fn what_no_refill_can_bring_is_let_through_up_to_what_is_free() {
+        let leg = leg(6, 0);
+        leg.refill(1.0, 4.0, Buffer::Units(0));
+        assert_eq!(leg.left(), 2);
+        let mut permit = Permit::default();
+        permit.take(&leg, 4).unwrap();
+        assert_eq!(permit.take(&leg, 3), Err(Shut::Empty), "four of the six are in flight");
+        assert_eq!(permit.take(&leg, 1), Err(Shut::Empty), "what a refill can bring waits for one");
+        drop(permit);
+        assert_eq!(leg.left(), 2, "it gave back what it took");
     }
 
     #[test]

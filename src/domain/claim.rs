@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::domain::id::{BuyerId, Fingerprint, IdempotencyKey, OrderId, OrderSecret, PassengerId, PoolId};
 use crate::domain::money::Money;
-use crate::domain::order::Order;
+use crate::domain::order::{Line, Order, SeatPreference};
 use crate::domain::record;
 use crate::domain::sale::{Legs, Sale};
 use crate::domain::time::UnixMillis;
@@ -15,49 +15,6 @@ use crate::domain::time::UnixMillis;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     pub order: Order,
-}
-
-/// Some units of one pool over some legs, for one passenger if one is named.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Line {
-    pub pool: PoolId,
-    pub legs: Legs,
-    pub quantity: u32,
-    pub passenger: Option<PassengerId>,
-    pub seat: Option<SeatPreference>,
-}
-
-/// Where a passenger would like to sit. It is kept with the order; numbered seats are assigned from it later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SeatPreference {
-    Window,
-    Middle,
-    Aisle,
-}
-
-impl SeatPreference {
-    pub const ALL: [Self; 3] = [Self::Window, Self::Middle, Self::Aisle];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Window => "window",
-            Self::Middle => "middle",
-            Self::Aisle => "aisle",
-        }
-    }
-}
-
-/// The text is no seat preference.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be one of window, middle, aisle")]
-pub struct BadSeat;
-
-impl FromStr for SeatPreference {
-    type Err = BadSeat;
-
-    fn from_str(text: &str) -> Result<Self, BadSeat> {
-        Self::ALL.into_iter().find(|seat| seat.as_str() == text).ok_or(BadSeat)
-    }
 }
 
 /// A request as it came: texts that nobody has checked yet.

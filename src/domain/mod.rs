@@ -22,7 +22,7 @@ pub mod sale;
 pub mod share;
 pub mod time;
 
-pub use claim::{Ask, AskedLine, Claim, Invalid, Line, SeatPreference};
+pub use claim::{Ask, AskedLine, Claim, Invalid};
 pub use document::SaleDocument;
 pub use id::{
     BuyerId, Fingerprint, IdempotencyKey, NodeId, OrderHint, OrderId, OrderSecret, OutboxId, PassengerId, PoolId,
@@ -30,7 +30,7 @@ pub use id::{
 };
 pub use money::{Currency, Money};
 pub use object::Object;
-pub use order::{Order, OrderEvent, OrderStatus};
+pub use order::{Line, Order, OrderEvent, OrderStatus, SeatPreference};
 pub use refusal::Refusal;
 pub use sale::{Buffer, Legs, Limits, Phase, Pool, Sale, SaleState};
 pub use share::{Epoch, Partition, Scope};

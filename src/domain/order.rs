@@ -9,9 +9,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::domain::claim::Line;
-use crate::domain::id::{BuyerId, Fingerprint, OrderId, SaleId};
+use crate::domain::id::{BuyerId, Fingerprint, OrderId, PassengerId, PoolId, SaleId};
 use crate::domain::money::Money;
+use crate::domain::sale::Legs;
 use crate::domain::time::UnixMillis;
 
 /// What was promised to whom, until when, and at what price. Its status is kept beside it, since that is what changes.
@@ -33,6 +33,49 @@ impl Order {
     /// How many units it has, over all lines.
     pub fn units(&self) -> u32 {
         self.lines.iter().map(|line| line.quantity).sum()
+    }
+}
+
+/// Some units of one pool over some legs, for one passenger if one is named.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Line {
+    pub pool: PoolId,
+    pub legs: Legs,
+    pub quantity: u32,
+    pub passenger: Option<PassengerId>,
+    pub seat: Option<SeatPreference>,
+}
+
+/// Where a passenger would like to sit. It is kept with the order; numbered seats are assigned from it later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SeatPreference {
+    Window,
+    Middle,
+    Aisle,
+}
+
+impl SeatPreference {
+    pub const ALL: [Self; 3] = [Self::Window, Self::Middle, Self::Aisle];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Window => "window",
+            Self::Middle => "middle",
+            Self::Aisle => "aisle",
+        }
+    }
+}
+
+/// The text is no seat preference.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of window, middle, aisle")]
+pub struct BadSeat;
+
+impl FromStr for SeatPreference {
+    type Err = BadSeat;
+
+    fn from_str(text: &str) -> Result<Self, BadSeat> {
+        Self::ALL.into_iter().find(|seat| seat.as_str() == text).ok_or(BadSeat)
     }
 }
 

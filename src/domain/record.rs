@@ -10,10 +10,9 @@
 
 use std::fmt::Write as _;
 
-use crate::domain::claim::Line;
 use crate::domain::id::{Fingerprint, NOBODY, OrderId};
 use crate::domain::money::Money;
-use crate::domain::order::Order;
+use crate::domain::order::{Line, Order};
 use crate::domain::sale::Legs;
 use crate::domain::time::UnixMillis;
 
@@ -110,8 +109,8 @@ fn bad(field: &'static str, text: &str) -> BadRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::claim::SeatPreference;
     use crate::domain::money::Currency;
+    use crate::domain::order::SeatPreference;
 
     fn order() -> Order {
         let line = Line {

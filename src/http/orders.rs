@@ -37,6 +37,8 @@ pub(super) async fn show(door: &Door, order: &str, headers: &HeaderMap, call: Ca
 pub(super) async fn cancel(door: &Door, order: &str, headers: &HeaderMap, call: Call) -> Result<Reply, Problem> {
     let (id, buyer) = door.order_of(order, headers)?;
     let deadline = door.deadline(call);
+    // Asked first, as in `find`.
+    let deciding = door.parts.claims.is_deciding(id);
     let (store, of) = (Arc::clone(&door.parts.store), buyer.clone());
     let outcome = door.ask(deadline, async move { store.cancel(id, Some(&of)).await }).await?;
     match outcome.map_err(|fault| store_is_down(&fault))? {
@@ -49,6 +51,7 @@ pub(super) async fn cancel(door: &Door, order: &str, headers: &HeaderMap, call: 
         // It may be on its way to the store, where alone it can be cancelled.
         CancelOutcome::NotFound => match door.granted(id, deadline).await? {
             Some(known) if known.order.buyer == buyer => Err(on_its_way()),
+            None if deciding => Err(on_its_way()),
             _ => Err(Code::NotFound.into()),
         },
     }

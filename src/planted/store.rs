@@ -15,7 +15,8 @@ use crate::store::orders::LegTally;
 use crate::store::partitions::StoreSnapshot;
 use crate::store::{
     self, CancelOutcome, Change, OrderFilter, OrderRow, Orders, PartitionRow, PartitionState, Partitions, PaymentEvent,
-    PaymentOutcome, PaymentRow, PaymentState, PutSale, Recorder, SaleTally, Sales, Schema, Store, StoredSale,
+    PaymentOutcome, PaymentRow, PaymentState, PutSale, RecordFault, Recordable, Recorded, Recorder, SaleTally, Sales,
+    Schema, Store, StoredSale,
 };
 
 fn path(status: OrderStatus) -> Vec<OrderStatus> {
@@ -42,6 +43,27 @@ pub(crate) struct StoreState {
     /// Somebody else changes the sale before the next put.
     pub(crate) race: u32,
     pub(crate) down: bool,
+    /// How many recorders it gives yet. None of them ever records anything.
+    pub(crate) recorders: usize,
+}
+
+/// A connection that breaks whatever it is asked.
+#[derive(Debug)]
+struct BrokenRecorder;
+
+#[async_trait]
+impl Recorder for BrokenRecorder {
+    async fn record(&mut self, _: &[Recordable]) -> Result<Recorded, RecordFault> {
+        Err(store::Fault("the connection broke".to_owned()).into())
+    }
+
+    async fn barrier(&mut self, _: Scope, _: u16) -> Result<(), RecordFault> {
+        Err(store::Fault("the connection broke".to_owned()).into())
+    }
+
+    async fn quarantine(&mut self, _: &[Recordable], _: &str) -> Result<(), RecordFault> {
+        Err(store::Fault("the connection broke".to_owned()).into())
+    }
 }
 
 impl PlantedStore {
@@ -93,7 +115,12 @@ impl Store for PlantedStore {
     }
 
     async fn recorder(&self) -> Result<Box<dyn Recorder>, store::Fault> {
-        Err(store::Fault("records nothing".to_owned()))
+        let mut state = self.up()?;
+        if state.recorders == 0 {
+            return Err(store::Fault("records nothing".to_owned()));
+        }
+        state.recorders -= 1;
+        Ok(Box::new(BrokenRecorder))
     }
 
     async fn now(&self) -> Result<UnixMillis, store::Fault> {

@@ -88,9 +88,11 @@ impl Server {
         };
         let definitions = definitions(&process);
         let gateway = public.is_some().then(|| Gateway::new(&process));
+        process.front.spawn(end_with(process.back.clone(), process.front.clone()));
         open_doors(&process, (public, admin), gateway.as_ref(), &definitions);
         tell(News::Serving(&serving));
-        process.join().await;
+        // A store that hangs does not keep a process from stopping.
+        let _unless_it_stops = until(&process.front, process.join()).await;
         if process.settings.node.roles.contains(&Role::Writer) {
             writer::start(&process, definitions.clone());
         }
@@ -111,6 +113,14 @@ impl Server {
         process.back.begin();
         let back = process.back.finish(BACK_TIMEOUT).await;
         front && back
+    }
+}
+
+/// Ends the front when the back ends by itself: a door behind which nobody works must not stay open.
+async fn end_with(back: Shutdown, front: Shutdown) {
+    tokio::select! {
+        () = front.begun() => {}
+        () = back.begun() => front.begin(),
     }
 }
 
@@ -216,4 +226,59 @@ fn readiness(process: &Process, gateway: Option<&Gateway>) -> Readiness {
 pub fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     backends::store(settings, &clock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything in one process, on free ports, with its store in this folder.
+    async fn embedded(folder: &tempfile::TempDir) -> Server {
+        let mut settings = Settings::default();
+        settings.node.id = "n".to_owned();
+        settings.http.listen = "127.0.0.1:0".to_owned();
+        settings.admin.listen = "127.0.0.1:0".to_owned();
+        settings.store.url = format!("sqlite://{}", folder.path().join("rushgate.db").display()).as_str().into();
+        Server::bind(settings).await.expect("a server")
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_process_whose_back_has_ended_closes_its_doors_and_has_failed() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let server = embedded(&folder).await;
+        server.process.back.spawn_essential("short", async {});
+        let ended = tokio::time::timeout(PATIENCE, server.run(false, |_| {})).await;
+        assert_eq!(ended, Ok(false), "it ends by itself, and says that something was wrong");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_process_that_is_asked_to_stop_while_its_store_hangs_stops() {
+        // A server that takes connections and never says anything.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut settings = Settings::default();
+        settings.node.id = "n".to_owned();
+        settings.http.listen = "127.0.0.1:0".to_owned();
+        settings.admin.listen = "127.0.0.1:0".to_owned();
+        settings.store.backend = crate::config::settings::StoreBackend::Mysql;
+        settings.store.url = format!("mysql://nobody@{}/nothing", silent.local_addr().unwrap()).as_str().into();
+        let server = Server::bind(settings).await.expect("a server");
+        let stopper = server.stopper();
+        let running = server.run(false, move |_| stopper.stop());
+        let begun = tokio::time::Instant::now();
+        assert!(tokio::time::timeout(PATIENCE, running).await.expect("it stops"));
+        assert!(begun.elapsed() < Duration::from_secs(3), "it took {:?}", begun.elapsed());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_process_that_had_to_stop_where_it_was_has_not_ended_as_it_should() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let server = embedded(&folder).await;
+        server.process.front.spawn(std::future::pending::<()>());
+        let stopper = server.stopper();
+        let ended =
+            tokio::time::timeout(PATIENCE, server.run(false, move |_| (stopper.stop(), stopper.stop()).0)).await;
+        assert_eq!(ended, Ok(false));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::domain::claim::Line;
+use crate::domain::Line;
 use crate::domain::{Epoch, OrderId, Partition, record};
 use crate::store::{Recordable, Recorded};
 

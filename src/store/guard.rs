@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::failure::Failure;
 use super::rows::LegColumns;
-use crate::domain::claim::Line;
+use crate::domain::Line;
 use crate::domain::{PoolId, Sale, SaleId};
 use crate::store::Recordable;
 

@@ -4,12 +4,14 @@
 //! batch comes again, and the store knows its orders by their ids.
 //!
 //! While the store is away, a writer keeps what it has in hand and asks for no more: giving it back would count as a failed
-//! delivery, and a broker drops what failed too often.
+//! delivery, and a broker drops what failed too often. After a while it does give its lane back, once: another writer may reach
+//! the store, and this one takes the lane anew only when it can store what it brings.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::inventory::Inventory;
@@ -25,6 +27,8 @@ mod record;
 /// Between two tries of something that failed: doubled from the first to the last, with jitter.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LAST: Duration = Duration::from_secs(2);
+/// How long a writer that cannot reach the store keeps its lane: longer than a store needs to restart or fail over.
+const LANE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What writers are made of. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -73,10 +77,19 @@ pub async fn write_lane(parts: Parts, lane: LaneId, shutdown: Shutdown) {
         };
         match ended {
             Ok((recorder, consumed)) => {
-                backoff = BACKOFF_FIRST;
-                let mut writer = LaneWriter { parts: parts.clone(), recorder: Some(recorder), lane: consumed };
+                let mut writer = LaneWriter {
+                    parts: parts.clone(),
+                    recorder: Some(recorder),
+                    away_since: None,
+                    has_acknowledged: false,
+                    lane: consumed,
+                };
                 if let Err(reason) = writer.run(&shutdown).await {
                     tracing::warn!(%lane, reason, "the lane is taken anew");
+                }
+                // To take a lane is no progress: one that ends as soon as it is taken is not to be taken in a hurry.
+                if writer.has_acknowledged {
+                    backoff = BACKOFF_FIRST;
                 }
             }
             Err(reason) => tracing::warn!(%lane, reason, "the lane cannot be written"),
@@ -102,6 +115,9 @@ struct LaneWriter {
     parts: Parts,
     /// `None`: the last one failed and was dropped.
     recorder: Option<Box<dyn Recorder>>,
+    /// Since when the store has not done what it was asked.
+    away_since: Option<Instant>,
+    has_acknowledged: bool,
     lane: Box<dyn Lane>,
 }
 
@@ -124,6 +140,7 @@ impl LaneWriter {
             }
             if let Some(last) = batch.last {
                 self.lane.ack(&last).await.map_err(|fault| fault.to_string())?;
+                self.has_acknowledged = true;
             }
             self.clear(batch.cleared).await;
         }
@@ -147,5 +164,96 @@ impl LaneWriter {
         tracing::error!(reason, "a message cannot be read; it is parked in the dead letters");
         self.parts.meters.dead_letters.increment(1);
         self.lane.park(delivery, reason).await.map_err(|fault| fault.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::config::settings;
+    use crate::planted::{Planted, SCOPE, order};
+    use crate::queue::envelope::Envelope;
+    use crate::queue::memory::ConfirmWhen;
+    use crate::queue::{self, Fault, Queue};
+
+    fn parts(planted: &Planted, consumer: Arc<dyn Consumer>) -> Parts {
+        Parts {
+            store: Arc::<crate::planted::PlantedStore>::clone(&planted.store),
+            consumer,
+            inventory: Arc::<crate::planted::PlantedInventory>::clone(&planted.inventory),
+            clock: Arc::new(SystemClock),
+            meters: WriterMeters::new(&Meters::new()),
+            batch_max: 10,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_writer_whose_store_stays_away_leaves_its_lane_to_another() {
+        let planted = Planted::new().await;
+        let settings = settings::Queue { lanes: 1, ..settings::Queue::default() };
+        let Queue { publisher, consumer, topology } =
+            queue::memory::open(&settings, &Meters::new(), ConfirmWhen::Queued);
+        topology.open(SCOPE).await.unwrap();
+        let sale = planted.sale("s", 1);
+        publisher.publish(Envelope::orders(SCOPE, None, vec![order(&sale, 1, "b")])).await.unwrap();
+        planted.store.lock().recorders = 2;
+        let writing = write_lane(parts(&planted, Arc::clone(&consumer)), LaneId::Number(0), planted.shutdown.clone());
+        planted.shutdown.spawn(writing);
+        while planted.store.lock().recorders == 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // Next in line: one whose way to the store is whole.
+        let mut next = consumer.consume(LaneId::Number(0)).await.unwrap();
+        let got = tokio::time::timeout(Duration::from_secs(120), next.next()).await;
+        assert!(got.expect("the lane is given back").unwrap().redelivered);
+        planted.shutdown.force();
+    }
+
+    /// Gives lanes that end at once.
+    #[derive(Debug, Default)]
+    struct Ending(AtomicUsize);
+
+    #[derive(Debug)]
+    struct Ended;
+
+    #[async_trait]
+    impl Consumer for Ending {
+        async fn consume(&self, _: LaneId) -> Result<Box<dyn Lane>, Fault> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(Box::new(Ended))
+        }
+    }
+
+    #[async_trait]
+    impl Lane for Ended {
+        async fn next(&mut self) -> Result<Delivery, Fault> {
+            Err(Fault("the broker ended it".to_owned()))
+        }
+
+        async fn ack(&mut self, _: &Delivery) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        async fn park(&mut self, _: &Delivery, _: &str) -> Result<(), Fault> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_that_ends_again_and_again_is_taken_less_and_less_often() {
+        let planted = Planted::new().await;
+        planted.store.lock().recorders = usize::MAX;
+        let consumer = Arc::new(Ending::default());
+        let given = Arc::clone(&consumer) as Arc<dyn Consumer>;
+        planted.shutdown.spawn(write_lane(parts(&planted, given), LaneId::Number(0), planted.shutdown.clone()));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let taken = consumer.0.load(Ordering::SeqCst);
+        assert!(taken < 100, "taken {taken} times in a minute");
+        planted.shutdown.force();
     }
 }

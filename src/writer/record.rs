@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use tokio::time::Instant;
+
 use crate::domain::{OutboxId, Scope};
 use crate::shutdown::Shutdown;
 use crate::store::{Fault, RecordFault, Recordable, Recorder};
-use crate::writer::{BACKOFF_FIRST, LaneWriter, pause};
+use crate::writer::{BACKOFF_FIRST, LANE_PATIENCE, LaneWriter, pause};
 
 impl LaneWriter {
     /// Records orders in one transaction; if the store refuses them, in halves, down to the one that it refuses, which is kept
@@ -31,7 +33,10 @@ impl LaneWriter {
         let mut backoff = BACKOFF_FIRST;
         loop {
             match self.recorder(shutdown).await?.barrier(scope, lane).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.away_since = None;
+                    return Ok(());
+                }
                 Err(fault) => self.dropped(&fault),
             }
             pause(&mut backoff, shutdown).await;
@@ -57,6 +62,7 @@ impl LaneWriter {
         loop {
             match self.recorder(shutdown).await?.record(orders).await {
                 Ok(recorded) => {
+                    self.away_since = None;
                     self.count(orders);
                     if !recorded.stale.is_empty() {
                         tracing::warn!(orders = ?recorded.stale, "orders came too late for their epoch; kept as stale");
@@ -64,7 +70,10 @@ impl LaneWriter {
                     return Ok(Ok(()));
                 }
                 Err(fault @ RecordFault::Unavailable(_)) => self.dropped(&fault),
-                Err(refused) => return Ok(Err(refused)),
+                Err(refused) => {
+                    self.away_since = None;
+                    return Ok(Err(refused));
+                }
             }
             pause(&mut backoff, shutdown).await;
         }
@@ -87,19 +96,26 @@ impl LaneWriter {
         let mut backoff = BACKOFF_FIRST;
         loop {
             match self.recorder(shutdown).await?.quarantine(orders, &fault.to_string()).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.away_since = None;
+                    return Ok(());
+                }
                 Err(fault) => self.dropped(&fault),
             }
             pause(&mut backoff, shutdown).await;
         }
     }
 
-    /// The connection to the store, a new one if the last one failed. Given up only for a shutdown.
+    /// The connection to the store, a new one if the last one failed. Given up for a shutdown, and when the store has been away
+    /// for so long that another writer may be of more use to this lane.
     async fn recorder(&mut self, shutdown: &Shutdown) -> Result<&mut Box<dyn Recorder>, String> {
         let mut backoff = BACKOFF_FIRST;
         while self.recorder.is_none() {
             if shutdown.has_begun() {
                 return Err("stopped while the store was away; what was in hand comes again".to_owned());
+            }
+            if self.away_since.is_some_and(|since| since.elapsed() >= LANE_PATIENCE) {
+                return Err(format!("the store has been away for {LANE_PATIENCE:?}; the lane is left to others"));
             }
             match self.parts.store.recorder().await {
                 Ok(recorder) => self.recorder = Some(recorder),
@@ -120,6 +136,7 @@ impl LaneWriter {
         };
         tracing::warn!(reason, "not recorded; trying again on a new connection");
         self.recorder = None;
+        self.away_since.get_or_insert_with(Instant::now);
     }
 
     fn count(&self, orders: &[Recordable]) {

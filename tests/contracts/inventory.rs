@@ -677,6 +677,38 @@ over_both! {
         assert_eq!(next.verdict(&lines(&train, "e", vec![seat("first", "C", "D", "q")])).await, Verdict::Granted);
     }
 
+    async fn changes_tell_which_orders_were_granted_and_when(bench: Bench) {
+        let sale = limited(2, 2);
+        let bench = bench.with(&sale).await;
+        let granted = async |bench: &Bench, since| {
+            let changes = bench.inventory.changes(bench.scope, since).await.unwrap();
+            (changes.version, changes.granted)
+        };
+        let (before, none) = granted(&bench, 0).await;
+        assert_eq!(none, []);
+        let (first, second, late) = (one(&sale, "a"), one(&sale, "b"), one(&sale, "c"));
+        bench.confirm(std::slice::from_ref(&first)).await;
+        let (after_first, told) = granted(&bench, before).await;
+        assert_eq!(told, [first.order.id.hint()]);
+        // One is granted, one known and one refused; whoever sees that nothing is left sees who has it.
+        bench.confirm(&[second.clone(), first.clone(), late]).await;
+        let (after_second, told) = granted(&bench, after_first).await;
+        assert_eq!(told, [second.order.id.hint()]);
+        assert_eq!(granted(&bench, after_second).await, (after_second, vec![]));
+        assert_eq!(granted(&bench, 0).await.1.len(), 2);
+        // An order that ended still has its answer, in the next epoch too.
+        bench.apply(first.order.id, OrderStatus::Expired).await;
+        let known = [(&first, OrderStatus::Expired), (&second, OrderStatus::Held)];
+        let orders = known.map(|(claim, status)| KnownOrder { order: claim.order.clone(), status }).to_vec();
+        let next = Bench { scope: Scope { epoch: Epoch(2), ..bench.scope }, ..bench.clone() };
+        next.inventory.rebuild(next.scope, &Snapshot { sales: vec![sale.clone()], orders }).await.unwrap();
+        next.inventory.open(next.scope).await.unwrap();
+        let (rebuilt, told) = granted(&next, 0).await;
+        assert_eq!(told.len(), 2);
+        next.confirm(&[one(&sale, "d")]).await;
+        assert_eq!(granted(&next, rebuilt).await.1, [one(&sale, "d").order.id.hint()]);
+    }
+
     async fn a_rebuild_leaves_nothing_of_what_was_there(bench: Bench) {
         let (sale, train) = (limited(10, 1), train(5, 5));
         let bench = bench.with(&sale).await.with(&train).await;

@@ -417,7 +417,7 @@ async fn plant(settings: &settings::Inventory, part: &str, field: &str, value: &
 async fn a_key_that_is_lost_or_of_another_type_fences_before_anything_is_written() {
     let client = redis::Client::open(servers::redis_url()).unwrap();
     let mut admin = client.get_multiplexed_async_connection().await.unwrap();
-    let parts = ["meta", "sales", "counters", "orders", "people", "outbox", "versions"];
+    let parts = ["meta", "sales", "counters", "orders", "people", "outbox", "versions", "granted"];
     for (part, as_text) in parts.iter().flat_map(|part| [(part, false), (part, true)]) {
         let settings = redis_settings(servers::redis_url());
         let bench = Bench::opened(reached(&settings).await).await;

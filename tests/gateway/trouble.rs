@@ -72,6 +72,46 @@ async fn an_order_that_the_broker_does_not_confirm_is_pending_and_then_there() {
     site.audit("s");
 }
 
+/// Claims that wait for something that does not come fill their part of the node; whoever comes then hears so at once.
+async fn is_busy_beyond_its_bound(site: &Site) {
+    let mut waiting = JoinSet::new();
+    for number in 0..8 {
+        let door = site.gateway(0).clone();
+        waiting.spawn(async move { door.claim("s", &format!("b{number}"), None, &one()).await });
+    }
+    let mut answers: Vec<_> = waiting.join_all().await.into_iter().map(|answer| answer.expect("an answer")).collect();
+    answers.sort_by_key(|answer| answer.status);
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [202, 202, 202, 202, 202, 202, 503, 503], "{answers:?}");
+    for busy in &answers[6..] {
+        assert_eq!(busy.code(), "busy", "{busy:?}");
+        assert!(busy.header("retry-after").is_some(), "{busy:?}");
+    }
+}
+
+/// Three quarters of the connections are for claims.
+const EIGHT_CONNECTIONS: &str = "http.max_connections = 8\nqueue.confirm_timeout = \"2s\"";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_a_node_that_is_full_is_busy() {
+    let site = Site::start(Backends::Embedded, EIGHT_CONNECTIONS).await;
+    site.sale("s", &concert(100)).await;
+    let _locked = lock(&site).await;
+    is_busy_beyond_its_bound(&site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_full_is_busy() {
+    let (redis, url) = before(&servers::redis_url(), Mode::Forward).await;
+    let mut site = Site::new(Backends::Real, EIGHT_CONNECTIONS).await;
+    site.configure(&format!("inventory.url = {url:?}\ninventory.timeout = \"10s\""));
+    site.add("all");
+    site.ready().await;
+    site.sale("s", &concert(100)).await;
+    redis.set(Mode::Frozen);
+    is_busy_beyond_its_bound(&site).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_is_down_at_start_is_named_and_joined_when_it_comes() {
     for (key, name, url) in [

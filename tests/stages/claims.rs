@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rushgate::confirm::{Answer, Unserved};
 use rushgate::domain::Refusal;
-use rushgate::inventory::Fault;
+use rushgate::inventory::{Fault, NodeBeat};
 use rushgate::queue::Unconfirmed;
 use tokio::task::JoinSet;
 
@@ -174,6 +174,19 @@ async fn who_meets_an_empty_shard_waits_while_the_inventory_still_has_units() {
     assert_eq!(answers.iter().filter(|answer| is_granted(answer)).count(), 2, "{answers:?}");
     let gone = answers.iter().filter(|answer| matches!(answer, Answer::Refused(Refusal::AllHeld { .. }))).count();
     assert_eq!(gone, 4, "{answers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_for_more_than_this_nodes_share_is_let_through_while_the_inventory_has_enough() {
+    let node = Node::selling(6).await;
+    let beat = |name: &str| NodeBeat { node: name.parse().unwrap(), weight: 1.0, status: String::new() };
+    node.shards.learn_nodes(["a", "b", "c", "d"].map(beat).to_vec());
+    assert_eq!(node.left(), 2, "a quarter, rounded up");
+    let answer = node.claim_many("alice", None, 4).await;
+    assert!(is_granted(&answer), "{answer:?}");
+    let answer = node.claim_many("bob", None, 4).await;
+    assert!(matches!(answer, Answer::Refused(Refusal::AllHeld { .. })), "two are left, and all know it: {answer:?}");
+    assert_eq!(node.stock().await, (2, 4, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! An inventory whose replies can be lost or held back, a publisher that confirms when it is told to, and a desk over both.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -46,6 +46,27 @@ pub(crate) struct BadLine {
     pub(crate) gate: Semaphore,
     /// How many claims each call had.
     pub(crate) calls: Mutex<Vec<usize>>,
+    pub(crate) rebuild_takes: Mutex<Duration>,
+    pub(crate) rebuilds_fail: AtomicBool,
+}
+
+impl BadLine {
+    /// A line that is good but for its gate, which is closed.
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self::to(Arc::new(MemoryInventory::new(clock)))
+    }
+
+    /// Another line to the same inventory.
+    pub(crate) fn to(inner: Arc<MemoryInventory>) -> Self {
+        Self {
+            inner,
+            fates: Mutex::default(),
+            gate: Semaphore::new(0),
+            calls: Mutex::default(),
+            rebuild_takes: Mutex::default(),
+            rebuilds_fail: AtomicBool::new(false),
+        }
+    }
 }
 
 #[async_trait]
@@ -101,6 +122,11 @@ impl Inventory for BadLine {
         self.inner.identity(partition).await
     }
     async fn rebuild(&self, scope: Scope, snapshot: &Snapshot) -> Result<(), Fault> {
+        let takes = *self.rebuild_takes.lock().unwrap();
+        tokio::time::sleep(takes).await;
+        if self.rebuilds_fail.load(Ordering::SeqCst) {
+            return Err(Fault::NotDone("it is away".to_owned()));
+        }
         self.inner.rebuild(scope, snapshot).await
     }
     async fn open(&self, scope: Scope) -> Result<(), Fault> {
@@ -144,6 +170,7 @@ pub(crate) struct Node {
     pub(crate) shards: Shards,
     pub(crate) inventory: Arc<BadLine>,
     pub(crate) broker: Arc<Broker>,
+    pub(crate) clock: Arc<ManualClock>,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -161,25 +188,26 @@ impl Node {
 
     /// The same, but neither the inventory nor the broker answers until its gate is opened.
     pub(crate) async fn behind_gates(capacity: u32) -> Self {
-        let inner = Arc::new(MemoryInventory::new(clock()));
+        let clock = Arc::new(ManualClock::at(UnixMillis(1_000_000)));
+        let inner = Arc::new(MemoryInventory::new(Arc::clone(&clock) as Arc<dyn Clock>));
         let snapshot = Snapshot { sales: vec![sale(capacity)], orders: Vec::new() };
         inner.rebuild(SCOPE, &snapshot).await.expect("rebuilt");
         inner.open(SCOPE).await.expect("open");
-        Self::over(inner).await
+        Self::over(inner, clock).await
     }
 
     /// Another node, through open gates, over the same inventory.
     pub(crate) async fn beside(node: &Self) -> Self {
-        let other = Self::over(Arc::clone(&node.inventory.inner)).await;
+        let other = Self::over(Arc::clone(&node.inventory.inner), Arc::clone(&node.clock)).await;
         other.inventory.gate.add_permits(OPEN);
         other.broker.gate.add_permits(OPEN);
         other
     }
 
-    async fn over(inner: Arc<MemoryInventory>) -> Self {
-        let (clock, meters, shutdown) = (clock(), Meters::new(), Shutdown::new());
-        let inventory =
-            Arc::new(BadLine { inner, fates: Mutex::default(), gate: Semaphore::new(0), calls: Mutex::default() });
+    async fn over(inner: Arc<MemoryInventory>, manual: Arc<ManualClock>) -> Self {
+        let (meters, shutdown) = (Meters::new(), Shutdown::new());
+        let clock = Arc::clone(&manual) as Arc<dyn Clock>;
+        let inventory = Arc::new(BadLine::to(inner));
         let broker = Arc::new(Broker {
             gate: Semaphore::new(0),
             refuses: Mutex::default(),
@@ -208,16 +236,21 @@ impl Node {
         let interval = Duration::from_millis(10);
         shutdown.spawn(refill::keep_filled(shards.clone(), SCOPE.partition, wired, interval, shutdown.clone()));
         assert!(shards.refilled(SCOPE.partition).await);
-        Self { claims, shards, inventory, broker, shutdown }
+        Self { claims, shards, inventory, broker, clock: manual, shutdown }
     }
 
     /// One unit for this buyer.
     pub(crate) async fn claim(&self, buyer: &str, key: Option<&str>) -> Answer {
+        self.claim_many(buyer, key, 1).await
+    }
+
+    /// Some units for this buyer.
+    pub(crate) async fn claim_many(&self, buyer: &str, key: Option<&str>, quantity: u64) -> Answer {
         let request = Request {
             sale: "s",
             buyer: buyer.parse().expect("a buyer"),
             key: key.map(|key| key.parse().expect("a key")),
-            ask: Ask::Quantity(1),
+            ask: Ask::Quantity(quantity),
         };
         self.claims.claim(request, rushgate::confirm::deadline(Duration::from_secs(20))).await
     }
@@ -235,13 +268,9 @@ impl Node {
     }
 }
 
-fn clock() -> Arc<dyn Clock> {
-    Arc::new(ManualClock::at(UnixMillis(1_000_000)))
-}
-
 fn sale(capacity: u32) -> Sale {
     let document: SaleDocument = serde_json::from_value(serde_json::json!({
-        "name": "S", "opens_at": "1970-01-01T00:00:00Z", "currency": "CNY",
+        "name": "S", "opens_at": "1970-01-01T00:00:00Z", "currency": "CNY", "limit_per_buyer": 4,
         "pools": [{"id": "standard", "capacity": capacity, "price": 100}],
     }))
     .expect("a document");

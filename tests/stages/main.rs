@@ -4,3 +4,4 @@
 
 mod claims;
 mod doubles;
+mod upkeep;

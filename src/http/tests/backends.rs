@@ -35,6 +35,8 @@ pub(super) struct Backends {
     stored: Mutex<HashMap<OrderId, OrderRow>>,
     events: Mutex<HashMap<String, PaymentOutcome>>,
     pub(super) store_is_down: AtomicBool,
+    /// A batch is decided when it gets a permit.
+    pub(super) decides: Semaphore,
     /// A publish is confirmed when it gets a permit.
     pub(super) confirms: Semaphore,
 }
@@ -47,6 +49,7 @@ impl Backends {
             stored: Mutex::default(),
             events: Mutex::default(),
             store_is_down: AtomicBool::new(false),
+            decides: Semaphore::new(1_000_000),
             confirms: Semaphore::new(1_000_000),
         })
     }
@@ -120,6 +123,7 @@ impl Publisher for Backends {
 #[async_trait]
 impl Inventory for Backends {
     async fn confirm(&self, _: Scope, claims: &[Claim], _: UnixMillis) -> Result<Confirmed, inventory::Fault> {
+        self.decides.acquire().await.unwrap().forget();
         let mut verdicts = Vec::new();
         for claim in claims {
             let free = self.stock_now()[0].free;

@@ -165,3 +165,18 @@ async fn only_the_provider_is_heard() {
     assert_eq!(status(&gateway.order("GET", &path, "ann").await), (200, "held".to_owned()));
     gateway.close().await;
 }
+
+#[tokio::test]
+async fn an_order_that_is_being_decided_is_not_said_to_be_none() {
+    let settings = Settings { request_timeout: Duration::from_millis(300), ..Settings::default() };
+    let gateway = Gateway::with(settings, 10, PaymentProvider::Sandbox).await;
+    gateway.backends.decides.forget_permits(1_000_000);
+    let pending = gateway.claim("ann", "k", r#"{"quantity":1}"#).await;
+    assert_eq!(pending.status, 202, "{pending:?}");
+    let path = pending.header("location").unwrap().to_owned();
+    let early = gateway.order("DELETE", &path, "ann").await;
+    assert_eq!((early.problem(), early.header("retry-after")), ((503, "busy".to_owned()), Some("1")));
+    assert_eq!(status(&gateway.order("GET", &path, "ann").await), (200, "pending".to_owned()));
+    gateway.backends.decides.add_permits(10);
+    gateway.close().await;
+}

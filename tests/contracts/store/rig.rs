@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rushgate::clock::{Clock, ManualClock, SystemClock};
 use rushgate::config::settings;
-use rushgate::domain::claim::Line;
+use rushgate::domain::Line;
 use rushgate::domain::{
     Epoch, Fingerprint, Legs, Money, Order, OrderId, OrderStatus, Partition, Sale, SaleDocument, Scope, UnixMillis,
 };

@@ -1,0 +1,282 @@
+//! What runs behind the doors, when one part of it cannot go on: the rest does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rushgate::clock::{Clock, SystemClock};
+use rushgate::config::settings;
+use rushgate::domain::{Epoch, Order, OrderStatus, Partition, Sale, SaleDocument, SaleId, Scope, record};
+use rushgate::epochs::Epochs;
+use rushgate::inventory::Inventory;
+use rushgate::meters::Meters;
+use rushgate::queue::memory::ConfirmWhen;
+use rushgate::queue::{self, LaneDepth, Publisher, Topology};
+use rushgate::recovery;
+use rushgate::relay;
+use rushgate::returns;
+use rushgate::shutdown::Shutdown;
+use rushgate::store::sqlite::SqliteStore;
+use rushgate::store::{CancelOutcome, Change, PartitionState, PutSale, Recordable, Store};
+use rushgate::writer::{self, WriterMeters};
+use tempfile::TempDir;
+
+use crate::doubles::{BadLine, Node, SCOPE};
+
+/// How long anything that must happen may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A store of its own, an inventory behind a bad line, a queue, and the writers of its lanes.
+struct Back {
+    _folder: TempDir,
+    store: Arc<dyn Store>,
+    inventory: Arc<BadLine>,
+    topology: Arc<Counting>,
+    shutdown: Shutdown,
+}
+
+/// A topology that counts the rounds of barriers.
+#[derive(Debug)]
+struct Counting {
+    inner: Arc<dyn Topology>,
+    barriers: AtomicUsize,
+}
+
+#[async_trait]
+impl Topology for Counting {
+    async fn declare(&self) -> Result<(), queue::Fault> {
+        self.inner.declare().await
+    }
+    async fn open(&self, scope: Scope) -> Result<(), queue::Fault> {
+        self.inner.open(scope).await
+    }
+    async fn close(&self, scope: Scope) -> Result<(), queue::Fault> {
+        self.inner.close(scope).await
+    }
+    async fn barrier(&self, scope: Scope) -> Result<(), queue::Fault> {
+        self.barriers.fetch_add(1, Ordering::SeqCst);
+        self.inner.barrier(scope).await
+    }
+    async fn depths(&self) -> Result<Vec<LaneDepth>, queue::Fault> {
+        self.inner.depths().await
+    }
+    fn lanes(&self) -> u16 {
+        self.inner.lanes()
+    }
+}
+
+impl Back {
+    async fn new() -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let folder = TempDir::new().expect("a folder");
+        let url = format!("sqlite://{}", folder.path().join("store.db").display());
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&url, Arc::clone(&clock)).expect("a store"));
+        store.migrate().await.expect("migrated");
+        let inventory = Arc::new(BadLine::new(Arc::clone(&clock)));
+        let (meters, shutdown) = (Meters::new(), Shutdown::new());
+        let queue = queue::memory::open(&settings::Queue::default(), &meters, ConfirmWhen::Stored);
+        let parts = writer::Parts {
+            store: Arc::clone(&store),
+            consumer: Arc::clone(&queue.consumer),
+            inventory: Arc::clone(&inventory) as Arc<dyn Inventory>,
+            clock,
+            meters: WriterMeters::new(&meters),
+            batch_max: 100,
+        };
+        for lane in 0..queue.topology.lanes() {
+            let lane = queue::LaneId::Number(lane);
+            shutdown.spawn(writer::write_lane(parts.clone(), lane, shutdown.clone()));
+        }
+        let topology = Arc::new(Counting { inner: queue.topology, barriers: AtomicUsize::new(0) });
+        Self { _folder: folder, store, inventory, topology, shutdown }
+    }
+
+    /// Starts one more who recovers partition 0.
+    fn recover(&self, takeover: Duration) {
+        let parts = recovery::Parts {
+            store: Arc::clone(&self.store),
+            inventory: Arc::clone(&self.inventory) as Arc<dyn Inventory>,
+            topology: Arc::clone(&self.topology) as Arc<dyn Topology>,
+            epochs: Epochs::new(1),
+            meters: Meters::new(),
+            takeover,
+        };
+        self.shutdown.spawn(recovery::keep_open(parts, Partition(0), self.shutdown.clone()));
+    }
+
+    /// Waits until an epoch is open.
+    async fn open(&self) -> Scope {
+        let opened = async {
+            loop {
+                let row = self.store.partition(Partition(0)).await.expect("a row");
+                if let Some(row) = row.filter(|row| row.state == PartitionState::Open) {
+                    return Scope { partition: row.partition, epoch: row.epoch };
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, opened).await.expect("the partition opens")
+    }
+
+    async fn put(&self, sale: &Sale) {
+        let change = Change {
+            at: SystemClock.now(),
+            who: "test".to_owned(),
+            what: "sale.put".to_owned(),
+            subject: sale.id.to_string(),
+            before: String::new(),
+            after: String::new(),
+        };
+        assert_eq!(self.store.put_sale(sale, &change).await.expect("put"), PutSale::Stored);
+    }
+
+    /// Records so many orders of one unit each.
+    async fn record(&self, sale: &SaleId, count: u8, scope: Scope) -> Vec<Order> {
+        let orders: Vec<_> = (1..=count).map(|number| order(sale, number)).collect();
+        let batch: Vec<_> = orders.iter().map(|order| Recordable { scope, order: order.clone() }).collect();
+        self.store.recorder().await.expect("a recorder").record(&batch).await.expect("recorded");
+        orders
+    }
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        self.shutdown.force();
+    }
+}
+
+fn order(sale: &SaleId, number: u8) -> Order {
+    let id = format!("{number:02x}").repeat(16);
+    record::parse(&format!("{id} 0 {sale} b{number} 1 99999999999999 100 CNY p/0/1/1/-/-")).expect("an order")
+}
+
+fn sale(id: &str, capacity: u32) -> Sale {
+    let document: SaleDocument = serde_json::from_value(serde_json::json!({
+        "name": id, "opens_at": "1970-01-01T00:00:00Z", "currency": "CNY",
+        "pools": [{"id": "p", "capacity": capacity, "price": 100}],
+    }))
+    .expect("a document");
+    Sale { version: 1, ..document.into_sale(id.parse().expect("an id")).expect("a sale") }
+}
+
+/// A sale of each of two partitions.
+fn sale_of(partition: u16) -> Sale {
+    let sales = (0..).map(|number| sale(&format!("s{number}"), 10));
+    sales.into_iter().find(|sale| Partition::of(&sale.id, 2) == Partition(partition)).expect("a sale")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capacity_below_what_is_live_does_not_keep_a_partition_from_opening() {
+    let back = Back::new().await;
+    let ten = sale("s", 10);
+    back.put(&ten).await;
+    back.store.mark_applied(&ten.id, 1).await.expect("applied");
+    back.record(&ten.id, 8, SCOPE).await;
+    // An operator asks for less at the moment in which the inventory dies: it is stored, and was never refused.
+    back.put(&Sale { version: 2, ..sale("s", 5) }).await;
+    back.recover(Duration::ZERO);
+    let scope = back.open().await;
+    let stock = back.inventory.stock(scope, &ten.id).await.expect("stock");
+    assert_eq!((stock[0].free, stock[0].held), (0, 8), "as near to five as its orders allow");
+    let stored = back.store.sale(&ten.id).await.expect("a store").expect("a sale");
+    assert_eq!((stored.sale.pools[0].capacity, stored.sale.version), (8, 3), "and the operator can see it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_that_takes_longer_than_the_patience_of_others_still_comes_to_an_end() {
+    let back = Back::new().await;
+    back.put(&sale("s", 10)).await;
+    *back.inventory.rebuild_takes.lock().unwrap() = Duration::from_secs(2);
+    for _ in 0..2 {
+        back.recover(Duration::from_millis(500));
+    }
+    back.open().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn barriers_that_are_stored_are_not_sent_again_while_the_inventory_is_away() {
+    let back = Back::new().await;
+    back.inventory.rebuilds_fail.store(true, Ordering::SeqCst);
+    back.recover(Duration::from_secs(60));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(back.topology.barriers.load(Ordering::SeqCst), 1);
+    back.inventory.rebuilds_fail.store(false, Ordering::SeqCst);
+    assert_eq!(back.open().await.epoch, Epoch(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn units_of_one_partition_come_back_while_another_recovers() {
+    let back = Back::new().await;
+    let (stuck, well) = (sale_of(0), sale_of(1));
+    for (sale, partition) in [(&stuck, 0), (&well, 1)] {
+        let scope = Scope { partition: Partition(partition), epoch: Epoch(1) };
+        back.put(sale).await;
+        let orders: Vec<_> = back.record_apart(&sale.id, partition, scope).await;
+        for order in orders {
+            let cancelled = back.store.cancel(order.id, None).await.expect("cancelled");
+            assert!(matches!(cancelled, CancelOutcome::Done(_)), "{cancelled:?}");
+        }
+    }
+    let epochs = Epochs::new(2);
+    let scope = Scope { partition: Partition(1), epoch: Epoch(1) };
+    back.inventory.rebuild(scope, &rushgate::inventory::Snapshot::default()).await.expect("rebuilt");
+    back.inventory.open(scope).await.expect("open");
+    epochs.assume(scope);
+    let inventory = Arc::clone(&back.inventory) as Arc<dyn Inventory>;
+    let carrying =
+        returns::keep_carrying(Arc::clone(&back.store), inventory, epochs, Meters::new(), back.shutdown.clone());
+    back.shutdown.spawn(carrying);
+    let carried = async {
+        loop {
+            let moves = back.store.stock_moves(10).await.expect("moves");
+            let mut of: BTreeMap<_, usize> = BTreeMap::new();
+            for (_, sale, to) in moves {
+                assert_eq!(to, OrderStatus::Cancelled);
+                *of.entry(sale).or_default() += 1;
+            }
+            if !of.contains_key(&well.id) {
+                return of;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let left = tokio::time::timeout(PATIENCE, carried).await.expect("the other partition's units come back");
+    assert_eq!(left, BTreeMap::from([(stuck.id, 2)]), "what cannot be carried waits");
+}
+
+impl Back {
+    /// Records two orders that are nobody else's.
+    async fn record_apart(&self, sale: &SaleId, partition: u16, scope: Scope) -> Vec<Order> {
+        let first = u8::try_from(partition).expect("few partitions") * 2 + 1;
+        let orders: Vec<_> = (first..first + 2).map(|number| order(sale, number)).collect();
+        let batch: Vec<_> = orders.iter().map(|order| Recordable { scope, order: order.clone() }).collect();
+        self.store.recorder().await.expect("a recorder").record(&batch).await.expect("recorded");
+        orders
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_partition_is_relayed_while_another_recovers() {
+    let node = Node::selling(5).await;
+    *node.broker.refuses.lock().unwrap() = Some(queue::Unconfirmed::NotSent(String::new()));
+    node.claim("alice", Some("k")).await;
+    *node.broker.refuses.lock().unwrap() = None;
+    let before = node.broker.messages.load(Ordering::SeqCst);
+    let epochs = Epochs::new(2);
+    epochs.assume(SCOPE);
+    let parts = relay::Parts {
+        inventory: Arc::clone(&node.inventory) as Arc<dyn Inventory>,
+        publisher: Arc::clone(&node.broker) as Arc<dyn Publisher>,
+        epochs,
+        meters: Meters::new(),
+        after: Duration::ZERO,
+    };
+    let relaying =
+        relay::keep_relaying(relay::Parts { after: Duration::from_millis(100), ..parts }, node.shutdown.clone());
+    node.shutdown.spawn(relaying);
+    node.clock.advance(Duration::from_secs(1));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(node.broker.messages.load(Ordering::SeqCst) > before, "the outbox is published again");
+}
