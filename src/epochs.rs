@@ -143,6 +143,10 @@ impl Epochs {
             // One that cannot be asked is not one that changed: its calls fail by themselves as long as that lasts.
             (Ok(_), Err(NotJoined::Unavailable(_))) => return,
             (_, Ok(scope)) => tracing::info!(%scope, "joined"),
+            // Every start and every recovery passes through this; only to lose what was joined is news for an operator.
+            (Err(before), Err(reason @ NotJoined::Recovering(_))) if before != reason => {
+                tracing::info!(%partition, %reason, "not joined yet");
+            }
             (before, Err(reason)) if before.as_ref() != Err(reason) => {
                 tracing::warn!(%partition, %reason, "not joined");
             }

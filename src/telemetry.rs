@@ -1,10 +1,30 @@
 //! Logs: text for people, JSON for machines, always on the standard error, since the standard output is a command's answer.
+//!
+//! While a backend is away, every batch of claims has the same to tell, hundreds of times in a second. So each place in the
+//! source may warn only so often in a while; then its next warning is led by how many were left out. Errors are rare, and
+//! never left out.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
+use std::time::Duration;
 
+use dashmap::DashMap;
+use tokio::time::Instant;
+use tracing::callsite::Identifier;
+use tracing::{Event, Level, Metadata, Subscriber as Traces};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::Subscriber;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, Subscriber};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+
+/// What one place may warn of in [`WHILE`].
+const WARNINGS: u32 = 10;
+const WHILE: Duration = Duration::from_secs(10);
+/// Stands before the filter of the settings, which may say otherwise. The broker's client logs as errors, and several times,
+/// what its link tells once as a warning.
+const FIRST_FILTER: &str = "lapin=off";
 
 /// The filter is none that can be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,12 +33,12 @@ pub struct BadFilter(String);
 
 /// Sends the logs of this process to the standard error. A second call changes nothing: the first subscriber stays.
 pub fn init(filter: &str, json: bool) -> Result<(), BadFilter> {
-    let filter = EnvFilter::try_new(filter).map_err(|why| BadFilter(why.to_string()))?;
+    let filter = EnvFilter::try_new(format!("{FIRST_FILTER},{filter}")).map_err(|why| BadFilter(why.to_string()))?;
     let logs = Subscriber::builder().with_env_filter(filter).with_writer(io::stderr);
     let _already_there = if json {
-        logs.json().flatten_event(true).finish().try_init()
+        logs.json().flatten_event(true).map_event_format(|format| Bounded::new(format, true)).finish().try_init()
     } else {
-        logs.with_ansi(wants_colours()).finish().try_init()
+        logs.with_ansi(wants_colours()).map_event_format(|format| Bounded::new(format, false)).finish().try_init()
     };
     Ok(())
 }
@@ -28,9 +48,154 @@ fn wants_colours() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// Leaves out warnings of which there are too many.
+#[derive(Debug)]
+struct Bounded<F> {
+    format: F,
+    json: bool,
+    places: DashMap<Identifier, Place>,
+}
+
+/// A place in the source that warns.
+#[derive(Debug)]
+struct Place {
+    /// When the current while began.
+    since: Instant,
+    said: u32,
+    left_out: u64,
+}
+
+impl<F> Bounded<F> {
+    fn new(format: F, json: bool) -> Self {
+        Self { format, json, places: DashMap::new() }
+    }
+
+    /// May this be said? Then also how many before it were left out.
+    fn admit(&self, event: &Metadata<'_>) -> Option<u64> {
+        if *event.level() != Level::WARN {
+            return Some(0);
+        }
+        let now = Instant::now();
+        let fresh = || Place { since: now, said: 0, left_out: 0 };
+        let mut place = self.places.entry(event.callsite()).or_insert_with(fresh);
+        let left_out = place.left_out;
+        if now.duration_since(place.since) >= WHILE {
+            *place = fresh();
+        }
+        if place.said == WARNINGS {
+            place.left_out += 1;
+            return None;
+        }
+        place.said += 1;
+        Some(if place.said == 1 { left_out } else { 0 })
+    }
+
+    fn write_left_out(&self, to: &mut Writer<'_>, event: &Metadata<'_>, left_out: u64) -> fmt::Result {
+        let (level, target) = (event.level(), event.target());
+        if self.json {
+            to.write_str("{\"timestamp\":\"")?;
+            SystemTime.format_time(to)?;
+            let rest = format_args!("\"level\":\"{level}\",\"message\":\"left out what the next line says\"");
+            return writeln!(to, "\",{rest},\"times\":{left_out},\"target\":\"{target}\"}}");
+        }
+        SystemTime.format_time(to)?;
+        writeln!(to, "  {level} {target}: left out what the next line says times={left_out}")
+    }
+}
+
+impl<S, N, F> FormatEvent<S, N> for Bounded<F>
+where
+    S: Traces + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let Some(left_out) = self.admit(event.metadata()) else { return Ok(()) };
+        if left_out > 0 {
+            self.write_left_out(&mut to, event.metadata(), left_out)?;
+        }
+        self.format.format_event(context, to, event)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
     use super::*;
+
+    /// Where the logs of a test go.
+    #[derive(Debug, Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Sink {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    impl Sink {
+        fn lines(&self) -> Vec<String> {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(ToOwned::to_owned).collect()
+        }
+    }
+
+    fn warn(what: u32) {
+        tracing::warn!(what, "again");
+    }
+
+    async fn warn_too_often() {
+        (0..100).for_each(warn);
+        tracing::warn!("something else");
+        (0..100).for_each(|what| tracing::error!(what, "an error"));
+        tokio::time::advance(WHILE).await;
+        (100..200).for_each(warn);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_warns_only_so_often_and_then_tells_how_often_it_did_not() {
+        let sink = Sink::default();
+        let logs = Subscriber::builder().with_writer(sink.clone()).with_ansi(false);
+        let logs = logs.map_event_format(|format| Bounded::new(format, false)).finish();
+        let _here = tracing::subscriber::set_default(logs);
+        warn_too_often().await;
+        let lines = sink.lines();
+        assert_eq!(lines.iter().filter(|line| line.contains("again")).count(), 20);
+        assert_eq!(lines.iter().filter(|line| line.contains("something else")).count(), 1);
+        assert_eq!(lines.iter().filter(|line| line.contains("an error")).count(), 100);
+        let told = lines.iter().position(|line| line.contains("times=90")).unwrap();
+        assert!(lines[told + 1].contains("what=100"), "{:?}", &lines[told..]);
+        assert_eq!(lines.len(), 20 + 1 + 100 + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_left_out_is_json_among_json() {
+        let sink = Sink::default();
+        let logs = Subscriber::builder().with_writer(sink.clone()).json().flatten_event(true);
+        let logs = logs.map_event_format(|format| Bounded::new(format, true)).finish();
+        let _here = tracing::subscriber::set_default(logs);
+        warn_too_often().await;
+        let lines = sink.lines().into_iter().map(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap());
+        let told: Vec<_> = lines.filter(|line| line["times"] == 90).collect();
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0]["level"], "WARN");
+        assert!(told[0]["timestamp"].is_string());
+    }
 
     #[test]
     fn logs_may_be_asked_for_twice() {

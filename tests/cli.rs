@@ -161,3 +161,61 @@ fn a_migration_without_a_named_store_is_refused() {
     run("migrate").code(USAGE).stderr(contains("which store?"));
     run("migrate --dry-run").code(USAGE).stderr(contains("which store?"));
 }
+
+#[test]
+fn a_store_is_migrated_once_and_a_dry_run_only_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.db");
+    let migrate = |flags: &str| {
+        let mut command = rushgate("migrate");
+        command.args(["--set", &format!("store.url=sqlite://{}", path.display())]).args(flags.split_whitespace());
+        command.assert().code(DONE)
+    };
+    let up_to_date = "orders.db is up to date.\n";
+    migrate("--dry-run").stdout(contains("orders.db misses 1 of its migrations; nothing was changed.\n"));
+    assert!(!path.exists(), "a dry run has made a database");
+    migrate("").stdout(starts_with("applied 0001 ").and(contains(up_to_date)));
+    migrate("").stdout(contains("applied").not().and(contains(up_to_date)));
+    migrate("--dry-run").stdout(contains(up_to_date));
+}
+
+#[test]
+fn a_store_that_cannot_be_migrated_is_named() {
+    let odd = file("this is no database, and long enough to be looked at as one");
+    rushgate("migrate")
+        .args(["--set", &format!("store.url=sqlite://{}", odd.path().display())])
+        .assert()
+        .code(FAILED)
+        .stdout(is_empty())
+        .stderr(contains(odd.path().display().to_string()).and(contains("file is not a database")));
+}
+
+#[test]
+fn a_port_in_use_is_said_once_and_nothing_is_left_behind() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    for flags in [
+        ["--listen", &address, "--admin-listen", "127.0.0.1:0"],
+        ["--listen", "127.0.0.1:0", "--admin-listen", &address],
+    ] {
+        let mut serve = rushgate("serve");
+        let said = serve.args(flags).current_dir(folder.path()).assert().code(FAILED).stdout(is_empty());
+        let said = String::from_utf8_lossy(&said.get_output().stderr).into_owned();
+        assert!(said.contains(&format!("cannot listen on {address}")), "{said}");
+        assert_eq!(said.matches("in use").count(), 1, "{said}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn who_asks_a_running_process_needs_none_of_its_backends() {
+    for command in ["sale list", "audit"] {
+        rushgate(command)
+            .args(["--admin", "http://127.0.0.1:1"])
+            .env("RUSHGATE__STORE__URL", "mysql://db.internal/rushgate")
+            .assert()
+            .code(FAILED)
+            .stderr(contains("nobody answers at http://127.0.0.1:1"));
+    }
+}

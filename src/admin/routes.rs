@@ -185,11 +185,9 @@ impl Query {
     }
 
     fn limit(&mut self) -> Result<u32, Problem> {
-        match self.parsed("limit")? {
-            None => Ok(LIMIT),
-            Some(limit) if (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
-            Some(_) => Err(wrong("limit", format!("must be 1 to {MAX_LIMIT}"))),
-        }
+        let Some(text) = self.take("limit") else { return Ok(LIMIT) };
+        let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+        limit.ok_or_else(|| wrong("limit", format!("must be 1 to {MAX_LIMIT}")))
     }
 
     fn duration(&mut self, name: &str, max: Duration) -> Result<Duration, Problem> {

@@ -8,7 +8,7 @@ use crate::admin::problem::{Code, Problem};
 use crate::admin::routes::Change;
 use crate::admin::{Answer, Parts};
 use crate::domain::document::BufferDocument;
-use crate::domain::{Phase, Sale, SaleDocument, SaleId};
+use crate::domain::{Invalid, Object, Phase, Sale, SaleDocument, SaleId};
 use crate::sales::{Changed, Edit, Effect};
 use crate::store::StoredSale;
 
@@ -109,10 +109,38 @@ fn document(sale: &Sale) -> Value {
     serde_json::to_value(SaleDocument::from(sale)).unwrap_or_default()
 }
 
-/// JSON that is no JSON is malformed; JSON that is not what it should be is invalid.
+/// What is no JSON is malformed; JSON that is not what it should be is invalid.
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
-        let code = if error.is_data() { Code::Invalid } else { Code::Malformed };
-        Problem::new(code, error)
-    })
+    match serde_json::from_slice(body) {
+        Ok(Object(document)) => Ok(document),
+        Err(error) if error.is_data() => Err(Problem::invalid(&[Invalid::new("", error)])),
+        Err(error) => Err(Problem::new(Code::Malformed, format!("The body is no JSON: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_change_is_told_in_the_words_of_the_interface() {
+        let told = |change, body: &str| {
+            let document = edit(change, body.as_bytes()).expect_err(body).document();
+            let detail = document["errors"][0]["detail"].as_str().or(document["detail"].as_str()).unwrap_or_default();
+            (document["code"].as_str().unwrap_or_default().to_owned(), detail.to_owned())
+        };
+        for (change, body, code, words) in [
+            (Change::Stock, "", "malformed", "The body is no JSON"),
+            (Change::Stock, r#"["standard",1]"#, "invalid", "expected an object"),
+            (Change::Stock, r#"{"pool":"standard"}"#, "invalid", "missing field `delta`"),
+            (Change::Put, "[]", "invalid", "expected an object"),
+            (Change::Put, r#"{"name":"x","pools":[["a",1,1,null]]}"#, "invalid", "expected an object"),
+            (Change::Buffer, r#"{"buffer":-1}"#, "invalid", "a number of units such as 50"),
+            (Change::Buffer, "{}", "invalid", "missing field `buffer`"),
+        ] {
+            let (is_code, detail) = told(change, body);
+            assert_eq!(is_code, code, "{body}");
+            assert!(detail.contains(words), "{body}: {detail}");
+        }
+    }
 }

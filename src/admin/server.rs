@@ -54,7 +54,7 @@ pub struct Admin {
 /// The listener cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    #[error("cannot listen on {listen} for the admin API: {cause}")]
+    #[error("cannot listen on {listen}: {cause}")]
     Io { listen: String, cause: io::Error },
     #[error("admin.token must be set: {0} is not a loopback address")]
     NoToken(SocketAddr),

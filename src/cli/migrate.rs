@@ -33,7 +33,7 @@ impl Migrate {
         let url = loaded.settings.store.url.redacted();
         let store = roles::open_store(&loaded.settings).with_context(|| format!("the store at {url}"))?;
         let mut out = io::stdout();
-        match store.schema().await.map_err(anyhow::Error::from)? {
+        match store.schema().await.with_context(|| url.clone())? {
             Schema::Current => writeln!(out, "The schema of {url} is up to date.")?,
             Schema::Ahead => {
                 let why = anyhow!("the schema of {url} is newer than this program: use the version that migrated it");
@@ -43,7 +43,7 @@ impl Migrate {
                 writeln!(out, "The schema of {url} misses {missing} of its migrations; nothing was changed.")?;
             }
             Schema::Behind { .. } => {
-                let applied = progress("migrating", store.migrate()).await.map_err(anyhow::Error::from)?;
+                let applied = progress("migrating", store.migrate()).await.with_context(|| url.clone())?;
                 for name in &applied {
                     writeln!(out, "applied {name}")?;
                 }

@@ -70,8 +70,9 @@ impl Cli {
         }
         let mut sources = Sources::of_process(self.config.config.clone(), flags);
         if matches!(self.command, Command::Sale(_) | Command::Audit(_)) {
-            // For these it is an argument; for a process that serves, a misspelt setting.
-            sources.env.retain(|(name, _)| name != remote::TOKEN);
+            // These ask another process. Of the settings they need only where its admin API is; the environment of a shell may
+            // have the URLs of a deployment and not its config file, which makes no sense to a process that serves.
+            sources.env.retain(|(name, _)| name.to_string_lossy().starts_with(remote::SETTINGS));
         }
         Ok(load(&sources)?)
     }

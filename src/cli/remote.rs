@@ -13,6 +13,9 @@ use crate::config::Settings;
 /// The environment variable that holds the admin token for these commands.
 pub(super) const TOKEN: &str = "RUSHGATE_ADMIN_TOKEN";
 
+/// The settings from the environment that matter to these commands.
+pub(super) const SETTINGS: &str = "RUSHGATE__ADMIN__";
+
 /// Where the admin API is, and how its answers are printed.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Remote {

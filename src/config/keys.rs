@@ -166,7 +166,7 @@ keys! {
         claims_per_address = Number(0, 1_000_000), Restart;
     }
 
-    /// The admin listener: sales, metrics, the console. Never through the load balancer.
+    /// The admin listener: sales, orders, audits, metrics. Never through the load balancer.
     admin {
         /// Where operators and the metrics collector come in.
         listen = LISTEN, Restart;

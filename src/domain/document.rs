@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::claim::Invalid;
 use crate::domain::id::{SaleId, StopId};
 use crate::domain::money::Currency;
+use crate::domain::object;
 use crate::domain::sale::{Buffer, Limits, Pool, Sale, SaleState};
 use crate::domain::time::UnixMillis;
 
@@ -35,6 +36,7 @@ pub struct SaleDocument {
     pub currency: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stops: Vec<String>,
+    #[serde(deserialize_with = "object::list")]
     pub pools: Vec<PoolDocument>,
     /// Units, or a percentage of the fair part; absent: the node's configured buffer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,7 +61,7 @@ pub struct PoolDocument {
 
 /// A buffer as JSON: `50` or `"10%"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a buffer must be a number of units such as 50, or a percentage such as \"10%\"")]
 pub enum BufferDocument {
     Units(u32),
     Text(String),
@@ -124,8 +126,8 @@ impl SaleDocument {
             version: self.version.unwrap_or(1),
             name: self.name,
         };
-        if sale.name.len() > 200 {
-            wrong.push(Invalid::new("/name", "must have at most 200 bytes"));
+        if let Err(why) = check_name(&sale.name) {
+            wrong.push(Invalid::new("/name", why));
         }
         if let (Some(opens), Some(closes)) = (sale.opens_at, sale.closes_at)
             && closes <= opens
@@ -183,6 +185,16 @@ impl From<SaleState> for SaleStateDocument {
 
 fn parsed<T: FromStr<Err: fmt::Display>>(text: &str, at: &str, wrong: &mut Vec<Invalid>) -> Option<T> {
     text.parse().map_err(|error| wrong.push(Invalid::new(at, error))).ok()
+}
+
+/// A name is shown to people, in one line.
+fn check_name(name: &str) -> Result<(), &'static str> {
+    match name {
+        name if name.trim().is_empty() => Err("must not be empty"),
+        name if name.len() > 200 => Err("must have at most 200 bytes"),
+        name if name.chars().any(char::is_control) => Err("must not have control characters"),
+        _ => Ok(()),
+    }
 }
 
 fn instant(text: Option<&str>, at: &str, wrong: &mut Vec<Invalid>) -> Option<UnixMillis> {
@@ -297,9 +309,18 @@ mod tests {
                 "/pools/0",
                 "/pools/1/id",
                 "/pools/1",
-                "/buffer"
+                "/buffer",
+                "/name"
             ]
         );
+    }
+
+    #[test]
+    fn a_name_is_one_line_for_people() {
+        for name in ["", " ", "a\nb", "\u{0}", &"n".repeat(201)] {
+            let document = json!({"name": name, "currency": "CNY", "pools": [{"id": "a", "capacity": 1, "price": 1}]});
+            assert_eq!(parse(document).unwrap_err()[0].at, "/name", "{name:?}");
+        }
     }
 
     #[test]

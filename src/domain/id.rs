@@ -25,10 +25,12 @@ pub enum BadId {
 
 /// What stands in a record where there is no name.
 pub(super) const NOBODY: &str = "-";
+/// Names that are no names. The last two are steps in a path, which clients and proxies take before they ask.
+const RESERVED: [&str; 3] = [NOBODY, ".", ".."];
 
 fn check(text: &str, max: usize, allowed: &'static str, ok: fn(u8) -> bool) -> Result<(), BadId> {
-    if text == NOBODY {
-        return Err(BadId::Reserved { text: NOBODY });
+    if let Some(text) = RESERVED.into_iter().find(|reserved| *reserved == text) {
+        return Err(BadId::Reserved { text });
     }
     if text.is_empty() {
         return Err(BadId::Empty);
@@ -261,6 +263,9 @@ mod tests {
         }
         assert!("auth0|1/2,3".parse::<BuyerId>().is_ok());
         assert!("a/b".parse::<PassengerId>().is_err());
+        for step in [".", ".."] {
+            assert_eq!(step.parse::<SaleId>(), Err(BadId::Reserved { text: step }), "it would be taken out of a path");
+        }
         assert_eq!("-".parse::<PassengerId>(), Err(BadId::Reserved { text: "-" }), "it stands for nobody in a record");
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! - [`id`]: the names of things, parsed once at the door, and [`id::OrderId`], derived so that every retry meets itself
 //! - [`time`] and [`money`]: instants and amounts that cannot be mixed up with plain numbers
-//! - [`sale`]: a sale, its pools and their legs, its window; [`document`] is its JSON form
+//! - [`sale`]: a sale, its pools and their legs, its window; [`document`] is its JSON form, and [`object`] is strict about what is one
 //! - [`claim`]: what a buyer asks for, checked against a sale
 //! - [`order`]: what a granted claim becomes, state × event → state; [`record`] is its text form
 //! - [`share`]: how free stock is split between nodes
@@ -14,6 +14,7 @@ pub mod claim;
 pub mod document;
 pub mod id;
 pub mod money;
+pub mod object;
 pub mod order;
 pub mod record;
 pub mod refusal;
@@ -28,6 +29,7 @@ pub use id::{
     SaleId, StopId,
 };
 pub use money::{Currency, Money};
+pub use object::Object;
 pub use order::{Line, Order, OrderEvent, OrderStatus, SeatPreference};
 pub use refusal::Refusal;
 pub use sale::{Buffer, Legs, Limits, Phase, Pool, Sale, SaleState};

@@ -9,7 +9,7 @@ use hyper::header::HeaderValue;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::domain::{Ask, AskedLine, IdempotencyKey, Invalid};
+use crate::domain::{Ask, AskedLine, IdempotencyKey, Invalid, Object};
 use crate::http::problem::Problem;
 
 /// The most errors that one answer lists.
@@ -22,7 +22,7 @@ const QUANTITY: &str = "must be a whole number, not below zero";
 pub(super) struct Body<'a> {
     quantity: Option<u64>,
     #[serde(borrow)]
-    lines: Option<Vec<LineBody<'a>>>,
+    lines: Option<Vec<Object<LineBody<'a>>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -48,8 +48,8 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 impl<'a> Body<'a> {
     /// Reads a body that has either `quantity` or `lines`.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Problem> {
-        match serde_json::from_slice::<Self>(bytes) {
-            Ok(body) if body.quantity.is_some() != body.lines.is_some() => Ok(body),
+        match serde_json::from_slice::<Object<Self>>(bytes) {
+            Ok(Object(body)) if body.quantity.is_some() != body.lines.is_some() => Ok(body),
             Ok(_) => Err(Problem::invalid(&[Invalid::new("", "must have either quantity or lines")])),
             Err(error) => Err(explain(bytes, &error)),
         }
@@ -58,7 +58,7 @@ impl<'a> Body<'a> {
     /// The same as the domain takes it.
     pub(super) fn ask(&self) -> Ask<'_> {
         match (&self.lines, self.quantity) {
-            (Some(lines), _) => Ask::Lines(lines.iter().map(LineBody::asked).collect()),
+            (Some(lines), _) => Ask::Lines(lines.iter().map(|Object(line)| line.asked()).collect()),
             (None, quantity) => Ask::Quantity(quantity.unwrap_or_default()),
         }
     }
@@ -207,7 +207,7 @@ mod tests {
             br#"{"lines":[{"pool":"second","from":"JNK","to":"S\u0048H","passenger":"p-1","seat":"window"},{}]}"#;
         let body = Body::parse(body).unwrap();
         let lines = body.lines.as_ref().unwrap();
-        assert!(matches!(lines[0].pool, Some(Text(Cow::Borrowed(_)))));
+        assert!(matches!(lines[0].0.pool, Some(Text(Cow::Borrowed(_)))));
         let first = AskedLine {
             pool: Some("second"),
             from: Some("JNK"),
@@ -233,6 +233,8 @@ mod tests {
         for (body, expected) in [
             ("[]", vec![""]),
             ("null", vec![""]),
+            ("[1,null]", vec![""]),
+            (r#"{"lines":[["second",null,null,1,null,null]]}"#, vec!["/lines/0"]),
             ("{}", vec![""]),
             (r#"{"quantity":1,"lines":[]}"#, vec![""]),
             (r#"{"quantity":1,"quantity":2}"#, vec![""]),

@@ -100,8 +100,8 @@ pub struct Server {
 /// Why there can be no server.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    #[error("cannot listen on {listen}: {source}")]
-    Listen { listen: String, source: io::Error },
+    #[error("cannot listen on {listen}: {cause}")]
+    Listen { listen: String, cause: io::Error },
     #[error("{key}: {why}")]
     Setting { key: &'static str, why: String },
 }
@@ -115,7 +115,7 @@ impl Server {
             key: "http.trusted_proxies",
             why: format!("{odd:?} is neither a network such as 10.0.0.0/8 nor an address"),
         })?;
-        let failed = |source| BindError::Listen { listen: settings.listen.clone(), source };
+        let failed = |cause| BindError::Listen { listen: settings.listen.clone(), cause };
         let listener = listen(&settings.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Self { listener, address, settings: settings.clone(), buyers, rates })

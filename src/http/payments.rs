@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::config::settings::PaymentProvider;
-use crate::domain::{Invalid, OrderStatus};
+use crate::domain::{Invalid, Object, OrderStatus};
 use crate::http::door::{Call, Door};
 use crate::http::limits::{json_body, whole_body};
 use crate::http::orders::{Found, not_held, store_is_down};
@@ -113,7 +113,7 @@ fn check_wish(body: &[u8], provider: PaymentProvider) -> Result<(), Problem> {
         PaymentProvider::Sandbox => "sandbox",
         PaymentProvider::SignedCallback => "signed-callback",
     };
-    let wish: Wish = serde_json::from_slice(body).map_err(|error| match error.classify() {
+    let Object(wish) = serde_json::from_slice::<Object<Wish>>(body).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => Problem::invalid(&[Invalid::new("", error)]),
         _ => Problem::malformed(format!("the body is no JSON: {error}")),
     })?;
@@ -137,7 +137,14 @@ mod tests {
     fn a_wish_names_the_method_that_there_is() {
         assert_eq!(code(br#"{"method":"sandbox"}"#), None);
         assert_eq!(check_wish(br#"{"method":"signed-callback"}"#, PaymentProvider::SignedCallback), Ok(()));
-        for odd in ["{}", "[]", r#"{"method":1}"#, r#"{"method":"card"}"#, r#"{"method":"sandbox","more":1}"#] {
+        for odd in [
+            "{}",
+            "[]",
+            r#"["sandbox"]"#,
+            r#"{"method":1}"#,
+            r#"{"method":"card"}"#,
+            r#"{"method":"sandbox","more":1}"#,
+        ] {
             assert_eq!(code(odd.as_bytes()), Some(Code::Invalid), "{odd}");
         }
         for odd in ["{", "x", r#"{"method":"sandbox"}}"#] {

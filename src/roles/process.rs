@@ -83,7 +83,8 @@ impl Process {
                 }
                 Err(reason) => {
                     if said != reason {
-                        tracing::warn!(reason, "the store is not ready");
+                        let store = self.settings.store.url.redacted();
+                        tracing::warn!(store, reason, "the store is not ready");
                         said.clone_from(&reason);
                     }
                     self.store_standing.set(Err(reason));
@@ -100,7 +101,7 @@ impl Process {
             Schema::Current => {}
             Schema::Behind { .. } if self.backends.store_is_own => {
                 let applied = store.migrate().await.map_err(|fault| fault.to_string())?;
-                tracing::info!(?applied, "the store's schema is up to date");
+                tracing::info!(applied = applied.join(", "), "the store's schema is up to date");
             }
             Schema::Behind { missing } => {
                 return Err(format!("the schema is {missing} migrations behind: run `rushgate migrate --config FILE`"));

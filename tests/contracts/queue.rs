@@ -649,7 +649,7 @@ mod broker {
             assert_eq!((taken.len(), returned.len()), (100, 200));
             assert!(returned.iter().all(|(_, verdict)| matches!(verdict, Err(Unconfirmed::NotSent(_)))));
             let taken: Vec<_> = taken.into_iter().map(|(number, _)| number).collect();
-            // As a recovery does before it sends barriers, which go into the catch-all too.
+            // A barrier goes into the catch-all too.
             bench.queue.topology.declare().await.unwrap();
             assert_eq!(bench.drain_numbers().await, taken);
             bench.end().await;
