@@ -51,6 +51,8 @@ struct Inner {
 struct Refills {
     wanted: Notify,
     done: watch::Sender<u64>,
+    /// The version up to which all granted orders are known. Counters may be known beyond it, from this node's own batches.
+    heard: AtomicU64,
 }
 
 /// What the count of refills stands at when they have ended.
@@ -79,7 +81,7 @@ impl Shards {
             granted: DashSet::new(),
             learning: Mutex::new(()),
             refills: Partition::all(partitions)
-                .map(|_| Refills { wanted: Notify::new(), done: watch::Sender::new(0) })
+                .map(|_| Refills { wanted: Notify::new(), done: watch::Sender::new(0), heard: AtomicU64::new(0) })
                 .collect(),
         }))
     }
@@ -106,10 +108,17 @@ impl Shards {
 
     /// Could a request for this order be a repetition of one that was granted? If not, a refusal from memory is its first answer.
     ///
-    /// Whoever knows that nothing is free as of some version knows of all orders granted up to it. One that another node granted
-    /// since, out of a unit that came back since, is missed for one refill at the most.
+    /// Good for a refusal only with [`Self::has_heard_of_all`]. An order that another node granted since, out of a unit that came
+    /// back since, is missed for one refill at the most.
     pub fn may_be_granted(&self, order: OrderId) -> bool {
         self.0.granted.contains(&order.hint())
+    }
+
+    /// Has this node heard of every order that was granted before the counters of these lines became what it knows? Its own
+    /// batches tell it the counters, and nothing of what other nodes granted.
+    pub fn has_heard_of_all(&self, shard: &SaleShard, lines: &[Line]) -> bool {
+        let heard = self.refills(shard.partition).map_or(0, |refills| refills.heard.load(Ordering::Relaxed));
+        shard.legs(lines).all(|leg| leg.version() <= heard)
     }
 
     /// Takes note of what the inventory said changed.
@@ -210,6 +219,9 @@ impl Shards {
     /// A new epoch counts its versions anew.
     fn forget_versions(&self, partition: Partition) {
         let _one_at_a_time = self.0.learning.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refills) = self.refills(partition) {
+            refills.heard.store(0, Ordering::Relaxed);
+        }
         for shard in self.0.sales.load().values().filter(|shard| shard.partition == partition) {
             shard.pools.iter().flatten().for_each(|leg| leg.forget_version());
         }
@@ -240,6 +252,15 @@ impl SaleShard {
             }
         }
         Ok(permit)
+    }
+
+    /// The counters of all legs of these lines that the sale has.
+    fn legs<'a>(&'a self, lines: &'a [Line]) -> impl Iterator<Item = &'a Arc<LegShard>> {
+        let of = |line: &Line| self.sale.pool(line.pool.as_str()).map(|(pool, _)| (pool, line.legs));
+        lines
+            .iter()
+            .filter_map(of)
+            .flat_map(move |(pool, legs)| legs.iter().map(move |leg| &self.pools[pool][usize::from(leg)]))
     }
 
     /// The counters as this node last heard of them.

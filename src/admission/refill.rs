@@ -1,6 +1,7 @@
 //! Sets the shards anew: regularly, and at once when a claim finds its shard empty while the inventory still has units.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::admission::{NO_MORE, Refills, Shards};
@@ -37,6 +38,7 @@ pub async fn keep_filled(
                 Ok(changes) => {
                     shards.learn(&changes);
                     seen = Some((scope, changes.version));
+                    refills.heard.store(changes.version, Ordering::Relaxed);
                     if wanted {
                         // Permits that came back are in the counters only now.
                         shards.refill_all();

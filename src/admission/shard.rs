@@ -115,6 +115,11 @@ impl LegShard {
         self.left.store((i64::from(share) - in_flight).max(0), Ordering::Relaxed);
     }
 
+    /// The version of what it knows.
+    pub(super) fn version(&self) -> u64 {
+        self.known.version.load(Ordering::Relaxed)
+    }
+
     /// Units that may still be let through.
     pub fn left(&self) -> u32 {
         u32::try_from(self.left.load(Ordering::Relaxed).max(0)).unwrap_or(u32::MAX)

@@ -144,7 +144,7 @@ impl Claims {
         if self.0.parts.publisher.ready().is_err() {
             return Answer::Unserved(Unserved::Unavailable);
         }
-        self.line_up(&shard, claim, may_be_known, deadline).await
+        self.line_up(&shard, claim, has_key, deadline).await
     }
 
     /// How many claims are being decided.
@@ -173,7 +173,7 @@ impl Claims {
     }
 
     /// Waits behind the same request, or asks.
-    async fn line_up(&self, shard: &SaleShard, claim: Claim, may_be_known: bool, deadline: Instant) -> Answer {
+    async fn line_up(&self, shard: &SaleShard, claim: Claim, has_key: bool, deadline: Instant) -> Answer {
         let order = claim.order.id;
         loop {
             match self.0.line.enter(order) {
@@ -190,7 +190,7 @@ impl Claims {
                     Ok(_) => {}
                 },
                 Arrival::First(place) => {
-                    let permit = match self.permit(shard, &claim, may_be_known, deadline).await {
+                    let permit = match self.permit(shard, &claim, has_key, deadline).await {
                         Ok(permit) => permit,
                         Err(answer) => return answer,
                     };
@@ -214,24 +214,36 @@ impl Claims {
         &self,
         shard: &SaleShard,
         claim: &Claim,
-        may_be_known: bool,
+        has_key: bool,
         deadline: Instant,
     ) -> Result<Permit, Answer> {
+        let shards = &self.0.parts.shards;
         loop {
             let refusal = match shard.permit(&claim.order.lines) {
                 Ok(permit) => return Ok(permit),
-                Err(_) if may_be_known => return Ok(Permit::to_ask()),
+                Err(_) if has_key && shards.may_be_granted(claim.order.id) => return Ok(Permit::to_ask()),
+                // The counters are newer than what this node has heard of others' grants: no time to refuse a repetition.
+                Err(Shut::SoldOut | Shut::AllHeld)
+                    if has_key && !shards.has_heard_of_all(shard, &claim.order.lines) =>
+                {
+                    self.refilled(shard, deadline).await?;
+                    continue;
+                }
                 Err(Shut::SoldOut) => Refusal::SoldOut,
                 Err(Shut::AllHeld) => Refusal::AllHeld { next_release_at: shard.next_release() },
                 Err(Shut::Empty) => {
-                    let refilled = self.0.parts.shards.refilled(shard.partition);
-                    match tokio::time::timeout_at(deadline, refilled).await {
-                        Ok(true) => continue,
-                        Ok(false) | Err(_) => return Err(Answer::Unserved(Unserved::Busy)),
-                    }
+                    self.refilled(shard, deadline).await?;
+                    continue;
                 }
             };
             return Err(Answer::Refused(refusal));
+        }
+    }
+
+    async fn refilled(&self, shard: &SaleShard, deadline: Instant) -> Result<(), Answer> {
+        match tokio::time::timeout_at(deadline, self.0.parts.shards.refilled(shard.partition)).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(Answer::Unserved(Unserved::Busy)),
         }
     }
 }

@@ -8,8 +8,8 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use rushgate::confirm::{Answer, Unserved};
-use rushgate::domain::Refusal;
-use rushgate::inventory::{Fault, NodeBeat};
+use rushgate::domain::{Claim, Order, Refusal, UnixMillis};
+use rushgate::inventory::{Fault, Inventory, NodeBeat};
 use rushgate::queue::Unconfirmed;
 use tokio::task::JoinSet;
 
@@ -225,4 +225,18 @@ async fn a_node_that_stops_answers_who_is_in_flight() {
     shutdown.begin();
     drop((claims, shards));
     assert!(shutdown.finish(Duration::from_secs(5)).await, "everything ended by itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_another_node_has_just_granted_the_last_but_one_unit_is_not_refused_here() {
+    let node = Node::selling(2).await;
+    // Another node grants alice a unit; this one has not heard of it.
+    let theirs = Node::selling(2).await;
+    let Answer::Granted { order, .. } = theirs.claim("alice", Some("k")).await else { panic!("granted") };
+    let claim = Claim { order: Order::clone(&order) };
+    node.inventory.inner.confirm(SCOPE, &[claim], UnixMillis(1_000_000)).await.unwrap();
+    // The last unit goes here, so this node knows that nothing is free, but not who else has got what.
+    assert!(is_granted(&node.claim("bob", None).await));
+    let again = node.claim("alice", Some("k")).await;
+    assert!(matches!(again, Answer::Granted { replayed: true, .. }), "{again:?}");
 }
