@@ -1,6 +1,7 @@
 //! The command line from outside: what it says, where it says it, and what it tells the shell.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
 
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
@@ -218,4 +219,27 @@ fn who_asks_a_running_process_needs_none_of_its_backends() {
             .code(FAILED)
             .stderr(contains("nobody answers at http://127.0.0.1:1"));
     }
+}
+
+#[test]
+fn a_hang_up_does_not_end_a_node_and_a_request_to_stop_does_with_success() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = std::process::Command::new(env!("CARGO_BIN_EXE_rushgate"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = node.id().to_string();
+    let tell =
+        |signal| assert!(std::process::Command::new("kill").args([signal, pid.as_str()]).status().unwrap().success());
+    let mut said = BufReader::new(node.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.contains("A sample sale is open")));
+    let mut logged = BufReader::new(node.stderr.take().unwrap()).lines().map(Result::unwrap);
+    tell("-HUP");
+    assert!(logged.any(|line| line.contains("restart it to take a new one")));
+    tell("-TERM");
+    assert!(logged.any(|line| line.contains("stopping")));
+    assert_eq!(node.wait().unwrap().code(), Some(DONE));
 }

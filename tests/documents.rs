@@ -13,18 +13,18 @@ use rushgate::cli::Cli;
 const README_LINES: usize = 200;
 
 fn readme() -> String {
-    fs::read_to_string("README.md").unwrap()
+    fs::read_to_string("README.md").expect("a readme")
 }
 
 /// The texts of all Rust files below this folder.
 fn sources(folder: &Path) -> String {
     let mut text = String::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("a file of sources").path();
         if path.is_dir() {
             text += &sources(&path);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            text += &fs::read_to_string(&path).unwrap();
+            text += &fs::read_to_string(&path).expect("a source");
         }
     }
     text

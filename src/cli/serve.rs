@@ -1,6 +1,6 @@
 //! `rushgate serve`: runs the roles of this process.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
@@ -63,17 +63,26 @@ impl Serve {
 }
 
 /// The first signal asks the process to stop, the second to stop where it is.
+///
+/// A hang-up stops a process whose terminal is gone. Any other wants the config read again, which a restart does so far; it must
+/// not end a node in the middle of a sale.
 #[expect(
     clippy::disallowed_methods,
     reason = "a signal must be heard as long as the process is there, whatever it waits for"
 )]
 fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+    let has_terminal = io::stderr().is_terminal();
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = hangup.recv() => if !has_terminal {
+                    tracing::warn!("the config is not read again while the process runs: restart it to take a new one");
+                    continue;
+                },
             }
             stopper.stop();
         }

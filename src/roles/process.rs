@@ -39,6 +39,8 @@ pub(super) struct Process {
 impl Process {
     pub(super) fn new(settings: Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let (meters, back) = (Meters::new(), Shutdown::new());
+        // Whoever got here has read a right one.
+        meters.gauge("rushgate_config_last_reload_successful", &[]).set(1.0);
         Ok(Self {
             node: settings.node.id.parse()?,
             backends: Backends::new(&settings, &clock, &meters, &back)?,
