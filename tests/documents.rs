@@ -1,7 +1,5 @@
 //! What the documents name is there: tests, files, commands.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;

@@ -4,6 +4,7 @@
 CREATE TABLE deployment (
     id           TINYINT    NOT NULL PRIMARY KEY,
     order_secret BINARY(32) NOT NULL,
+    partitions   INT        NOT NULL,
     CONSTRAINT deployment_is_one CHECK (id = 1)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
 

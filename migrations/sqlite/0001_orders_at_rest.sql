@@ -3,7 +3,8 @@
 
 CREATE TABLE deployment (
     id           INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
-    order_secret BLOB    NOT NULL
+    order_secret BLOB    NOT NULL,
+    partitions   INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE inventory_partitions (

@@ -4,7 +4,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
@@ -246,9 +245,4 @@ fn answer_all(batch: Vec<Waiting>, answer: impl Fn(&Claim) -> Answer) {
         drop(permit);
         place.answer(answer(&claim));
     }
-}
-
-/// How long a batch can take at the most, from its first call to its answer.
-pub fn longest(inventory_timeout: Duration, confirm_timeout: Duration) -> Duration {
-    inventory_timeout * 2 + confirm_timeout
 }

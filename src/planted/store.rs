@@ -7,16 +7,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::{
-    BuyerId, Epoch, Order, OrderEvent, OrderId, OrderSecret, OrderStatus, Partition, PoolId, Sale, SaleId, Scope,
-    UnixMillis,
+    BuyerId, Epoch, Order, OrderEvent, OrderId, OrderStatus, Partition, PoolId, Sale, SaleId, Scope, UnixMillis,
 };
 use crate::planted::{NOW, SCOPE, on};
 use crate::store::orders::LegTally;
 use crate::store::partitions::StoreSnapshot;
 use crate::store::{
-    self, CancelOutcome, Change, OrderFilter, OrderRow, Orders, PartitionRow, PartitionState, Partitions, PaymentEvent,
-    PaymentOutcome, PaymentRow, PaymentState, PutSale, RecordFault, Recordable, Recorded, Recorder, SaleTally, Sales,
-    Schema, Store, StoredSale,
+    self, CancelOutcome, Change, Deployment, OrderFilter, OrderRow, Orders, PartitionRow, PartitionState, Partitions,
+    PaymentEvent, PaymentOutcome, PaymentRow, PaymentState, PutSale, RecordFault, Recordable, Recorded, Recorder,
+    SaleTally, Sales, Schema, Store, StoredSale,
 };
 
 fn path(status: OrderStatus) -> Vec<OrderStatus> {
@@ -110,7 +109,7 @@ impl Store for PlantedStore {
         Ok(Vec::new())
     }
 
-    async fn order_secret(&self, fresh: OrderSecret) -> Result<OrderSecret, store::Fault> {
+    async fn deployment(&self, fresh: Deployment) -> Result<Deployment, store::Fault> {
         Ok(fresh)
     }
 

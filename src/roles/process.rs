@@ -14,7 +14,7 @@ use crate::meters::Meters;
 use crate::readiness::Standing;
 use crate::roles::backends::Backends;
 use crate::shutdown::Shutdown;
-use crate::store::{Schema, Store};
+use crate::store::{Deployment, Schema, Store};
 
 /// Between two looks at a store that is not ready.
 const STORE_INTERVAL: Duration = Duration::from_millis(500);
@@ -112,6 +112,16 @@ impl Process {
         }
         let mut fresh = [0; 32];
         getrandom::fill(&mut fresh).map_err(|error| format!("no random bytes: {error}"))?;
-        store.order_secret(OrderSecret(fresh)).await.map_err(|fault| fault.to_string())
+        let partitions = self.settings.inventory.partitions;
+        let ours = Deployment { secret: OrderSecret(fresh), partitions };
+        let deployment = store.deployment(ours).await.map_err(|fault| fault.to_string())?;
+        if deployment.partitions != partitions {
+            return Err(format!(
+                "the deployment was begun with inventory.partitions = {}, and here it is {partitions}: sales would lie in other \
+                 partitions than those they are sold from",
+                deployment.partitions
+            ));
+        }
+        Ok(deployment.secret)
     }
 }

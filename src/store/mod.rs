@@ -51,14 +51,23 @@ pub trait Store: Partitions + Sales + Orders + fmt::Debug + Send + Sync + 'stati
     /// Brings the schema up to date; returns the names of the migrations that were applied. Safe from several processes at once.
     async fn migrate(&self) -> Result<Vec<String>, Fault>;
 
-    /// The deployment's secret for order ids; the first who asks makes it from `fresh`.
-    async fn order_secret(&self, fresh: OrderSecret) -> Result<OrderSecret, Fault>;
+    /// What all processes of a deployment must agree about; the first who asks makes it from `fresh`.
+    async fn deployment(&self, fresh: Deployment) -> Result<Deployment, Fault>;
 
     /// A connection of its own for a writer, kept until it is dropped.
     async fn recorder(&self) -> Result<Box<dyn Recorder>, Fault>;
 
     /// The store's clock, which decides about payment and expiry.
     async fn now(&self) -> Result<UnixMillis, Fault>;
+}
+
+/// What is the same for all processes of a deployment, from its first start on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployment {
+    /// The key of its order ids.
+    pub secret: OrderSecret,
+    /// How many partitions its inventory has. A sale's partition follows from it, so it cannot change under sales.
+    pub partitions: u16,
 }
 
 /// How a schema stands to the program that meets it.

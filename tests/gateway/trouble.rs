@@ -162,6 +162,19 @@ async fn a_schema_that_is_not_migrated_names_the_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_counts_other_partitions_than_the_deployment_does_not_join_it() {
+    let mut site = Site::start(Backends::Real, "").await;
+    site.configure("inventory.partitions = 3");
+    let other = site.add("gateway");
+    eventually("it says why", || async {
+        let reply = site.gateway(other).get("/readyz?verbose", &[]).await?;
+        let why = reply.body.to_string();
+        if reply.status == 503 && why.contains("inventory.partitions = 1") { Ok(()) } else { Err(why) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_is_being_rebuilt_says_so_and_comes_back_with_what_the_store_knows() {
     let mut site = Site::cluster(1, 1, "").await;
     site.sale("s", &concert(2)).await;

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use crate::domain::{
-    BuyerId, Claim, Epoch, NodeId, Order, OrderEvent, OrderId, OrderSecret, OrderStatus, OutboxId, Partition, Refusal,
-    Sale, SaleId, Scope, UnixMillis,
+    BuyerId, Claim, Epoch, NodeId, Order, OrderEvent, OrderId, OrderStatus, OutboxId, Partition, Refusal, Sale, SaleId,
+    Scope, UnixMillis,
 };
 use crate::inventory::{
     self, Changes, Confirmed, Defined, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Snapshot, StockMove,
@@ -21,7 +21,7 @@ use crate::queue::envelope::Envelope;
 use crate::queue::{Publisher, Unconfirmed};
 use crate::store::partitions::StoreSnapshot;
 use crate::store::{
-    CancelOutcome, Change, Fault, OrderFilter, OrderRow, Orders, PartitionRow, PartitionState, Partitions,
+    CancelOutcome, Change, Deployment, Fault, OrderFilter, OrderRow, Orders, PartitionRow, PartitionState, Partitions,
     PaymentEvent, PaymentOutcome, PaymentRow, PutSale, Recorder, SaleTally, Sales, Schema, Store, StoredSale,
 };
 
@@ -324,7 +324,7 @@ impl Store for Backends {
     async fn migrate(&self) -> Result<Vec<String>, Fault> {
         no_part()
     }
-    async fn order_secret(&self, _: OrderSecret) -> Result<OrderSecret, Fault> {
+    async fn deployment(&self, _: Deployment) -> Result<Deployment, Fault> {
         no_part()
     }
     async fn recorder(&self) -> Result<Box<dyn Recorder>, Fault> {

@@ -20,7 +20,7 @@ use crate::domain::{OrderSecret, UnixMillis};
 use crate::store::failure::Failure;
 use crate::store::pool::{Pool, run};
 use crate::store::schema::{self, AppliedColumns};
-use crate::store::{Fault, Recorder, Schema, Store};
+use crate::store::{Deployment, Fault, Recorder, Schema, Store};
 
 mod changes;
 mod orders;
@@ -155,8 +155,8 @@ impl Store for MySqlStore {
         run!(self.primary, LONG_LIMIT, conn => migrate(&mut conn))
     }
 
-    async fn order_secret(&self, fresh: OrderSecret) -> Result<OrderSecret, Fault> {
-        run!(self.primary, conn => order_secret(&mut conn, &fresh))
+    async fn deployment(&self, fresh: Deployment) -> Result<Deployment, Fault> {
+        run!(self.primary, conn => deployment(&mut conn, &fresh))
     }
 
     async fn recorder(&self) -> Result<Box<dyn Recorder>, Fault> {
@@ -192,16 +192,20 @@ async fn migrate(conn: &mut MySqlConnection) -> Result<Vec<String>, Failure> {
     Ok(schema::missing(&MIGRATOR, &before).into_iter().map(schema::name).collect())
 }
 
-async fn order_secret(conn: &mut MySqlConnection, fresh: &OrderSecret) -> Result<OrderSecret, Failure> {
+async fn deployment(conn: &mut MySqlConnection, fresh: &Deployment) -> Result<Deployment, Failure> {
     // Of several at once the first row stays; the others change nothing.
-    sqlx::query("INSERT INTO deployment (id, order_secret) VALUES (1, ?) ON DUPLICATE KEY UPDATE id = id")
-        .bind(fresh.0.to_vec())
-        .execute(&mut *conn)
-        .await?;
-    let secret: Vec<u8> =
-        sqlx::query_scalar("SELECT order_secret FROM deployment WHERE id = 1").fetch_one(conn).await?;
+    sqlx::query(
+        "INSERT INTO deployment (id, order_secret, partitions) VALUES (1, ?, ?) ON DUPLICATE KEY UPDATE id = id",
+    )
+    .bind(fresh.secret.0.to_vec())
+    .bind(fresh.partitions)
+    .execute(&mut *conn)
+    .await?;
+    let columns = "SELECT order_secret, partitions FROM deployment WHERE id = 1";
+    let (secret, partitions): (Vec<u8>, i32) = sqlx::query_as(columns).fetch_one(conn).await?;
     let secret = secret.try_into().map_err(|_| Failure::Broken("the order secret has not 32 bytes".to_owned()))?;
-    Ok(OrderSecret(secret))
+    let partitions = partitions.try_into().map_err(|_| Failure::Broken(format!("{partitions} partitions")))?;
+    Ok(Deployment { secret: OrderSecret(secret), partitions })
 }
 
 #[cfg(test)]

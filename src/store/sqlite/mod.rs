@@ -21,7 +21,7 @@ use crate::domain::{OrderSecret, UnixMillis};
 use crate::store::failure::Failure;
 use crate::store::pool::{Pool, run};
 use crate::store::schema::{self, AppliedColumns};
-use crate::store::{Fault, Recorder, Schema, Store};
+use crate::store::{Deployment, Fault, Recorder, Schema, Store};
 
 mod changes;
 mod orders;
@@ -156,8 +156,8 @@ impl Store for SqliteStore {
         run!(self.writer(), LONG_LIMIT, conn => migrate(&mut conn))
     }
 
-    async fn order_secret(&self, fresh: OrderSecret) -> Result<OrderSecret, Fault> {
-        run!(self.writer(), conn => order_secret(&mut conn, &fresh))
+    async fn deployment(&self, fresh: Deployment) -> Result<Deployment, Fault> {
+        run!(self.writer(), conn => deployment(&mut conn, &fresh))
     }
 
     async fn recorder(&self) -> Result<Box<dyn Recorder>, Fault> {
@@ -187,13 +187,15 @@ async fn migrate(conn: &mut SqliteConnection) -> Result<Vec<String>, Failure> {
     Ok(schema::missing(&MIGRATOR, &before).into_iter().map(schema::name).collect())
 }
 
-async fn order_secret(conn: &mut SqliteConnection, fresh: &OrderSecret) -> Result<OrderSecret, Failure> {
-    sqlx::query("INSERT INTO deployment (id, order_secret) VALUES (1, ?) ON CONFLICT DO NOTHING")
-        .bind(fresh.0.to_vec())
+async fn deployment(conn: &mut SqliteConnection, fresh: &Deployment) -> Result<Deployment, Failure> {
+    sqlx::query("INSERT INTO deployment (id, order_secret, partitions) VALUES (1, ?, ?) ON CONFLICT DO NOTHING")
+        .bind(fresh.secret.0.to_vec())
+        .bind(fresh.partitions)
         .execute(&mut *conn)
         .await?;
-    let secret: Vec<u8> =
-        sqlx::query_scalar("SELECT order_secret FROM deployment WHERE id = 1").fetch_one(conn).await?;
+    let columns = "SELECT order_secret, partitions FROM deployment WHERE id = 1";
+    let (secret, partitions): (Vec<u8>, i32) = sqlx::query_as(columns).fetch_one(conn).await?;
     let secret = secret.try_into().map_err(|_| Failure::Broken("the order secret has not 32 bytes".to_owned()))?;
-    Ok(OrderSecret(secret))
+    let partitions = partitions.try_into().map_err(|_| Failure::Broken(format!("{partitions} partitions")))?;
+    Ok(Deployment { secret: OrderSecret(secret), partitions })
 }

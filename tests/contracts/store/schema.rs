@@ -1,7 +1,7 @@
 //! The schema and what belongs to the deployment.
 
 use rushgate::domain::OrderSecret;
-use rushgate::store::Schema;
+use rushgate::store::{Deployment, Schema};
 use tokio::task::JoinSet;
 
 use super::rig::Rig;
@@ -48,15 +48,17 @@ pub(super) async fn a_migration_that_is_not_ours_is_a_fault(rig: &Rig) {
     assert!(fault.0.contains("migration 1"), "{fault}");
 }
 
-pub(super) async fn the_order_secret_is_the_first_that_was_given(rig: &Rig) {
+pub(super) async fn a_deployment_stays_as_the_first_process_began_it(rig: &Rig) {
+    let deployment = |n: u8| Deployment { secret: OrderSecret([n; 32]), partitions: 1 + u16::from(n) };
     rig.store.migrate().await.unwrap();
     let mut processes = JoinSet::new();
     for n in 0..8 {
         let store = rig.another();
-        processes.spawn(async move { store.order_secret(OrderSecret([n; 32])).await.unwrap() });
+        processes.spawn(async move { store.deployment(deployment(n)).await.unwrap() });
     }
-    let secrets = processes.join_all().await;
-    let again = rig.store.order_secret(OrderSecret([99; 32])).await.unwrap();
-    assert!(secrets.iter().all(|secret| *secret == again));
-    assert!(again.0[0] < 8);
+    let heard = processes.join_all().await;
+    let again = rig.store.deployment(deployment(99)).await.unwrap();
+    assert!(heard.iter().all(|heard| *heard == again));
+    let first = again.secret.0[0];
+    assert!(first < 8 && again == deployment(first), "{again:?}");
 }
