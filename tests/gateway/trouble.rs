@@ -1,5 +1,7 @@
 //! When something is not there: what the buyer hears, what the operator reads, and that it heals by itself.
 
+use lapin::options::BasicPublishOptions;
+use lapin::{BasicProperties, Connection, ConnectionProperties};
 use rushgate::config::private::ServerUrl;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -93,6 +95,28 @@ async fn is_busy_beyond_its_bound(site: &Site) {
 const EIGHT_CONNECTIONS: &str = "http.max_connections = 8\nqueue.confirm_timeout = \"2s\"";
 
 #[tokio::test(flavor = "multi_thread")]
+async fn embedded_a_store_that_is_not_to_be_had_is_named_and_joined_when_it_is() {
+    let mut site = Site::new(Backends::Embedded, "").await;
+    std::fs::write(site.path().join("rushgate.db"), "").expect("an empty file");
+    let locked = lock(&site).await;
+    site.add("all");
+    let gateway = site.gateway(0);
+    eventually("the store is named", || async {
+        let unready = gateway.get("/readyz?verbose", &[]).await?;
+        let said = unready.body.to_string();
+        if unready.status == 503 && said.contains("[-]store") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    let refused = gateway.claim("s", "alice", None, &one()).await.unwrap();
+    assert_eq!((refused.status, refused.code()), (503, "unavailable"), "{refused:?}");
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    drop(locked);
+    site.ready().await;
+    site.sale("s", &concert(1)).await;
+    assert_eq!(site.gateway(0).claim("s", "alice", None, &one()).await.unwrap().status, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn embedded_a_node_that_is_full_is_busy() {
     let site = Site::start(Backends::Embedded, EIGHT_CONNECTIONS).await;
     site.sale("s", &concert(100)).await;
@@ -159,6 +183,29 @@ async fn a_schema_that_is_not_migrated_names_the_command() {
     .await;
     site.run(&["migrate"]).success("migrate");
     site.ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_none_of_ours_is_parked_and_stops_nobody() {
+    let site = Site::start(Backends::Real, "").await;
+    site.sale("s", &concert(20)).await;
+    let broker = Connection::connect(&servers::amqp_url(), ConnectionProperties::default()).await.expect("the broker");
+    let channel = broker.create_channel().await.expect("a channel");
+    for lane in 0..4 {
+        let (queue, options) = (format!("{}.lane.{lane}", site.namespace()), BasicPublishOptions::default());
+        let sent = channel.basic_publish("".into(), queue.into(), options, b"odd", BasicProperties::default()).await;
+        let _confirm = sent.expect("it is sent");
+    }
+    for number in 0..20 {
+        let reply = site.gateway(0).claim("s", &format!("b{number}"), None, &one()).await.unwrap();
+        assert_eq!(reply.status, 201, "{reply:?}");
+    }
+    eventually("an operator sees them", || async {
+        let dead = site.admin().get("/admin/v1/dead-letters", &[]).await?;
+        if dead.body["messages"] == 4 { Ok(()) } else { Err(format!("{dead:?}")) }
+    })
+    .await;
+    site.audit("s");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -130,9 +130,14 @@ impl Site {
         database::with_database(server, name)
     }
 
+    /// What the names of this site's keys, exchanges and queues begin with.
+    pub(crate) fn namespace(&self) -> &str {
+        self.database.as_ref().map(|(_, name)| name.as_str()).expect("a real site")
+    }
+
     /// Deletes every key of this site in Redis, as a restart without persistence would.
     pub(crate) async fn lose_the_inventory(&self) {
-        let (_, name) = self.database.as_ref().expect("a real inventory");
+        let name = self.namespace();
         let client = redis::Client::open(servers::redis_url()).expect("a URL");
         let mut connection = client.get_multiplexed_async_connection().await.expect("Redis");
         let keys: Vec<String> =
