@@ -36,7 +36,7 @@ struct Inner {
     /// The sum over all nodes alive, as the bits of an `f64`.
     weights: AtomicU64,
     /// For sales that do not set their own.
-    buffer: ArcSwap<Buffer>,
+    buffer: Buffer,
     nodes: ArcSwap<Vec<NodeBeat>>,
     sales: ArcSwap<HashMap<SaleId, Arc<SaleShard>>>,
     /// Every order that was granted, by any node, as far as this one has heard.
@@ -75,7 +75,7 @@ impl Shards {
             partitions,
             weight,
             weights: AtomicU64::new(weight.to_bits()),
-            buffer: ArcSwap::from_pointee(buffer),
+            buffer,
             nodes: ArcSwap::default(),
             sales: ArcSwap::default(),
             granted: DashSet::new(),
@@ -160,12 +160,6 @@ impl Shards {
         }
     }
 
-    /// Changes the buffer of all sales that do not set their own.
-    pub fn set_buffer(&self, buffer: Buffer) {
-        self.0.buffer.store(Arc::new(buffer));
-        self.refill_all();
-    }
-
     /// Sets every counter anew from what is known.
     pub fn refill_all(&self) {
         let _one_at_a_time = self.0.learning.lock().unwrap_or_else(PoisonError::into_inner);
@@ -192,7 +186,7 @@ impl Shards {
 
     /// The buffer that this sale's shards have.
     pub fn buffer_of(&self, sale: &Sale) -> Buffer {
-        sale.buffer.unwrap_or(**self.0.buffer.load())
+        sale.buffer.unwrap_or(self.0.buffer)
     }
 
     pub(super) fn weight(&self) -> f64 {

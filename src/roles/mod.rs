@@ -99,7 +99,7 @@ impl Server {
         if let Some(gateway) = gateway {
             let shards = gateway.shards.clone();
             gateway.start(&process);
-            let opened = async { embedded::open_sample(&definitions, &process.epochs, &shards).await };
+            let opened = embedded::open_sample(&definitions, &process.epochs, &shards);
             if sample
                 && let Some(Some(sale)) = until(&process.front, opened).await
                 && let Some(public) = serving.public
