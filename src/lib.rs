@@ -26,7 +26,7 @@
 //! | floor | modules | what is there | what is *not* there |
 //! |---|---|---|---|
 //! | 0 | [`domain`] | the rules: sales, claims, orders, shares, refusals | clocks, locks, waiting, chance |
-//! | 1 | [`clock`] [`config`] [`meters`] [`readiness`] [`shutdown`] [`telemetry`] | the ground every role stands on | backends |
+//! | 1 | [`bugs`] [`clock`] [`config`] [`crash`] [`meters`] [`readiness`] [`shutdown`] [`telemetry`] | the ground every role stands on | backends |
 //! | 2 | [`inventory`] [`queue`] [`store`] | three contracts, each with its backends beside it | each other; Redis outside `inventory/redis`, AMQP outside `queue/rabbitmq`, SQL outside `store` |
 //! | 3 | [`epochs`] | which epoch this process has joined | opening one: that is [`recovery`]'s |
 //! | 4 | [`admission`] | shards, permits, refill, the registry of nodes | granting: a permit is leave to ask |
@@ -49,8 +49,10 @@
 
 pub mod domain;
 
+pub mod bugs;
 pub mod clock;
 pub mod config;
+pub mod crash;
 pub mod meters;
 pub mod readiness;
 pub mod shutdown;

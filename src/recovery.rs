@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::bugs::{self, Bug};
+use crate::crash::{self, CrashPoint};
 use crate::domain::{Epoch, Partition, PoolId, Sale, SaleDocument, SaleId, Scope};
 use crate::epochs::Epochs;
 use crate::inventory::{self, Inventory, KnownOrder, Snapshot};
@@ -131,9 +133,12 @@ impl Watch {
     async fn build(&mut self, parts: &Parts, row: &PartitionRow) -> Result<(), String> {
         let begun = Instant::now();
         let scope = Scope { partition: row.partition, epoch: row.epoch };
+        crash::reach(CrashPoint::RecoveryFenced);
         fence_older(parts, row).await?;
         pass_barriers(parts, scope).await?;
+        crash::reach(CrashPoint::RecoveryBarriersStored);
         parts.store.set_min_epoch(scope).await.map_err(text)?;
+        crash::reach(CrashPoint::RecoveryMinEpochSet);
         let orders = rebuild(parts, scope).await?;
         self.own = None;
         parts.epochs.look_again();
@@ -168,10 +173,12 @@ async fn fence_older(parts: &Parts, row: &PartitionRow) -> Result<(), String> {
     for epoch in row.min_epoch.0..row.epoch.0 {
         let older = Scope { partition: row.partition, epoch: Epoch(epoch) };
         parts.topology.close(older).await.map_err(text)?;
+        crash::reach(CrashPoint::RecoveryExchangeDeleted);
         // Best effort: the exchange is what fences. An inventory that is away has nothing to fence.
         if let Err(fault) = parts.inventory.fence(older).await {
             tracing::debug!(scope = %older, %fault, "the old inventory was not fenced");
         }
+        crash::reach(CrashPoint::RecoveryOldFenced);
     }
     Ok(())
 }
@@ -179,6 +186,9 @@ async fn fence_older(parts: &Parts, row: &PartitionRow) -> Result<(), String> {
 /// Sends the barriers and waits for the writers, this process's own among them. Those of an earlier try, whose rebuild failed,
 /// count: what was before them is stored.
 async fn pass_barriers(parts: &Parts, scope: Scope) -> Result<(), String> {
+    if bugs::is_planted(Bug::NoBarrier) {
+        return Ok(());
+    }
     let begun = Instant::now();
     let mut sent = false;
     loop {
@@ -190,6 +200,7 @@ async fn pass_barriers(parts: &Parts, scope: Scope) -> Result<(), String> {
         if !sent {
             parts.topology.barrier(scope).await.map_err(text)?;
             sent = true;
+            crash::reach(CrashPoint::RecoveryBarriersSent);
         }
         if begun.elapsed() > BARRIER_TIMEOUT {
             return Err(format!("the writers have not reached the barrier in lanes {missing:?}"));
@@ -206,13 +217,17 @@ async fn rebuild(parts: &Parts, scope: Scope) -> Result<usize, String> {
     let orders = stored.orders.into_iter().map(|(order, status)| KnownOrder { order, status }).collect::<Vec<_>>();
     let count = orders.len();
     parts.inventory.rebuild(scope, &Snapshot { sales: stored.sales, orders }).await.map_err(text)?;
+    crash::reach(CrashPoint::RecoveryRebuilt);
     parts.inventory.open(scope).await.map_err(text)?;
+    crash::reach(CrashPoint::RecoveryInventoryOpen);
     // A restart in the middle would have been a rebuild of half an inventory.
     if parts.inventory.identity(scope.partition).await.map_err(text)? != identity {
         return Err("the inventory restarted while it was rebuilt".to_owned());
     }
     parts.topology.open(scope).await.map_err(text)?;
+    crash::reach(CrashPoint::RecoveryExchangeMade);
     if parts.store.open_partition(scope, &identity).await.map_err(text)? {
+        crash::reach(CrashPoint::RecoveryOpened);
         Ok(count)
     } else {
         Err("somebody else began a newer epoch".to_owned())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::crash::{self, CrashPoint};
 use crate::domain::{OutboxId, Partition, Scope};
 use crate::epochs::Epochs;
 use crate::inventory::Inventory;
@@ -65,8 +66,10 @@ async fn relay(
         if published.contains_key(&key) {
             continue;
         }
+        crash::reach(CrashPoint::RelayRead);
         let envelope = Envelope::orders(scope, Some(entry.id), entry.orders);
         parts.publisher.publish(envelope).await.map_err(|fault| fault.to_string())?;
+        crash::reach(CrashPoint::RelayPublished);
         published.insert(key, Instant::now());
         relayed += 1;
     }

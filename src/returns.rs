@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bugs::{self, Bug};
+use crate::crash::{self, CrashPoint};
 use crate::domain::{OrderId, OrderStatus, Scope};
 use crate::epochs::Epochs;
 use crate::inventory::{Inventory, StockMove};
@@ -86,11 +88,16 @@ pub async fn carry(
     };
     for (scope, moves) in by_scope.into_iter().flat_map(portions) {
         let asked: Vec<_> = moves.iter().map(|&(order, to)| StockMove { order, to }).collect();
+        crash::reach(CrashPoint::ReturnsRead);
         if let Err(fault) = inventory.apply(scope, &asked).await {
             epochs.report(scope, &fault);
             tracing::warn!(%scope, %fault, moves = moves.len(), "units do not come back yet");
             carried.waiting += u32::try_from(moves.len()).unwrap_or(u32::MAX);
             continue;
+        }
+        crash::reach(CrashPoint::ReturnsApplied);
+        if bugs::is_planted(Bug::ReleaseTwice) {
+            let _ = inventory.apply(scope, &asked).await;
         }
         store.stock_moved(&moves).await?;
         carried.returned += moves.iter().filter(|(_, to)| !to.is_live()).map(|_| 1).sum::<u64>();

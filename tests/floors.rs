@@ -10,7 +10,7 @@ use std::path::Path;
 /// The floors, from the ground up. A module imports lower floors only, never its neighbour; `main.rs` stands above them all.
 const FLOORS: &[&[&str]] = &[
     &["domain"],
-    &["clock", "config", "meters", "readiness", "shutdown", "telemetry"],
+    &["bugs", "clock", "config", "crash", "meters", "readiness", "shutdown", "telemetry"],
     &["inventory", "queue", "store"],
     &["epochs"],
     &["admission"],

@@ -10,11 +10,13 @@ use tokio::time::Instant;
 
 use crate::admission::in_line::Place;
 use crate::admission::{Permit, Shards};
+use crate::bugs::{self, Bug};
 use crate::clock::Clock;
 use crate::confirm::{Answer, Unserved};
+use crate::crash::{self, CrashPoint};
 use crate::domain::{Claim, Order, OrderStatus, OutboxId, Partition, Scope};
 use crate::epochs::Epochs;
-use crate::inventory::{Changes, Confirmed, Fault, Inventory, Verdict};
+use crate::inventory::{Changes, Confirmed, Fault, Inventory, StockMove, Verdict};
 use crate::meters::{Histogram, Meters};
 use crate::queue::Publisher;
 use crate::queue::envelope::Envelope;
@@ -186,18 +188,33 @@ impl Desk {
 
     async fn call(&self, scope: Scope, claims: &[Claim]) -> Result<Confirmed, Fault> {
         let begun = Instant::now();
-        let result = self.inventory.confirm(scope, claims, self.clock.now()).await;
+        let asked = self.inventory.confirm(scope, claims, self.clock.now());
+        let result = crash::during(CrashPoint::ScriptSent, asked).await;
         self.meters.call_duration.record(begun.elapsed());
         result
     }
 
     /// Tells the broker, and only then the buyers. What is not confirmed stays in the outbox and is published again from there.
-    async fn publish(&self, granted: Granted) {
+    async fn publish(&self, mut granted: Granted) {
+        crash::reach(CrashPoint::VerdictReceived);
         // A replay of one that is in the batch already is told to the broker once.
         let mut told = HashSet::with_capacity(granted.orders.len());
         let orders = granted.orders.iter().map(|(order, ..)| order);
         let orders = orders.filter(|order| told.insert(order.id)).map(|order| Order::clone(order)).collect();
-        let result = self.publisher.publish(Envelope::orders(granted.scope, granted.outbox, orders)).await;
+        let early = bugs::is_planted(Bug::AnswerBeforeConfirm).then(|| std::mem::take(&mut granted.orders));
+        for (order, replayed, place) in early.into_iter().flatten() {
+            place.answer(Answer::Granted { order, status: OrderStatus::Held, replayed });
+        }
+        let published = self.publisher.publish(Envelope::orders(granted.scope, granted.outbox, orders));
+        let result = crash::during(CrashPoint::PublishWritten, published).await;
+        if result.is_ok() {
+            crash::reach(CrashPoint::ConfirmReceived);
+        } else if bugs::is_planted(Bug::ReleaseOnTimeout) {
+            let give_back =
+                |(order, ..): &(Arc<Order>, bool, _)| StockMove { order: order.id, to: OrderStatus::Expired };
+            let moves: Vec<_> = granted.orders.iter().map(give_back).collect();
+            let _ = self.inventory.apply(granted.scope, &moves).await;
+        }
         if let Err(fault) = &result {
             tracing::warn!(scope = %granted.scope, %fault, orders = granted.orders.len(), "a batch was not confirmed");
         }

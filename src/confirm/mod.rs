@@ -13,6 +13,7 @@ use crate::admission::in_line::{Arrival, InLine};
 use crate::admission::{Permit, SaleShard, Shards, Shut};
 use crate::clock::Clock;
 use crate::confirm::batch::{Batcher, Waiting};
+use crate::crash::{self, CrashPoint};
 use crate::domain::{
     Ask, BuyerId, Claim, IdempotencyKey, Invalid, Order, OrderId, OrderSecret, OrderStatus, Partition, Phase, Refusal,
 };
@@ -194,6 +195,7 @@ impl Claims {
                         Ok(permit) => permit,
                         Err(answer) => return answer,
                     };
+                    crash::reach(CrashPoint::PermitTaken);
                     let answer = place.wait();
                     let waiting = Waiting { claim, permit, place };
                     if self.0.batchers[usize::from(shard.partition.0)].try_send(waiting).is_err() {

@@ -5,6 +5,7 @@ use hyper::header::HeaderName;
 use hyper::{HeaderMap, StatusCode};
 
 use crate::confirm::{self, Request, Unserved};
+use crate::crash::{self, CrashPoint};
 use crate::http::ask;
 use crate::http::door::{Call, Door};
 use crate::http::limits::json_body;
@@ -30,6 +31,9 @@ pub(super) async fn claim(
         },
         Err(problem) => Outcome::Problem(problem.code),
     };
+    if outcome == Outcome::Held {
+        crash::after(CrashPoint::AnswerWritten);
+    }
     let known = door.parts.shards.sale(sale);
     door.meters.count(known.as_ref().map(|shard| &shard.sale.id), outcome, call.began.elapsed());
     answered

@@ -13,7 +13,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
+use crate::bugs::{self, Bug};
 use crate::clock::Clock;
+use crate::crash::{self, CrashPoint};
 use crate::inventory::Inventory;
 use crate::meters::{Counter, Gauge, Histogram, Meters};
 use crate::queue::{Consumer, Delivery, Lane, LaneId};
@@ -131,6 +133,10 @@ impl LaneWriter {
                 first = self.lane.next() => first.map_err(|fault| fault.to_string())?,
             };
             let batch = self.gather(first)?;
+            crash::reach(CrashPoint::WriterReceived);
+            if let Some(last) = batch.last.as_ref().filter(|_| bugs::is_planted(Bug::AckBeforeCommit)) {
+                self.lane.ack(last).await.map_err(|fault| fault.to_string())?;
+            }
             for item in batch.items {
                 match item {
                     Item::Orders(orders) => self.record(orders, shutdown).await?,
@@ -139,8 +145,10 @@ impl LaneWriter {
                 }
             }
             if let Some(last) = batch.last {
+                crash::reach(CrashPoint::WriterCommitted);
                 self.lane.ack(&last).await.map_err(|fault| fault.to_string())?;
                 self.has_acknowledged = true;
+                crash::reach(CrashPoint::WriterAcknowledged);
             }
             self.clear(batch.cleared).await;
         }

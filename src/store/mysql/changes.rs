@@ -9,6 +9,7 @@ use sqlx::{Connection, QueryBuilder};
 
 use super::orders::locked;
 use super::{CHUNK, ServerClock, padded, portions};
+use crate::crash::{self, CrashPoint};
 use crate::domain::{BuyerId, OrderEvent, OrderId, OrderStatus, SaleId, UnixMillis, record};
 use crate::store::CancelOutcome;
 use crate::store::failure::Failure;
@@ -94,7 +95,9 @@ pub(super) async fn expire(
     }
     follow(&mut tx, &changed, now).await?;
     give_back(&mut tx, &units).await?;
+    crash::reach(CrashPoint::ExpiryUpdated);
     tx.commit().await?;
+    crash::reach(CrashPoint::ExpiryCommitted);
     Ok(u32::try_from(changed.len()).unwrap_or(limit))
 }
 

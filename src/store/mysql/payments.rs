@@ -13,6 +13,7 @@ use sqlx::{Connection, QueryBuilder};
 use super::changes::{Changed, become_paid, push_ids};
 use super::orders::{by_id, locked};
 use super::{ServerClock, inserted};
+use crate::crash::{self, CrashPoint};
 use crate::domain::{Money, OrderId, OrderStatus, UnixMillis};
 use crate::store::failure::Failure;
 use crate::store::judge::{check_same, judge, outcome};
@@ -46,9 +47,12 @@ pub(super) async fn pay(
         }
     }
     if let (PaymentState::Applied, Some(row)) = (state, &mut order) {
+        crash::reach(CrashPoint::CallbackInserted);
         pay_order(&mut tx, row, now).await?;
+        crash::reach(CrashPoint::CallbackUpdated);
     }
     tx.commit().await?;
+    crash::reach(CrashPoint::CallbackCommitted);
     Ok(outcome(state, order))
 }
 

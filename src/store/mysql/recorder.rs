@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::changes::push_ids;
 use super::payments::apply_waiting;
 use super::{CHUNK, ServerClock, portions};
+use crate::crash::{self, CrashPoint};
 use crate::domain::{Epoch, OrderId, OrderStatus, Partition, PoolId, SaleId, Scope, UnixMillis};
 use crate::store::batch::{Batch, Sorted, line_items, record_of};
 use crate::store::failure::{Failure, within};
@@ -109,7 +110,7 @@ async fn record(
     let mut tx = conn.begin().await?;
     match fill(&mut tx, Batch::of(batch), clock, guard).await {
         Ok(recorded) => {
-            tx.commit().await?;
+            crash::during(CrashPoint::WriterCommitting, tx.commit()).await?;
             Ok(recorded)
         }
         // Whatever it was: MySQL undoes only the statement for some errors, and what came before it must not be committed.
@@ -140,6 +141,7 @@ async fn fill(
         let ids: Vec<OrderId> = orders.iter().map(|one| one.order.id).collect();
         apply_waiting(conn, &ids, now).await?;
     }
+    crash::reach(CrashPoint::WriterInserted);
     for (sale, pool, legs) in Units::of_orders(&fresh).pools() {
         match guard {
             Guard::PoolByPool => take(conn, (sale, pool), legs).await?,
@@ -150,6 +152,7 @@ async fn fill(
             }
         }
     }
+    crash::reach(CrashPoint::WriterGuarded);
     Ok(recorded)
 }
 

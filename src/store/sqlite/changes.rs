@@ -9,6 +9,7 @@ use sqlx::{Connection, QueryBuilder};
 
 use super::orders::by_id;
 use crate::clock::Clock;
+use crate::crash::{self, CrashPoint};
 use crate::domain::{BuyerId, Money, OrderEvent, OrderId, OrderStatus, SaleId, UnixMillis, record};
 use crate::store::failure::Failure;
 use crate::store::guard::Units;
@@ -40,11 +41,14 @@ pub(super) async fn pay(
     let state = order.as_ref().map_or(PaymentState::Unmatched, |row| judge(row, event.paid, now, grace));
     insert_payment(&mut tx, event, state, (now, grace)).await?;
     if let (PaymentState::Applied, Some(row)) = (state, &order) {
+        crash::reach(CrashPoint::CallbackInserted);
         let sale = row.order.sale.clone();
         become_paid(&mut tx, Changed { id: event.order, sale, status: OrderStatus::Paid }, now).await?;
+        crash::reach(CrashPoint::CallbackUpdated);
     }
     let order = by_id(&mut tx, event.order).await?;
     tx.commit().await?;
+    crash::reach(CrashPoint::CallbackCommitted);
     Ok(outcome(state, order))
 }
 
@@ -158,7 +162,9 @@ pub(super) async fn expire(
     }
     follow(&mut tx, &changed, now).await?;
     give_back(&mut tx, &units).await?;
+    crash::reach(CrashPoint::ExpiryUpdated);
     tx.commit().await?;
+    crash::reach(CrashPoint::ExpiryCommitted);
     Ok(u32::try_from(changed.len()).unwrap_or(limit))
 }
 

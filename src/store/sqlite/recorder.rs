@@ -8,6 +8,7 @@ use sqlx::{Connection, QueryBuilder};
 
 use super::changes::{apply_waiting, push_ids};
 use super::{CHUNK, SqliteStore};
+use crate::crash::{self, CrashPoint};
 use crate::domain::{Epoch, OrderId, OrderStatus, Partition, Scope, UnixMillis};
 use crate::store::batch::{Batch, Sorted, line_items, record_of};
 use crate::store::failure::{Failure, within};
@@ -74,8 +75,10 @@ async fn record(conn: &mut SqliteConnection, batch: &[Recordable], store: &Sqlit
         let ids: Vec<OrderId> = orders.iter().map(|one| one.order.id).collect();
         apply_waiting(&mut tx, &ids, now).await?;
     }
+    crash::reach(CrashPoint::WriterInserted);
     take(&mut tx, &Units::of_orders(&fresh)).await?;
-    tx.commit().await?;
+    crash::reach(CrashPoint::WriterGuarded);
+    crash::during(CrashPoint::WriterCommitting, tx.commit()).await?;
     Ok(recorded)
 }
 
