@@ -136,7 +136,14 @@ impl Gateway {
         let claims = Claims::new(parts, std::slice::from_ref(&batcher));
         shutdown.spawn(batcher.run(shutdown.clone()));
         let payment = Payment { provider, callback_secret: Secret(SECRET.to_owned()), ..Payment::default() };
-        let payments = Payments::new(Arc::clone(&store), Arc::clone(&clock), payment, &meters);
+        let payments = payment::Parts {
+            store: Arc::clone(&store),
+            inventory: Arc::clone(&inventory),
+            epochs: epochs.clone(),
+            clock: Arc::clone(&clock),
+            settings: payment,
+        };
+        let payments = Payments::new(payments, &meters);
         let readiness = Readiness::new().with("inventory", || Ok(()));
         let server = Server::bind(&settings).await.unwrap();
         let address = server.address();
