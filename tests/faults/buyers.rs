@@ -109,7 +109,7 @@ impl Crowd {
             self.until_known(Act::Pay, &about, &order, (chance, stopped)).await;
         } else if choice < self.habits.pay + self.habits.cancel {
             self.until_known(Act::Cancel, &about, &order, (chance, stopped)).await;
-        } else if choice % 4 == 0 {
+        } else if choice.is_multiple_of(4) {
             self.send(Act::Read, &about, &order, chance).await;
         }
     }

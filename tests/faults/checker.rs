@@ -179,8 +179,8 @@ impl<'a> Check<'a> {
     fn equation(&mut self) {
         for (leg, capacity) in self.legs() {
             let counter = self.found.counters.get(&leg).copied().unwrap_or_default();
-            let Counter { capacity: counted, free, held, sold } = counter;
-            if counted != capacity || free + held + sold != capacity || free < 0 || held < 0 || sold < 0 {
+            let Counter { capacity: known, free, held, sold } = counter;
+            if known != capacity || free + held + sold != capacity || free < 0 || held < 0 || sold < 0 {
                 self.wrong(Invariant::I2, format!("{leg:?} with {capacity} units is counted as {counter:?}"));
             }
         }
@@ -221,8 +221,8 @@ impl<'a> Check<'a> {
         lines.sort();
         stored.sort();
         let right = row.sale == name.0 && row.buyer == name.1 && stored == lines && row.amount == amount;
-        let same = told.told["amount"] == row.amount && told.told["currency"] == *row.currency;
-        (!right || !same)
+        let as_told = told.told["amount"] == row.amount && told.told["currency"] == *row.currency;
+        (!right || !as_told)
             .then(|| format!("{name:?}: asked for {lines:?} at {amount}, was told {}, stored is {row:?}", told.told))
     }
 

@@ -49,15 +49,15 @@ impl World {
         world.found.counters = BTreeMap::from([(leg, Counter { capacity: 1, free: 0, held: 0, sold: 1 })]);
         world.found.outbox = 0;
         world.row("alice", "paid");
-        world.ask(1, Act::Claim, "alice", Kind::Ok, 201);
-        world.ask(2, Act::Pay, "alice", Kind::Ok, 200);
+        world.ask(1, Act::Claim, "alice", (Kind::Ok, 201));
+        world.ask(2, Act::Pay, "alice", (Kind::Ok, 200));
         world.found.events.push((id("alice"), "paid".to_owned(), 5));
         let order = id("alice");
         world.found.payments.push(PaymentRow { event: "e".to_owned(), order, state: "applied".to_owned() });
         world
     }
 
-    fn ask(&mut self, request: u64, act: Act, buyer: &str, kind: Kind, status: u16) {
+    fn ask(&mut self, request: u64, act: Act, buyer: &str, (kind, status): (Kind, u16)) {
         self.log.push(entry(request, Kind::Invoke, act, buyer));
         let mut answer = entry(request, kind, act, buyer);
         answer.status = Some(status);
@@ -110,7 +110,7 @@ fn a_whole_world_has_nothing_wrong() {
 #[test]
 fn i1_more_live_units_than_capacity() {
     breaks(Invariant::I1, |world| {
-        world.ask(3, Act::Claim, "bob", Kind::Ok, 201);
+        world.ask(3, Act::Claim, "bob", (Kind::Ok, 201));
         world.row("bob", "held");
     });
     breaks(Invariant::I1, |world| *world.found.guard.values_mut().next().unwrap() = (1, 0));
@@ -126,12 +126,12 @@ fn i2_counters_that_do_not_add_up() {
 
 #[test]
 fn i3_a_yes_without_its_row() {
-    breaks(Invariant::I3, |world| world.ask(3, Act::Claim, "bob", Kind::Ok, 201));
+    breaks(Invariant::I3, |world| world.ask(3, Act::Claim, "bob", (Kind::Ok, 201)));
     breaks(Invariant::I3, |world| world.found.orders[0].amount = 1);
     breaks(Invariant::I3, |world| world.found.orders[0].buyer = "bob".to_owned());
     breaks(Invariant::I3, |world| world.found.orders[0].lines[0] = "standard/0/1/2/-/-".to_owned());
     breaks(Invariant::I3, |world| world.log[1].told["amount"] = json!(1));
-    breaks(Invariant::I3, |world| world.ask(3, Act::Read, "alice", Kind::No, 404));
+    breaks(Invariant::I3, |world| world.ask(3, Act::Read, "alice", (Kind::No, 404)));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn i6_a_history_that_cannot_be() {
     breaks(Invariant::I6, |world| world.found.events.push((id("alice"), "cancelled".to_owned(), 6)));
     breaks(Invariant::I6, |world| world.found.events.clear());
     breaks(Invariant::I6, |world| world.found.events.push((id("bob"), "paid".to_owned(), 6)));
-    breaks(Invariant::I6, |world| world.ask(3, Act::Cancel, "alice", Kind::Ok, 200));
+    breaks(Invariant::I6, |world| world.ask(3, Act::Cancel, "alice", (Kind::Ok, 200)));
 }
 
 #[test]
@@ -192,14 +192,14 @@ fn i9_a_unit_that_nobody_can_buy() {
 #[test]
 fn i10_a_refusal_with_a_row_and_a_perhaps_for_ever() {
     breaks(Invariant::I10, |world| {
-        world.ask(3, Act::Claim, "bob", Kind::No, 409);
+        world.ask(3, Act::Claim, "bob", (Kind::No, 409));
         world.row("bob", "expired");
     });
-    breaks(Invariant::I10, |world| world.ask(3, Act::Claim, "bob", Kind::Unknown, 202));
+    breaks(Invariant::I10, |world| world.ask(3, Act::Claim, "bob", (Kind::Unknown, 202)));
     breaks(Invariant::I10, |world| world.log.push(entry(3, Kind::Invoke, Act::Claim, "bob")));
     breaks(Invariant::I10, |world| {
-        world.ask(3, Act::Claim, "bob", Kind::Unknown, 202);
-        world.ask(4, Act::Claim, "bob", Kind::No, 503);
+        world.ask(3, Act::Claim, "bob", (Kind::Unknown, 202));
+        world.ask(4, Act::Claim, "bob", (Kind::No, 503));
     });
 }
 
@@ -214,7 +214,7 @@ fn i11_what_is_left_on_its_way() {
 #[test]
 fn a_perhaps_that_became_a_yes_or_a_no_is_resolved() {
     let mut world = World::new();
-    world.ask(3, Act::Claim, "bob", Kind::Unknown, 202);
-    world.ask(4, Act::Claim, "bob", Kind::No, 409);
+    world.ask(3, Act::Claim, "bob", (Kind::Unknown, 202));
+    world.ask(4, Act::Claim, "bob", (Kind::No, 409));
     assert_eq!(world.broken(), []);
 }

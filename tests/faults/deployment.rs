@@ -46,13 +46,12 @@ impl Private {
         static SHARED: Mutex<Weak<Mutex<Private>>> = Mutex::const_new(Weak::new());
         let set = {
             let mut shared = SHARED.lock().await;
-            match shared.upgrade() {
-                Some(set) => set,
-                None => {
-                    let set = Arc::new(Mutex::new(Self::start(Persistence::Nothing).await));
-                    *shared = Arc::downgrade(&set);
-                    set
-                }
+            if let Some(set) = shared.upgrade() {
+                set
+            } else {
+                let set = Arc::new(Mutex::new(Self::start(Persistence::Nothing).await));
+                *shared = Arc::downgrade(&set);
+                set
             }
         };
         let mut set = set.lock_owned().await;
@@ -109,8 +108,9 @@ impl Links {
 impl Deployment {
     /// Nothing runs yet. `settings` are TOML lines.
     pub(crate) async fn over(private: &Private, settings: &str) -> Self {
-        let site = Site::over(private.urls(), SETTINGS).await;
+        let site = Site::empty(Some(private.urls()), SETTINGS).await;
         site.configure(settings);
+        site.run(&["migrate"]).success("migrate");
         let sources = Sources {
             mysql: site.store_url(),
             redis: private.redis.url(),

@@ -172,7 +172,6 @@ impl Lines {
 /// What an answer says, by the public contract.
 fn judge(reply: &Reply) -> Kind {
     match reply.status {
-        202 => Kind::Unknown,
         200 | 201 if reply.body["status"] == "pending" => Kind::Unknown,
         200 | 201 => Kind::Ok,
         400..=499 if !reply.code().is_empty() => Kind::No,

@@ -50,9 +50,9 @@ impl Run {
         let dir = TempDir::new().expect("a temporary folder");
         let log = Arc::new(Log::create(&dir.path().join("client.jsonl")));
         let crowd = Crowd { sales: sales.clone(), doors: deployment.doors(), log, habits };
-        let (sampled, mut sampler) = (Arc::new(Mutex::new(Vec::new())), JoinSet::new());
-        sampler.spawn(watch(deployment.sources().clone(), Arc::clone(&sampled)));
-        Self { dir, sales, rush: Rush::begin(crowd, at_once, seed), sampled, _sampler: sampler }
+        let (sampled, mut watching) = (Arc::new(Mutex::new(Vec::new())), JoinSet::new());
+        watching.spawn(watch(deployment.sources().clone(), Arc::clone(&sampled)));
+        Self { dir, sales, rush: Rush::begin(crowd, at_once, seed), sampled, _sampler: watching }
     }
 
     pub(crate) fn log(&self) -> &Log {
