@@ -18,7 +18,7 @@ use crate::inventory::{
     StockMove, Verdict,
 };
 use crate::queue::envelope::Envelope;
-use crate::queue::{Publisher, Unconfirmed};
+use crate::queue::{Publisher, Strain, Unconfirmed};
 use crate::store::partitions::StoreSnapshot;
 use crate::store::{
     CancelOutcome, Change, Deployment, Fault, Judged, LateClaim, LatePayment, LatePayments, OrderFilter, OrderRow,
@@ -119,6 +119,10 @@ impl Publisher for Backends {
     fn ready(&self) -> Result<(), String> {
         Ok(())
     }
+
+    fn strain(&self) -> Strain {
+        Strain::default()
+    }
 }
 
 #[async_trait]
@@ -189,6 +193,9 @@ impl Inventory for Backends {
         no_part_either()
     }
     async fn leave(&self, _: &NodeId) -> Result<(), inventory::Fault> {
+        no_part_either()
+    }
+    async fn salvage(&self, _: Scope, _: Option<OutboxId>, _: usize) -> Result<Vec<OutboxEntry>, inventory::Fault> {
         no_part_either()
     }
     async fn rebuild(&self, _: Scope, _: &Snapshot) -> Result<(), inventory::Fault> {
