@@ -39,10 +39,12 @@ pub fn open(settings: &settings::Queue, meters: &Meters, confirm: ConfirmWhen) -
 
 /// An in-process queue whose lanes hold at most so many messages each.
 pub fn bounded(settings: &settings::Queue, meters: &Meters, (confirm, lane_messages): (ConfirmWhen, usize)) -> Queue {
+    let lanes = usize::from(settings.lanes.max(1));
     let memory = Arc::new(Memory {
+        lanes,
         state: Mutex::new(State {
             scopes: HashSet::new(),
-            lanes: (0..settings.lanes.max(1)).map(|_| Line::default()).collect(),
+            lanes: (0..lanes).map(|_| Line::default()).collect(),
             dead: Vec::new(),
             turn: 0,
             takings: 0,
@@ -62,6 +64,8 @@ struct Shared(Arc<Memory>);
 
 struct Memory {
     state: Mutex<State>,
+    /// How many are published into; there may be more.
+    lanes: usize,
     /// Somewhere a lane has room again.
     room: Notify,
     confirm: ConfirmWhen,
@@ -116,7 +120,7 @@ impl Memory {
         if !state.scopes.contains(&scope) {
             return Err(Refused::Closed);
         }
-        let lanes = state.lanes.len();
+        let lanes = self.lanes;
         let first = state.turn;
         let index = (0..lanes)
             .map(|step| (first + step) % lanes)
@@ -187,7 +191,7 @@ impl Publisher for Shared {
 
     fn ready(&self) -> Result<(), String> {
         let state = self.0.state();
-        if state.lanes.iter().all(|lane| lane.len() >= self.0.lane_messages) {
+        if state.lanes.iter().take(self.0.lanes).all(|lane| lane.len() >= self.0.lane_messages) {
             return Err(format!("all lanes are full, {} messages each", self.0.lane_messages));
         }
         Ok(())
@@ -371,6 +375,12 @@ impl Topology for Shared {
             .collect();
         depths.extend([depth(LaneId::Unroutable, 0, 0), depth(LaneId::Dead, state.dead.len(), 0)]);
         Ok(depths)
+    }
+
+    fn widen(&self, lanes: u16) {
+        let mut state = self.0.state();
+        let lanes = state.lanes.len().max(lanes.into());
+        state.lanes.resize_with(lanes, Line::default);
     }
 
     fn lanes(&self) -> u16 {
