@@ -18,7 +18,9 @@ use crate::domain::Scope;
 use crate::meters::{Histogram, Meters};
 use crate::queue::envelope::{Content, Envelope};
 use crate::queue::tags::Taking;
-use crate::queue::{Consumer, Delivery, Fault, Lane, LaneDepth, LaneId, Publisher, Queue, Topology, Unconfirmed};
+use crate::queue::{
+    Consumer, Delivery, Fault, Lane, LaneDepth, LaneId, Publisher, Queue, Strain, Topology, Unconfirmed,
+};
 
 /// Messages of a lane, waiting or delivered, at most. A message is a batch of orders of some 20 KB at the very most.
 const LANE_MESSAGES: usize = 4096;
@@ -39,12 +41,10 @@ pub fn open(settings: &settings::Queue, meters: &Meters, confirm: ConfirmWhen) -
 
 /// An in-process queue whose lanes hold at most so many messages each.
 pub fn bounded(settings: &settings::Queue, meters: &Meters, (confirm, lane_messages): (ConfirmWhen, usize)) -> Queue {
-    let lanes = usize::from(settings.lanes.max(1));
     let memory = Arc::new(Memory {
-        lanes,
         state: Mutex::new(State {
             scopes: HashSet::new(),
-            lanes: (0..lanes).map(|_| Line::default()).collect(),
+            lanes: (0..settings.lanes.max(1)).map(|_| Line::default()).collect(),
             dead: Vec::new(),
             turn: 0,
             takings: 0,
@@ -64,8 +64,6 @@ struct Shared(Arc<Memory>);
 
 struct Memory {
     state: Mutex<State>,
-    /// How many are published into; there may be more.
-    lanes: usize,
     /// Somewhere a lane has room again.
     room: Notify,
     confirm: ConfirmWhen,
@@ -100,11 +98,13 @@ struct Message {
     redelivered: bool,
     /// Told when the message is acknowledged; dropped untold when it is parked.
     stored: Option<oneshot::Sender<()>>,
+    /// Since when its confirm is outstanding, where that waits for the acknowledgement.
+    unconfirmed: Option<Instant>,
 }
 
 impl Message {
     fn new(body: Vec<u8>) -> Self {
-        Self { body, redelivered: false, stored: None }
+        Self { body, redelivered: false, stored: None, unconfirmed: None }
     }
 }
 
@@ -114,13 +114,17 @@ impl Memory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn full(&self) -> String {
+        format!("all lanes are full, {} messages each", self.lane_messages)
+    }
+
     /// Puts a message into the next lane that has room. Returns a wait for its acknowledgement.
     fn push(&self, scope: Scope, body: &[u8]) -> Result<oneshot::Receiver<()>, Refused> {
         let mut state = self.state();
         if !state.scopes.contains(&scope) {
             return Err(Refused::Closed);
         }
-        let lanes = self.lanes;
+        let lanes = state.lanes.len();
         let first = state.turn;
         let index = (0..lanes)
             .map(|step| (first + step) % lanes)
@@ -128,7 +132,8 @@ impl Memory {
             .ok_or(Refused::Full)?;
         state.turn = (index + 1) % lanes;
         let (stored, wait) = oneshot::channel();
-        state.lanes[index].push(Message { stored: Some(stored), ..Message::new(body.to_vec()) });
+        let unconfirmed = (self.confirm == ConfirmWhen::Stored).then(Instant::now);
+        state.lanes[index].push(Message { stored: Some(stored), unconfirmed, ..Message::new(body.to_vec()) });
         Ok(wait)
     }
 }
@@ -146,6 +151,11 @@ impl Line {
     fn push(&mut self, message: Message) {
         self.ready.push_back(message);
         self.changed.notify_waiters();
+    }
+
+    /// Since when a confirm is outstanding; what was delivered is older than what was not.
+    fn unconfirmed(&self) -> Option<Instant> {
+        self.delivered.values().chain(&self.ready).find_map(|message| message.unconfirmed)
     }
 }
 
@@ -175,9 +185,8 @@ impl Publisher for Shared {
                 }
             }
         };
-        let full = || Err(Unconfirmed::NotSent(format!("all lanes are full, {} messages each", memory.lane_messages)));
         let deadline = began + memory.confirm_timeout;
-        let stored = timeout_at(deadline, room).await.unwrap_or_else(|_| full())?;
+        let stored = timeout_at(deadline, room).await.unwrap_or_else(|_| Err(Unconfirmed::NotSent(memory.full())))?;
         if memory.confirm == ConfirmWhen::Stored {
             match timeout_at(deadline, stored).await {
                 Ok(Ok(())) => {}
@@ -190,11 +199,16 @@ impl Publisher for Shared {
     }
 
     fn ready(&self) -> Result<(), String> {
-        let state = self.0.state();
-        if state.lanes.iter().take(self.0.lanes).all(|lane| lane.len() >= self.0.lane_messages) {
-            return Err(format!("all lanes are full, {} messages each", self.0.lane_messages));
-        }
         Ok(())
+    }
+
+    fn strain(&self) -> Strain {
+        let state = self.0.state();
+        let is_full = state.lanes.iter().all(|lane| lane.len() >= self.0.lane_messages);
+        Strain {
+            blocked: is_full.then(|| self.0.full()),
+            oldest_unconfirmed: state.lanes.iter().filter_map(Line::unconfirmed).min().map(|since| since.elapsed()),
+        }
     }
 }
 
@@ -377,11 +391,8 @@ impl Topology for Shared {
         Ok(depths)
     }
 
-    fn widen(&self, lanes: u16) {
-        let mut state = self.0.state();
-        let lanes = state.lanes.len().max(lanes.into());
-        state.lanes.resize_with(lanes, Line::default);
-    }
+    /// What another process put into other lanes ended with it.
+    fn widen(&self, _: u16) {}
 
     fn lanes(&self) -> u16 {
         u16::try_from(self.0.state().lanes.len()).unwrap_or(u16::MAX)

@@ -200,17 +200,18 @@ impl LaneWriter {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
     use async_trait::async_trait;
 
     use super::*;
     use crate::clock::SystemClock;
     use crate::config::settings;
+    use crate::domain::Scope;
     use crate::planted::{Planted, SCOPE, order};
     use crate::queue::envelope::Envelope;
     use crate::queue::memory::ConfirmWhen;
-    use crate::queue::{self, Fault, Queue};
+    use crate::queue::{self, Fault, LaneDepth, Queue};
 
     fn parts(planted: &Planted, consumer: Arc<dyn Consumer>) -> Parts {
         Parts {
@@ -305,12 +306,43 @@ mod tests {
         }
     }
 
+    /// As many lanes as it is told of.
+    #[derive(Debug)]
+    struct Wide(AtomicU16);
+
+    #[async_trait]
+    impl Topology for Wide {
+        async fn declare(&self) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn open(&self, _: Scope) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn close(&self, _: Scope) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn put(&self, _: Vec<u8>) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn barrier(&self, _: Scope) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn depths(&self) -> Result<Vec<LaneDepth>, Fault> {
+            Ok(Vec::new())
+        }
+        fn lanes(&self) -> u16 {
+            self.0.load(Ordering::SeqCst)
+        }
+        fn widen(&self, lanes: u16) {
+            self.0.fetch_max(lanes, Ordering::SeqCst);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_lane_that_another_process_came_with_is_written_too() {
         let planted = Planted::new().await;
         planted.store.lock().recorders = usize::MAX;
-        let settings = settings::Queue { lanes: 2, ..settings::Queue::default() };
-        let topology = queue::memory::open(&settings, &Meters::new(), ConfirmWhen::Queued).topology;
+        let topology = Arc::new(Wide(AtomicU16::new(2)));
         let consumer = Arc::new(Quiet::default());
         let given = Arc::clone(&consumer) as Arc<dyn Consumer>;
         planted.shutdown.spawn(write_lanes(parts(&planted, given), topology, planted.shutdown.clone()));
