@@ -111,8 +111,14 @@ impl Inventory for BadLine {
     async fn orders(&self, scope: Scope, cursor: Option<String>) -> Result<(Vec<KnownOrder>, Option<String>), Fault> {
         self.inner.orders(scope, cursor).await
     }
-    async fn outbox(&self, scope: Scope, min_age: Duration, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
-        self.inner.outbox(scope, min_age, limit).await
+    async fn outbox_behind(
+        &self,
+        scope: Scope,
+        entry: Option<&OutboxId>,
+        min_age: Duration,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, Fault> {
+        self.inner.outbox_behind(scope, entry, min_age, limit).await
     }
     async fn outbox_len(&self, scope: Scope) -> Result<u64, Fault> {
         self.inner.outbox_len(scope).await
