@@ -18,7 +18,8 @@ use rushgate::domain::{
 use rushgate::epochs::Epochs;
 use rushgate::inventory::memory::MemoryInventory;
 use rushgate::inventory::{
-    Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Snapshot, StockMove,
+    Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Revived, Snapshot,
+    StockMove,
 };
 use rushgate::meters::Meters;
 use rushgate::queue::envelope::{Content, Envelope};
@@ -100,6 +101,9 @@ impl Inventory for BadLine {
 
     async fn apply(&self, scope: Scope, moves: &[StockMove]) -> Result<(), Fault> {
         self.inner.apply(scope, moves).await
+    }
+    async fn revive(&self, scope: Scope, order: OrderId) -> Result<Revived, Fault> {
+        self.inner.revive(scope, order).await
     }
     async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault> {
         self.inner.changes(scope, since).await
@@ -229,6 +233,7 @@ impl Topology for Lanes {
         let told = self.0.lock().unwrap().clone().ok_or_else(|| queue::Fault("it is away".to_owned()))?;
         Ok(told.into_iter().map(|(lane, messages)| LaneDepth { lane, messages, consumers: 1 }).collect())
     }
+    fn widen(&self, _: u16) {}
     fn lanes(&self) -> u16 {
         1
     }
