@@ -108,9 +108,9 @@ fn on(order: &Order, pool: &PoolId, leg: u8) -> u32 {
     lines.map(|line| line.quantity).sum()
 }
 
-/// Lanes that are as deep as they are told.
+/// Lanes that are as deep as they are told, and what was put into them.
 #[derive(Debug, Default)]
-pub(crate) struct PlantedTopology(pub(crate) Mutex<Vec<(LaneId, u64)>>);
+pub(crate) struct PlantedTopology(pub(crate) Mutex<Vec<(LaneId, u64)>>, pub(crate) Mutex<Vec<Vec<u8>>>);
 
 #[async_trait]
 impl Topology for PlantedTopology {
@@ -123,6 +123,11 @@ impl Topology for PlantedTopology {
     }
 
     async fn close(&self, _: Scope) -> Result<(), queue::Fault> {
+        Ok(())
+    }
+
+    async fn put(&self, body: Vec<u8>) -> Result<(), queue::Fault> {
+        self.1.lock().unwrap().push(body);
         Ok(())
     }
 

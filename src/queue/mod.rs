@@ -72,6 +72,10 @@ pub trait Topology: fmt::Debug + Send + Sync + 'static {
     /// For recovery only: removes the scope's exchange. Safe to repeat, and for a scope that never was.
     async fn close(&self, scope: Scope) -> Result<(), Fault>;
 
+    /// For recovery and replays: puts a message straight into a lane, past the exchanges, behind all that is there, confirmed. The
+    /// lane takes it whatever it is.
+    async fn put(&self, body: Vec<u8>) -> Result<(), Fault>;
+
     /// For recovery only: puts one barrier of the scope into every lane, the catch-all included, behind all that is there, confirmed.
     async fn barrier(&self, scope: Scope) -> Result<(), Fault>;
 
@@ -93,7 +97,9 @@ pub enum LaneId {
     Number(u16),
     /// Where a message goes that no lane was bound for. It is an order all the same, so a writer drains it too.
     Unroutable,
-    /// Where messages go that cannot be stored. Nobody consumes it; operators look into it.
+    /// Where messages go that cannot be stored. A writer takes them from there into the store, undecoded, where operators look
+    /// into them: to look into a broker's queue is to count a delivery of each message, and too many of those drop it. Here
+    /// alone several consumers may share the lane, and nothing can be parked.
     Dead,
 }
 
@@ -122,6 +128,22 @@ pub struct Delivery {
     pub tag: u64,
     pub body: Vec<u8>,
     pub redelivered: bool,
+    /// Of a dead letter.
+    pub parked: Option<Parked>,
+}
+
+/// Where a dead letter comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    /// As a [`LaneId`] is written, or what is known instead.
+    pub lane: String,
+    /// In the words of whoever parked it, a writer or the broker.
+    pub reason: String,
+}
+
+impl Parked {
+    /// Of what is not told.
+    pub(crate) const UNKNOWN: &str = "unknown";
 }
 
 /// A message that is not known to be stored.

@@ -33,6 +33,8 @@ pub(super) fn start(process: &Process, definitions: Definitions) {
         back.spawn_essential("lane", writer::write_lane(parts.clone(), lane, back.clone()));
     }
 
+    back.spawn_essential("dead letters", writer::keep_dead_letters(parts, back.clone()));
+
     let recovery = recovery::Parts {
         store: store.clone(),
         inventory: inventory.clone(),

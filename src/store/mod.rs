@@ -1,6 +1,6 @@
 //! Orders at rest. The store decides what becomes of an order once it is recorded, and which epoch is open.
 //!
-//! This file and the four below are the contract; `sqlite` and `mysql` keep it, and one suite (`tests/contracts/store.rs`)
+//! This file and the five below are the contract; `sqlite` and `mysql` keep it, and one suite (`tests/contracts/store.rs`)
 //! runs over both. Only `store/sqlite` and `store/mysql` know SQL; what they share lies beside them: connections (`pool`), rows
 //! (`rows`), and what is decided or counted in memory (`batch`, `guard`, `judge`, `tally`, `schema`).
 //!
@@ -8,6 +8,7 @@
 //! - [`sales`]: definitions of sales, and the log of who changed what
 //! - [`recorder`]: the writer's way in, one transaction per batch
 //! - [`orders`]: what happens to an order afterwards: payment, cancel, expiry; and the stock moves that follow from it
+//! - [`dead_letters`]: messages that could not be stored as orders, for operators
 //!
 //! Every change of an order's status is one conditional update on the store's own clock, so that of two that race one wins. In
 //! the same transaction stands the stock move that the inventory has to follow, and the order's history.
@@ -27,6 +28,7 @@ mod rows;
 mod schema;
 mod tally;
 
+pub mod dead_letters;
 pub mod mysql;
 pub mod orders;
 pub mod partitions;
@@ -34,6 +36,7 @@ pub mod recorder;
 pub mod sales;
 pub mod sqlite;
 
+pub use dead_letters::{DeadLetter, DeadLetters};
 pub use orders::{
     CancelOutcome, LegTally, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentOutcome, PaymentRow, PaymentState,
     SaleTally,
@@ -44,7 +47,7 @@ pub use sales::{Change, PutSale, Sales, StoredSale};
 
 /// A whole store.
 #[async_trait]
-pub trait Store: Partitions + Sales + Orders + fmt::Debug + Send + Sync + 'static {
+pub trait Store: Partitions + Sales + Orders + DeadLetters + fmt::Debug + Send + Sync + 'static {
     /// How the schema stands to this program.
     async fn schema(&self) -> Result<Schema, Fault>;
 

@@ -12,7 +12,7 @@ use crate::domain::{
     record,
 };
 use crate::store::{
-    Change, OrderRow, PartitionRow, PartitionState, PaymentEvent, PaymentRow, PaymentState, StoredSale,
+    Change, DeadLetter, OrderRow, PartitionRow, PartitionState, PaymentEvent, PaymentRow, PaymentState, StoredSale,
 };
 
 /// The columns of [`OrderColumns`]. Named and not `*`, so that a column that a later program adds does not confuse this one.
@@ -85,6 +85,31 @@ impl TryFrom<PaymentColumns> for PaymentRow {
             event: PaymentEvent { id: row.event_id, order: order_id(&row.order_id)?, paid },
             state: state.ok_or_else(|| odd("payment_events.state", &row.state))?,
             received_at: UnixMillis(row.received_at),
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct DeadLetterColumns {
+    id: i64,
+    lane: String,
+    reason: String,
+    kept_at: i64,
+    bytes: i64,
+    body: Vec<u8>,
+}
+
+impl TryFrom<DeadLetterColumns> for DeadLetter {
+    type Error = Failure;
+
+    fn try_from(row: DeadLetterColumns) -> Result<Self, Failure> {
+        Ok(Self {
+            id: unsigned("dead_letters.id", row.id)?,
+            lane: row.lane,
+            reason: row.reason,
+            kept_at: UnixMillis(row.kept_at),
+            bytes: unsigned("the length of dead_letters.body", row.bytes)?,
+            body: row.body,
         })
     }
 }

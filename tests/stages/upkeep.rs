@@ -58,6 +58,9 @@ impl Topology for Counting {
     async fn close(&self, scope: Scope) -> Result<(), queue::Fault> {
         self.inner.close(scope).await
     }
+    async fn put(&self, body: Vec<u8>) -> Result<(), queue::Fault> {
+        self.inner.put(body).await
+    }
     async fn barrier(&self, scope: Scope) -> Result<(), queue::Fault> {
         self.barriers.fetch_add(1, Ordering::SeqCst);
         self.inner.barrier(scope).await

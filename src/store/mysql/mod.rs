@@ -23,6 +23,7 @@ use crate::store::schema::{self, AppliedColumns};
 use crate::store::{Deployment, Fault, Recorder, Schema, Store};
 
 mod changes;
+mod dead_letters;
 mod orders;
 mod partitions;
 mod payments;
