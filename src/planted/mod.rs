@@ -2,6 +2,7 @@
 //!
 //! Real backends cannot be made to hold what the audit has to find; these can.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -110,7 +111,12 @@ fn on(order: &Order, pool: &PoolId, leg: u8) -> u32 {
 
 /// Lanes that are as deep as they are told, and what was put into them.
 #[derive(Debug, Default)]
-pub(crate) struct PlantedTopology(pub(crate) Mutex<Vec<(LaneId, u64)>>, pub(crate) Mutex<Vec<Vec<u8>>>);
+pub(crate) struct PlantedTopology {
+    pub(crate) deep: Mutex<Vec<(LaneId, u64)>>,
+    pub(crate) put: Mutex<Vec<Vec<u8>>>,
+    /// It confirms nothing.
+    pub(crate) is_mute: AtomicBool,
+}
 
 #[async_trait]
 impl Topology for PlantedTopology {
@@ -127,7 +133,10 @@ impl Topology for PlantedTopology {
     }
 
     async fn put(&self, body: Vec<u8>) -> Result<(), queue::Fault> {
-        self.1.lock().unwrap().push(body);
+        if self.is_mute.load(Ordering::Relaxed) {
+            return Err(queue::Fault("no confirm".to_owned()));
+        }
+        self.put.lock().unwrap().push(body);
         Ok(())
     }
 
@@ -137,7 +146,7 @@ impl Topology for PlantedTopology {
 
     async fn depths(&self) -> Result<Vec<LaneDepth>, queue::Fault> {
         let depth = |&(lane, messages)| LaneDepth { lane, messages, consumers: 1 };
-        Ok(self.0.lock().unwrap().iter().map(depth).collect())
+        Ok(self.deep.lock().unwrap().iter().map(depth).collect())
     }
 
     fn lanes(&self) -> u16 {
