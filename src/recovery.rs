@@ -150,15 +150,15 @@ impl Watch {
 
 /// Why an open epoch cannot be sold from any more. An inventory that cannot be reached is no reason: it may come back as it was.
 async fn broken(parts: &Parts, row: &PartitionRow) -> Option<String> {
-    match parts.inventory.identity(row.partition).await {
+    let scope = Scope { partition: row.partition, epoch: row.epoch };
+    let asked = match parts.inventory.identity(row.partition).await {
         Ok(identity) if identity != row.identity => {
             return Some("the inventory restarted or was replaced".to_owned());
         }
-        Ok(_) => {}
-        Err(_) => return None,
-    }
-    let scope = Scope { partition: row.partition, epoch: row.epoch };
-    match parts.inventory.outbox_len(scope).await {
+        Ok(_) => parts.inventory.join(scope).await,
+        Err(fault) => Err(fault),
+    };
+    match asked {
         Err(fault @ inventory::Fault::Fenced(_)) => {
             parts.epochs.report(scope, &fault);
             Some(fault.to_string())

@@ -146,11 +146,11 @@ impl Inventory for PlantedInventory {
     }
 
     async fn outbox_len(&self, _: Scope) -> Result<u64, inventory::Fault> {
-        let state = self.up()?;
-        if state.fenced {
-            return Err(inventory::Fault::Fenced("it is lost".to_owned()));
-        }
-        Ok(state.outbox.len() as u64)
+        Ok(self.up()?.outbox.len() as u64)
+    }
+
+    async fn join(&self, _: Scope) -> Result<(), inventory::Fault> {
+        if self.up()?.fenced { Err(inventory::Fault::Fenced("it is lost".to_owned())) } else { Ok(()) }
     }
 
     async fn outbox_remove(&self, _: Scope, _: &[OutboxId]) -> Result<(), inventory::Fault> {

@@ -260,6 +260,18 @@ over_both! {
         assert_eq!(bench.counters(&sale).await, [[9, 1, 0]]);
     }
 
+    async fn a_scope_is_joined_while_it_is_open(bench: Bench) {
+        assert_eq!(bench.inventory.join(bench.scope).await, Ok(()));
+        let next = Scope { epoch: Epoch(2), ..bench.scope };
+        assert!(matches!(bench.inventory.join(next).await, Err(Fault::Fenced(_))), "it never was");
+        bench.inventory.rebuild(next, &Snapshot::default()).await.unwrap();
+        assert!(matches!(bench.inventory.join(next).await, Err(Fault::Fenced(_))), "it is not open yet");
+        bench.inventory.open(next).await.unwrap();
+        assert_eq!(bench.inventory.join(next).await, Ok(()));
+        bench.inventory.fence(next).await.unwrap();
+        assert!(matches!(bench.inventory.join(next).await, Err(Fault::Fenced(_))), "it is closed again");
+    }
+
     async fn an_empty_batch_decides_nothing(bench: Bench) {
         let decided = bench.confirm(&[]).await;
         assert_eq!(decided, Confirmed { version: decided.version, verdicts: vec![], outbox: None, stock: vec![] });

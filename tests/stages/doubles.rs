@@ -118,6 +118,9 @@ impl Inventory for BadLine {
     async fn leave(&self, node: &NodeId) -> Result<(), Fault> {
         self.inner.leave(node).await
     }
+    async fn join(&self, scope: Scope) -> Result<(), Fault> {
+        self.inner.join(scope).await
+    }
     async fn identity(&self, partition: Partition) -> Result<String, Fault> {
         self.inner.identity(partition).await
     }

@@ -174,7 +174,10 @@ impl Inventory for Backends {
         no_part_either()
     }
     async fn outbox_len(&self, _: Scope) -> Result<u64, inventory::Fault> {
-        Ok(0)
+        no_part_either()
+    }
+    async fn join(&self, _: Scope) -> Result<(), inventory::Fault> {
+        Ok(())
     }
     async fn outbox_remove(&self, _: Scope, _: &[OutboxId]) -> Result<(), inventory::Fault> {
         no_part_either()

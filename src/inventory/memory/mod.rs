@@ -142,6 +142,10 @@ impl Inventory for MemoryInventory {
         Ok(())
     }
 
+    async fn join(&self, scope: Scope) -> Result<(), Fault> {
+        self.within(scope, |_| ())
+    }
+
     async fn identity(&self, _partition: Partition) -> Result<String, Fault> {
         Ok(self.identity.clone())
     }

@@ -191,8 +191,19 @@ impl Inventory for RedisInventory {
         query(&mut connection, &command).await.map(drop)
     }
 
+    async fn join(&self, scope: Scope) -> Result<(), Fault> {
+        let scripts = self.scripts(scope);
+        match self.hot(&scripts.outbox_len()).await {
+            // Perhaps nothing is missing but this version's scripts.
+            Err(Fault::Fenced(_)) => self.load_beside_anchor(&scripts).await?,
+            answer => return answer.map(drop),
+        }
+        self.hot(&scripts.outbox_len()).await.map(drop)
+    }
+
     async fn identity(&self, _partition: Partition) -> Result<String, Fault> {
-        self.checkout().await.map(|(_, run_id)| run_id)
+        let (mut connection, run_id) = self.checkout().await?;
+        connection::history(&mut connection, &run_id).await
     }
 
     async fn rebuild(&self, scope: Scope, snapshot: &Snapshot) -> Result<(), Fault> {
