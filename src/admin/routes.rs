@@ -90,9 +90,9 @@ fn methods(segments: &[&str]) -> Option<&'static str> {
         | ["sales", _, "balance"] => "GET",
         ["sales", _] => "GET, PUT",
         ["dead-letters", _] => "GET, DELETE",
-        ["dead-letters", _, "replay"] => "POST",
         ["sales", _, "open" | "pause" | "resume" | "close" | "stock"]
         | ["orders", _, "cancel" | "refund"]
+        | ["dead-letters", _, "replay"]
         | ["drain"] => "POST",
         ["sales", _, "buffer"] => "PATCH",
         ["audit"] => "GET, POST",

@@ -298,8 +298,8 @@ fn shown_legs(balance: &Value) -> String {
 }
 
 fn shown_motion(balance: &Value) -> String {
-    let lanes = each(&balance["lanes"]).filter(|lane| lane["lane"] != "dead");
-    let messages: u64 = lanes.filter_map(|lane| lane["messages"].as_u64()).sum();
+    let alive = each(&balance["lanes"]).filter(|lane| lane["lane"] != "dead");
+    let messages: u64 = alive.filter_map(|lane| lane["messages"].as_u64()).sum();
     let [outbox, moves] = ["outbox_entries", "stock_moves"].map(|field| told(&balance[field]));
     let drift = &balance["drift"];
     let when = if drift["in_motion"] == true { ", while orders are on their way" } else { "" };
