@@ -72,6 +72,11 @@ pub trait Inventory: fmt::Debug + Send + Sync + 'static {
     /// One that follows another's data has none: [`Fault::Fenced`].
     async fn identity(&self, partition: Partition) -> Result<String, Fault>;
 
+    /// For recovery only: a page of the outbox of a scope that is closed, whatever closed it: the oldest entries behind `after`, at
+    /// most `limit`. Orders whose records are lost are left out; a scope that was lost altogether has none. [`Fault::Fenced`]: what
+    /// is there cannot be read.
+    async fn salvage(&self, scope: Scope, after: Option<OutboxId>, limit: usize) -> Result<Vec<OutboxEntry>, Fault>;
+
     /// For recovery only: makes the scope hold exactly this, closed, whatever was there. Safe to repeat.
     async fn rebuild(&self, scope: Scope, snapshot: &Snapshot) -> Result<(), Fault>;
 

@@ -169,6 +169,10 @@ impl Inventory for PlantedInventory {
         Ok("planted".to_owned())
     }
 
+    async fn salvage(&self, _: Scope, _: Option<OutboxId>, _: usize) -> Result<Vec<OutboxEntry>, inventory::Fault> {
+        Ok(Vec::new())
+    }
+
     async fn rebuild(&self, _: Scope, _: &Snapshot) -> Result<(), inventory::Fault> {
         Ok(())
     }

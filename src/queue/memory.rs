@@ -358,7 +358,7 @@ impl Topology for Shared {
     }
 
     async fn put(&self, body: Vec<u8>) -> Result<(), Fault> {
-        // Beyond the bound, as barriers are: there is one at a time.
+        // Beyond the bound if need be, as barriers are.
         self.0.state().lanes[0].push(Message::new(body));
         Ok(())
     }

@@ -188,6 +188,9 @@ impl Inventory for Backends {
     async fn leave(&self, _: &NodeId) -> Result<(), inventory::Fault> {
         no_part_either()
     }
+    async fn salvage(&self, _: Scope, _: Option<OutboxId>, _: usize) -> Result<Vec<OutboxEntry>, inventory::Fault> {
+        no_part_either()
+    }
     async fn rebuild(&self, _: Scope, _: &Snapshot) -> Result<(), inventory::Fault> {
         no_part_either()
     }

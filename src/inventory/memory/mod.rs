@@ -150,6 +150,14 @@ impl Inventory for MemoryInventory {
         Ok(self.identity.clone())
     }
 
+    async fn salvage(&self, scope: Scope, after: Option<OutboxId>, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
+        let state = self.state()?;
+        let Some(room) = state.rooms.get(&scope) else { return Ok(Vec::new()) };
+        let from = after.as_ref().and_then(entry_key).map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = room.outbox.range((from, Bound::Unbounded)).take(limit);
+        Ok(entries.map(|(key, ids)| room.entry(*key, ids)).collect())
+    }
+
     async fn rebuild(&self, scope: Scope, snapshot: &Snapshot) -> Result<(), Fault> {
         let room = Room::of(snapshot)?;
         self.state()?.rooms.insert(scope, room);

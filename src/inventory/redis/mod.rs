@@ -206,6 +206,12 @@ impl Inventory for RedisInventory {
         connection::history(&mut connection, &run_id).await
     }
 
+    async fn salvage(&self, scope: Scope, after: Option<OutboxId>, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
+        let reply = self.cold(&self.scripts(scope).salvage(after.as_ref(), limit)).await?;
+        // Nothing was to be done, so what cannot be read is not a move that may have been made.
+        reply.outbox().map_err(|fault| Fault::Fenced(format!("the data is broken: {fault}")))
+    }
+
     async fn rebuild(&self, scope: Scope, snapshot: &Snapshot) -> Result<(), Fault> {
         self.rebuild_from(&self.scripts(scope), snapshot).await
     }

@@ -63,6 +63,7 @@ macro_rules! by_text {
 }
 
 by_text!(
+    SALVAGE = "salvage",
     REBUILD_BEGIN = "rebuild_begin",
     REBUILD_FILL = "rebuild_fill",
     REBUILD_END = "rebuild_end",
@@ -180,6 +181,11 @@ impl Scripts {
 
     pub(super) fn outbox_remove<'a>(&self, entries: impl Iterator<Item = &'a OutboxId>) -> Call {
         self.digest(&self.loaded.outbox_remove, entries.map(ToString::to_string).collect())
+    }
+
+    pub(super) fn salvage(&self, after: Option<&OutboxId>, limit: usize) -> Call {
+        let after = after.map_or("", |id| id.as_str());
+        self.text(SALVAGE, vec![after.to_owned(), limit.to_string()])
     }
 
     pub(super) fn rebuild_begin(&self, token: &str) -> Call {
