@@ -18,7 +18,7 @@ use crate::inventory::{
     Verdict,
 };
 use crate::queue::envelope::Envelope;
-use crate::queue::{Publisher, Unconfirmed};
+use crate::queue::{Publisher, Strain, Unconfirmed};
 use crate::store::partitions::StoreSnapshot;
 use crate::store::{
     CancelOutcome, Change, DeadLetter, DeadLetters, Deployment, Fault, OrderFilter, OrderRow, Orders, PartitionRow,
@@ -118,6 +118,10 @@ impl Publisher for Backends {
 
     fn ready(&self) -> Result<(), String> {
         Ok(())
+    }
+
+    fn strain(&self) -> Strain {
+        Strain::default()
     }
 }
 
