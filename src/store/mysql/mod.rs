@@ -24,11 +24,13 @@ use crate::store::{Deployment, Fault, Recorder, Schema, Store};
 
 mod changes;
 mod dead_letters;
+mod late;
 mod orders;
 mod partitions;
 mod payments;
 mod recorder;
 mod sales;
+mod stale;
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/mysql");
 

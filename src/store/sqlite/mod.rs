@@ -25,10 +25,12 @@ use crate::store::{Deployment, Fault, Recorder, Schema, Store};
 
 mod changes;
 mod dead_letters;
+mod late;
 mod orders;
 mod partitions;
 mod recorder;
 mod sales;
+mod stale;
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
