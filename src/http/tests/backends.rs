@@ -177,7 +177,13 @@ impl Inventory for Backends {
     async fn orders(&self, _: Scope, _: Option<String>) -> Result<(Vec<KnownOrder>, Option<String>), inventory::Fault> {
         no_part_either()
     }
-    async fn outbox(&self, _: Scope, _: Duration, _: usize) -> Result<Vec<OutboxEntry>, inventory::Fault> {
+    async fn outbox_behind(
+        &self,
+        _: Scope,
+        _: Option<&OutboxId>,
+        _: Duration,
+        _: usize,
+    ) -> Result<Vec<OutboxEntry>, inventory::Fault> {
         no_part_either()
     }
     async fn outbox_len(&self, _: Scope) -> Result<u64, inventory::Fault> {
@@ -378,6 +384,9 @@ impl Store for Backends {
         no_part()
     }
     async fn migrate(&self) -> Result<Vec<String>, Fault> {
+        no_part()
+    }
+    async fn lanes(&self) -> Result<u16, Fault> {
         no_part()
     }
     async fn deployment(&self, _: Deployment) -> Result<Deployment, Fault> {
