@@ -33,6 +33,13 @@ pub trait Inventory: fmt::Debug + Send + Sync + 'static {
     /// does one for an order that is not known here.
     async fn apply(&self, scope: Scope, moves: &[StockMove]) -> Result<(), Fault>;
 
+    /// Sells its units to an order whose payment came too late: a held one keeps them, an expired one takes them again if they are
+    /// free on every leg and nobody comes over a limit by it. The sale's window does not matter, since the claim came within it.
+    ///
+    /// The first verdict comes back, as for a claim: an expired order that was refused is refused in this scope from then on.
+    /// So of several who ask for it all are told the same.
+    async fn revive(&self, scope: Scope, order: OrderId) -> Result<Revived, Fault>;
+
     /// All sales and counters that changed after `since`, and all orders granted since; everything for `since` 0.
     async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault>;
 
@@ -71,6 +78,11 @@ pub trait Inventory: fmt::Debug + Send + Sync + 'static {
     /// What tells this run of the inventory, and its history of data, from any other. A change means that it may have lost some.
     /// One that follows another's data has none: [`Fault::Fenced`].
     async fn identity(&self, partition: Partition) -> Result<String, Fault>;
+
+    /// For recovery only: a page of the outbox of a scope that is closed, whatever closed it: the oldest entries behind `after`, at
+    /// most `limit`. Orders whose records are lost are left out; a scope that was lost altogether has none. [`Fault::Fenced`]: what
+    /// is there cannot be read.
+    async fn salvage(&self, scope: Scope, after: Option<OutboxId>, limit: usize) -> Result<Vec<OutboxEntry>, Fault>;
 
     /// For recovery only: makes the scope hold exactly this, closed, whatever was there. Safe to repeat.
     async fn rebuild(&self, scope: Scope, snapshot: &Snapshot) -> Result<(), Fault>;
@@ -127,8 +139,18 @@ pub struct LegStock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StockMove {
     pub order: OrderId,
-    /// Paid: its units go from held to sold. Expired, cancelled, refunded: back to free.
+    /// Paid: its units go from held to sold. Expired, cancelled, refunded: back to free; but an order that is paid does not expire,
+    /// whatever comes late, while it may be cancelled: the store decided that when a late payment's units were already taken here.
     pub to: OrderStatus,
+}
+
+/// What a late payment's order got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revived {
+    /// Its units are sold to it, by this move or before.
+    Taken,
+    /// It is over, or not known, or its units are not to be had.
+    Refused,
 }
 
 /// What changed in a scope since a version.

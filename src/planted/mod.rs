@@ -126,6 +126,10 @@ impl Topology for PlantedTopology {
         Ok(())
     }
 
+    async fn put(&self, _: Vec<u8>) -> Result<(), queue::Fault> {
+        Ok(())
+    }
+
     async fn barrier(&self, _: Scope) -> Result<(), queue::Fault> {
         Ok(())
     }
@@ -134,6 +138,8 @@ impl Topology for PlantedTopology {
         let depth = |&(lane, messages)| LaneDepth { lane, messages, consumers: 1 };
         Ok(self.0.lock().unwrap().iter().map(depth).collect())
     }
+
+    fn widen(&self, _: u16) {}
 
     fn lanes(&self) -> u16 {
         1

@@ -13,7 +13,7 @@ use redis::aio::MultiplexedConnection;
 use rushgate::config::settings;
 use rushgate::domain::{Claim, Epoch, OrderStatus, Scope};
 use rushgate::inventory::redis::RedisInventory;
-use rushgate::inventory::{Fault, Inventory, Snapshot, StockMove, Verdict};
+use rushgate::inventory::{Fault, Inventory, OutboxEntry, Snapshot, StockMove, Verdict};
 use rushgate::shutdown::Shutdown;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -505,6 +505,39 @@ async fn a_key_that_is_lost_or_of_another_type_fences_before_anything_is_written
             assert!(found.is_err() || found.as_ref().is_ok_and(|found| *found <= empty), "{part}: {found:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_scope_is_salvaged() {
+    let settings = redis_settings(servers::redis_url());
+    let bench = Bench::opened(reached(&settings).await).await;
+    let sale = concert(10);
+    let bench = bench.with(&sale).await;
+    let claims = [one(&sale, "a"), one(&sale, "b")];
+    let id = bench.confirm(&claims).await.outbox.unwrap();
+    let mut admin =
+        redis::Client::open(settings.url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    // Neither the run nor the state of the scope is asked for.
+    plant(&settings, "meta", "run_id", "0123456789012345678901234567890123456789").await;
+    let salvage = async || bench.inventory.salvage(SCOPE, None, 10).await;
+    let left = |orders| Ok(vec![OutboxEntry { id: id.clone(), orders }]);
+    assert_eq!(salvage().await, left(claims.clone().map(|claim| claim.order).to_vec()));
+    redis::cmd("DEL").arg(key(&settings, "meta")).exec_async(&mut admin).await.unwrap();
+    redis::cmd("HDEL")
+        .arg(key(&settings, "orders"))
+        .arg(claims[0].order.id.to_string())
+        .exec_async(&mut admin)
+        .await
+        .unwrap();
+    assert_eq!(salvage().await, left(vec![claims[1].order.clone()]), "one record is lost");
+    plant(&settings, "orders", &claims[1].order.id.to_string(), "no record").await;
+    assert_fenced(salvage().await, "broken");
+    redis::cmd("DEL").arg(key(&settings, "orders")).exec_async(&mut admin).await.unwrap();
+    assert_eq!(salvage().await, left(Vec::new()), "all records are lost");
+    redis::cmd("SET").arg(key(&settings, "outbox")).arg("text").exec_async(&mut admin).await.unwrap();
+    assert_fenced(salvage().await, "broken");
+    redis::cmd("DEL").arg(key(&settings, "outbox")).exec_async(&mut admin).await.unwrap();
+    assert_eq!(salvage().await, Ok(Vec::new()), "nothing is left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

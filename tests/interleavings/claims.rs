@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use rushgate::admission::Shards;
+use rushgate::admission::pressure::Pressure;
 use rushgate::clock::{Clock, ManualClock};
 use rushgate::domain::{Ask, Buffer, OrderSecret, UnixMillis};
 use rushgate::epochs::Epochs;
@@ -166,7 +167,8 @@ impl Node {
         };
         let batcher = Batcher::new(desk, Limits { batch_max: 2, batches_in_flight: 2 });
         let secret = Arc::new(OnceLock::from(OrderSecret([7; 32])));
-        let parts = Parts { shards: shards.clone(), epochs, publisher, clock, secret };
+        let pressure = Pressure::new(1);
+        let parts = Parts { shards: shards.clone(), epochs, pressure, publisher, clock, secret };
         let claims = Claims::new(parts, std::slice::from_ref(&batcher));
         shutdown.spawn(batcher.run(shutdown.clone()));
         Self { claims, shards, inventory, broker, shutdown }

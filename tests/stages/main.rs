@@ -5,4 +5,5 @@
 mod abandoned;
 mod claims;
 mod doubles;
+mod pressure;
 mod upkeep;

@@ -27,7 +27,8 @@ use crate::inventory::redis::connection::{Links, Target};
 use crate::inventory::redis::plan::Plan;
 use crate::inventory::redis::scripts::{Call, Scripts};
 use crate::inventory::{
-    Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Snapshot, StockMove,
+    Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Revived, Snapshot,
+    StockMove,
 };
 use crate::shutdown::Shutdown;
 
@@ -137,6 +138,10 @@ impl Inventory for RedisInventory {
         self.hot(&self.scripts(scope).apply(moves)).await.map(drop)
     }
 
+    async fn revive(&self, scope: Scope, order: OrderId) -> Result<Revived, Fault> {
+        self.hot(&self.scripts(scope).revive(order)).await?.revived()
+    }
+
     async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault> {
         let scripts = self.scripts(scope);
         let mut changes = Changes { version: since, ..Changes::default() };
@@ -204,6 +209,12 @@ impl Inventory for RedisInventory {
     async fn identity(&self, _partition: Partition) -> Result<String, Fault> {
         let (mut connection, run_id) = self.checkout().await?;
         connection::history(&mut connection, &run_id).await
+    }
+
+    async fn salvage(&self, scope: Scope, after: Option<OutboxId>, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
+        let reply = self.cold(&self.scripts(scope).salvage(after.as_ref(), limit)).await?;
+        // Nothing was to be done, so what cannot be read is not a move that may have been made.
+        reply.outbox().map_err(|fault| Fault::Fenced(format!("the data is broken: {fault}")))
     }
 
     async fn rebuild(&self, scope: Scope, snapshot: &Snapshot) -> Result<(), Fault> {

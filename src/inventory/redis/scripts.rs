@@ -50,7 +50,7 @@ macro_rules! by_digest {
     };
 }
 
-by_digest!(confirm, apply, define, changes, stock, order, orders, outbox, outbox_len, outbox_remove);
+by_digest!(confirm, apply, revive, define, changes, stock, order, orders, outbox, outbox_len, outbox_remove);
 
 /// Declares the scripts that are sent as text, one constant per file.
 macro_rules! by_text {
@@ -63,6 +63,7 @@ macro_rules! by_text {
 }
 
 by_text!(
+    SALVAGE = "salvage",
     REBUILD_BEGIN = "rebuild_begin",
     REBUILD_FILL = "rebuild_fill",
     REBUILD_END = "rebuild_end",
@@ -146,6 +147,10 @@ impl Scripts {
         self.digest(&self.loaded.apply, std::iter::once(letters).chain(ids).collect())
     }
 
+    pub(super) fn revive(&self, id: OrderId) -> Call {
+        self.digest(&self.loaded.revive, vec![keys::order(id)])
+    }
+
     pub(super) fn define(&self, sale: &Sale) -> Call {
         let mut args = vec![sale.id.to_string(), sale.version.to_string(), codec::header(sale), codec::document(sale)];
         for (key, capacity) in counters_of(sale) {
@@ -180,6 +185,11 @@ impl Scripts {
 
     pub(super) fn outbox_remove<'a>(&self, entries: impl Iterator<Item = &'a OutboxId>) -> Call {
         self.digest(&self.loaded.outbox_remove, entries.map(ToString::to_string).collect())
+    }
+
+    pub(super) fn salvage(&self, after: Option<&OutboxId>, limit: usize) -> Call {
+        let after = after.map_or("", |id| id.as_str());
+        self.text(SALVAGE, vec![after.to_owned(), limit.to_string()])
     }
 
     pub(super) fn rebuild_begin(&self, token: &str) -> Call {
