@@ -28,7 +28,7 @@ pub(crate) struct Violation {
 type Origins = Vec<(u32, Option<Step>)>;
 
 pub(crate) fn explore(protocol: &Protocol) -> Explored {
-    let first = protocol.new();
+    let first = protocol.first();
     let mut seen = Seen::new();
     let mut origins: Origins = vec![(0, None)];
     let mut open = VecDeque::from([(first, 0, 0)]);
@@ -102,7 +102,7 @@ impl Seen {
     /// Where this digest is, or would be.
     fn slot(&self, digest: u64) -> usize {
         let mask = self.slots.len() - 1;
-        let mut at = digest as usize & mask;
+        let mut at = usize::try_from(digest).expect("a machine of 64 bits") & mask;
         while self.slots[at] != 0 && self.slots[at] != digest {
             at = (at + 1) & mask;
         }
@@ -114,7 +114,8 @@ fn digest(world: &World) -> u64 {
     let mut digest = 0;
     for word in world.packed() {
         let product = u128::from(digest ^ word ^ 0x2d35_8dcc_aa6c_78a5) * 0x8bb8_4b93_962e_acc9;
-        digest = (product as u64) ^ ((product >> 64) as u64);
+        let [low, high] = [product & u128::from(u64::MAX), product >> 64];
+        digest = u64::try_from(low ^ high).expect("two halves");
     }
     // Zero is an empty slot.
     digest.max(1)

@@ -5,7 +5,7 @@
 
 use crate::mutations::Mutation;
 use crate::recovery;
-use crate::world::{Ask, BUYERS, Budget, EPOCHS, Epoch, Known, Message, RECOVERERS, Row, World, bit, mark};
+use crate::world::{Ask, BUYERS, Budget, Epoch, Known, LAST_EPOCH, Message, RECOVERERS, Row, World, bit, mark};
 
 /// One protocol: how much there is, what may go wrong, and what is wrong with the protocol itself.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +68,7 @@ pub(crate) enum Step {
 pub(crate) type Next = Vec<(Step, World)>;
 
 impl Protocol {
-    pub(crate) fn new(&self) -> World {
+    pub(crate) fn first(&self) -> World {
         World::new(self.units, self.budget)
     }
 
@@ -80,12 +80,12 @@ impl Protocol {
         for buyer in 0..BUYERS {
             self.gateway(world, buyer, next);
             self.broker(world, buyer, next);
-            self.store(world, buyer, next);
+            store(world, buyer, next);
             self.late_payment(world, buyer, next);
             for epoch in served(world) {
                 self.returns(world, (buyer, epoch), next);
             }
-            self.readmission(world, buyer, next);
+            readmission(world, buyer, next);
         }
         self.writer(world, next);
         self.inventory(world, next);
@@ -126,8 +126,8 @@ impl Protocol {
                 if world.confirmed[buyer] & mark(epoch) != 0 || self.has(Mutation::ReplyBeforeConfirm) {
                     ask(Step::BuyerHearsYes(buyer), Ask::Promised);
                 }
-                let shelf = world.shelf(epoch);
-                if self.has(Mutation::ReleaseOnTimeout) && shelf.served && shelf.known[buyer] == Known::Held {
+                let keys = world.shelf(epoch);
+                if self.has(Mutation::ReleaseOnTimeout) && keys.served && keys.known[buyer] == Known::Held {
                     let mut then = *world;
                     then.shelf_mut(epoch).known[buyer] = Known::Nothing;
                     then.shelf_mut(epoch).free += 1;
@@ -160,7 +160,7 @@ impl Protocol {
 
     /// A publish is under way until the broker has it, refuses it, or loses it.
     fn broker(&self, world: &World, buyer: usize, next: &mut Next) {
-        for epoch in (1..=EPOCHS as Epoch).filter(|epoch| world.wire[buyer] & mark(*epoch) != 0) {
+        for epoch in (1..=LAST_EPOCH).filter(|epoch| world.wire[buyer] & mark(*epoch) != 0) {
             let mut then = *world;
             then.wire[buyer] &= !mark(epoch);
             let lost = then;
@@ -219,26 +219,6 @@ impl Protocol {
         next.push((Step::WriterStores(message), then));
     }
 
-    /// An order's end is decided in the store alone.
-    fn store(&self, world: &World, buyer: usize, next: &mut Next) {
-        let mut then = *world;
-        match world.store.rows[buyer] {
-            Row::Held => {
-                then.store.rows[buyer] = Row::Paid;
-                next.push((Step::OrderIsPaid(buyer), then));
-                then.store.rows[buyer] = Row::Expired;
-                then.store.returns |= bit(buyer);
-                next.push((Step::OrderExpires(buyer), then));
-            }
-            Row::Expired if world.budget.late_payments > 0 && world.store.late & bit(buyer) == 0 => {
-                then.store.late |= bit(buyer);
-                then.budget.late_payments -= 1;
-                next.push((Step::PaymentComesLate(buyer), then));
-            }
-            Row::None | Row::Paid | Row::Expired => {}
-        }
-    }
-
     /// First the inventory gives the units again, then the store settles, if the epoch is still the one that gave them.
     fn late_payment(&self, world: &World, buyer: usize, next: &mut Next) {
         if world.store.late & bit(buyer) == 0 {
@@ -248,17 +228,17 @@ impl Protocol {
         if epoch == 0 {
             for epoch in served(world) {
                 let mut then = *world;
-                let shelf = then.shelf_mut(epoch);
-                let taken = match shelf.known[buyer] {
+                let keys = then.shelf_mut(epoch);
+                let taken = match keys.known[buyer] {
                     Known::Held | Known::Paid => true,
-                    Known::Ended if shelf.free > 0 => {
-                        shelf.free -= 1;
+                    Known::Ended if keys.free > 0 => {
+                        keys.free -= 1;
                         true
                     }
                     Known::Ended | Known::Nothing => false,
                 };
                 if taken {
-                    shelf.known[buyer] = Known::Paid;
+                    keys.known[buyer] = Known::Paid;
                     then.revived[buyer] = epoch;
                     next.push((Step::UnitIsTakenAgain(buyer, epoch), then));
                 } else {
@@ -285,36 +265,20 @@ impl Protocol {
             return;
         }
         let mut then = *world;
-        let shelf = then.shelf_mut(epoch);
-        let goes_back = match shelf.known[buyer] {
+        let keys = then.shelf_mut(epoch);
+        let goes_back = match keys.known[buyer] {
             Known::Held => true,
             Known::Paid => self.has(Mutation::ReturnUndoesRevival),
             Known::Nothing | Known::Ended => false,
         };
         if goes_back || self.has(Mutation::ReleaseNotIdempotent) {
-            shelf.known[buyer] = Known::Ended;
-            shelf.free += 1;
+            keys.known[buyer] = Known::Ended;
+            keys.free += 1;
             next.push((Step::UnitReturnsAndTheCarrierDies(buyer, epoch), then));
         }
         if epoch == world.store.epoch || self.has(Mutation::ReturnsTrustAnyEpoch) {
             then.store.returns &= !bit(buyer);
             next.push((Step::UnitReturns(buyer, epoch), then));
-        }
-    }
-
-    fn readmission(&self, world: &World, buyer: usize, next: &mut Next) {
-        if world.store.stale & bit(buyer) == 0 || !world.is_whole() {
-            return;
-        }
-        let mut then = *world;
-        then.store.stale &= !bit(buyer);
-        let shelf = then.shelf_mut(world.store.epoch);
-        if shelf.known[buyer] == Known::Nothing && shelf.free > 0 {
-            shelf.grant(buyer);
-            then.store.readmitted |= bit(buyer);
-            next.push((Step::StaleOrderIsAdmitted(buyer), then));
-        } else {
-            next.push((Step::StaleOrderIsRefused(buyer), then));
         }
     }
 
@@ -330,7 +294,7 @@ impl Protocol {
             then.budget.restarts -= 1;
             then.shelves = world.disk;
             if !self.has(Mutation::NoRunCheck) {
-                then.shelves.iter_mut().for_each(|shelf| shelf.served = false);
+                then.shelves.iter_mut().for_each(|keys| keys.served = false);
             }
             then.recoverers.iter_mut().for_each(|recoverer| recoverer.restarted = true);
             next.push((Step::InventoryRestarts, then));
@@ -345,8 +309,44 @@ impl Protocol {
     }
 }
 
+/// An order's end is decided in the store alone.
+fn store(world: &World, buyer: usize, next: &mut Next) {
+    let mut then = *world;
+    match world.store.rows[buyer] {
+        Row::Held => {
+            then.store.rows[buyer] = Row::Paid;
+            next.push((Step::OrderIsPaid(buyer), then));
+            then.store.rows[buyer] = Row::Expired;
+            then.store.returns |= bit(buyer);
+            next.push((Step::OrderExpires(buyer), then));
+        }
+        Row::Expired if world.budget.late_payments > 0 && world.store.late & bit(buyer) == 0 => {
+            then.store.late |= bit(buyer);
+            then.budget.late_payments -= 1;
+            next.push((Step::PaymentComesLate(buyer), then));
+        }
+        Row::None | Row::Paid | Row::Expired => {}
+    }
+}
+
+fn readmission(world: &World, buyer: usize, next: &mut Next) {
+    if world.store.stale & bit(buyer) == 0 || !world.is_whole() {
+        return;
+    }
+    let mut then = *world;
+    then.store.stale &= !bit(buyer);
+    let keys = then.shelf_mut(world.store.epoch);
+    if keys.known[buyer] == Known::Nothing && keys.free > 0 {
+        keys.grant(buyer);
+        then.store.readmitted |= bit(buyer);
+        next.push((Step::StaleOrderIsAdmitted(buyer), then));
+    } else {
+        next.push((Step::StaleOrderIsRefused(buyer), then));
+    }
+}
+
 /// The epochs whose inventory serves those who have joined them.
 fn served(world: &World) -> impl Iterator<Item = Epoch> + use<> {
     let shelves = world.shelves;
-    (1..=EPOCHS as Epoch).filter(move |epoch| shelves[usize::from(*epoch) - 1].served)
+    (1..=LAST_EPOCH).filter(move |epoch| shelves[usize::from(*epoch) - 1].served)
 }

@@ -6,124 +6,131 @@ use crate::world::{BUYERS, Epoch, IDLE, Known, Message, Recoverer, Row, Shelf, S
 
 /// What this recoverer may do next.
 pub(crate) fn next(protocol: &Protocol, world: &World, at: usize, next: &mut Next) {
-    let Recoverer { stage, epoch, .. } = world.recoverers[at];
     let mut then = *world;
-    let step = match stage {
-        Stage::Idle => return begin(protocol, world, at, next),
+    let step = match world.recoverers[at].stage {
+        Stage::Idle => begin(protocol, &mut then, at),
+        Stage::Fenced | Stage::ExchangesDeleted | Stage::Redriven | Stage::BarrierSent => {
+            if world.recoverers[at].stage == Stage::ExchangesDeleted {
+                let mut unread = *world;
+                unread.recoverers[at].stage = Stage::Redriven;
+                next.push((Step::OutboxCannotBeRead(at), unread));
+            }
+            close(protocol, &mut then, at)
+        }
+        _ => Some(rebuild(protocol, &mut then, at)),
+    };
+    next.extend(step.map(|step| (step, then)));
+}
+
+/// Until everything that was confirmed in older epochs is in the store.
+fn close(protocol: &Protocol, world: &mut World, at: usize) -> Option<Step> {
+    let Recoverer { stage, epoch, .. } = world.recoverers[at];
+    let is_stored = world.store.barriers & mark(epoch) != 0;
+    let (stage, step) = match stage {
         Stage::Fenced if protocol.has(Mutation::BarrierBeforeFence) => {
-            then.lane.push(Message::Barrier { epoch });
-            then.recoverers[at].stage = Stage::BarrierSent;
-            Step::BarrierIsSent(at)
+            world.lane.push(Message::Barrier { epoch });
+            (Stage::BarrierSent, Step::BarrierIsSent(at))
         }
         Stage::Fenced => {
-            delete_exchanges(protocol, &mut then, epoch);
-            then.recoverers[at].stage = Stage::ExchangesDeleted;
-            Step::ExchangesAreDeleted(at)
+            delete_exchanges(protocol, world, epoch);
+            (Stage::ExchangesDeleted, Step::ExchangesAreDeleted(at))
         }
         Stage::ExchangesDeleted => {
-            let mut unread = *world;
-            unread.recoverers[at].stage = Stage::Redriven;
-            next.push((Step::OutboxCannotBeRead(at), unread));
-            if protocol.has(Mutation::RedriveAfterBarriers) || !redrive(&mut then, at) {
-                return;
+            // A later try in the same epoch sends no barrier, so what it redrove would come too late.
+            if is_stored || protocol.has(Mutation::RedriveAfterBarriers) || !redrive(world, at) {
+                return None;
             }
-            then.recoverers[at].stage = Stage::Redriven;
-            Step::OutboxIsRedriven(at)
+            (Stage::Redriven, Step::OutboxIsRedriven(at))
         }
         Stage::Redriven => {
-            // A barrier of an earlier try counts: what was confirmed is before it. What this try redrives may be behind it.
-            if world.store.barriers & mark(epoch) == 0 {
-                then.lane.push(Message::Barrier { epoch });
+            if !is_stored {
+                world.lane.push(Message::Barrier { epoch });
             }
-            then.recoverers[at].stage = Stage::BarrierSent;
-            Step::BarrierIsSent(at)
+            (Stage::BarrierSent, Step::BarrierIsSent(at))
         }
-        Stage::BarrierSent => {
-            if world.store.barriers & mark(epoch) == 0 && !protocol.has(Mutation::NoBarrierWait) {
-                return;
+        _ => {
+            if !is_stored && !protocol.has(Mutation::NoBarrierWait) {
+                return None;
             }
             if protocol.has(Mutation::RedriveAfterBarriers) {
-                redrive(&mut then, at);
+                redrive(world, at);
             }
             if protocol.has(Mutation::BarrierBeforeFence) {
-                delete_exchanges(protocol, &mut then, epoch);
+                delete_exchanges(protocol, world, epoch);
             }
-            then.recoverers[at].stage = Stage::BarrierStored;
-            Step::BarrierIsStored(at)
+            (Stage::BarrierStored, Step::BarrierIsStored(at))
         }
+    };
+    world.recoverers[at].stage = stage;
+    Some(step)
+}
+
+/// From there until the epoch is open.
+fn rebuild(protocol: &Protocol, world: &mut World, at: usize) -> Step {
+    let Recoverer { stage, epoch, restarted, .. } = world.recoverers[at];
+    let snapshot_first = protocol.has(Mutation::SnapshotBeforeMinEpoch);
+    let (stage, step) = match stage {
         // Whoever was overtaken must not make stale what the other has redriven.
         Stage::BarrierStored if world.store.epoch != epoch && !protocol.has(Mutation::MinEpochByAnybody) => {
-            then.recoverers[at] = IDLE;
-            Step::EpochIsOver(at)
+            world.recoverers[at] = IDLE;
+            return Step::EpochIsOver(at);
         }
-        Stage::BarrierStored => {
-            if protocol.has(Mutation::SnapshotBeforeMinEpoch) {
-                then.recoverers[at].stage = Stage::Snapshot(snapshot(protocol, world));
-                Step::SnapshotIsRead(at)
-            } else {
-                then.store.min_epoch = epoch.max(world.store.min_epoch);
-                then.recoverers[at].stage = Stage::MinEpochSet;
-                Step::MinEpochIsSet(at)
-            }
+        Stage::BarrierStored if !snapshot_first => {
+            world.store.min_epoch = epoch.max(world.store.min_epoch);
+            (Stage::MinEpochSet, Step::MinEpochIsSet(at))
         }
-        Stage::MinEpochSet => {
-            then.recoverers[at].restarted = false;
-            then.recoverers[at].stage = Stage::Snapshot(snapshot(protocol, world));
-            Step::SnapshotIsRead(at)
+        Stage::BarrierStored | Stage::MinEpochSet => {
+            world.recoverers[at].restarted = false;
+            (Stage::Snapshot(snapshot(protocol, world)), Step::SnapshotIsRead(at))
         }
         Stage::Snapshot(known) => {
             let live = known.iter().filter(|known| matches!(known, Known::Held | Known::Paid)).count();
             let free = protocol.units - i8::try_from(live).expect("few buyers");
-            *then.shelf_mut(epoch) = Shelf { free, known, outbox: 0, served: true };
-            then.recoverers[at].stage = Stage::Rebuilt;
-            if protocol.has(Mutation::SnapshotBeforeMinEpoch) {
-                then.store.min_epoch = epoch.max(world.store.min_epoch);
+            *world.shelf_mut(epoch) = Shelf { free, known, outbox: 0, served: true };
+            if snapshot_first {
+                world.store.min_epoch = epoch.max(world.store.min_epoch);
             }
-            Step::InventoryIsRebuilt(at)
+            (Stage::Rebuilt, Step::InventoryIsRebuilt(at))
         }
-        Stage::Rebuilt if world.recoverers[at].restarted => {
-            then.recoverers[at].stage = Stage::Fenced;
-            Step::InventoryRestartedMeanwhile(at)
-        }
+        Stage::Rebuilt if restarted => (Stage::Fenced, Step::InventoryRestartedMeanwhile(at)),
         Stage::Rebuilt => {
-            then.exchanges |= mark(epoch);
-            then.recoverers[at].stage = Stage::ExchangeMade;
-            Step::ExchangeIsMade(at)
+            world.exchanges |= mark(epoch);
+            (Stage::ExchangeMade, Step::ExchangeIsMade(at))
         }
-        Stage::ExchangeMade => {
-            then.recoverers[at] = IDLE;
-            if world.store.epoch == epoch {
-                then.store.open = true;
-                then.replaced = world.recoverers[at].restarted;
-                Step::EpochIsOpened(at)
-            } else {
-                Step::EpochIsOver(at)
+        _ => {
+            world.recoverers[at] = IDLE;
+            if world.store.epoch != epoch {
+                return Step::EpochIsOver(at);
             }
+            world.store.open = true;
+            world.replaced = restarted;
+            return Step::EpochIsOpened(at);
         }
     };
-    next.push((step, then));
+    world.recoverers[at].stage = stage;
+    step
 }
 
 /// An epoch that is open but broken is followed by the next one, and so is one that another recoverer does not bring to its end.
-fn begin(protocol: &Protocol, world: &World, at: usize, next: &mut Next) {
-    let mut then = *world;
-    let step = if world.store.open {
+fn begin(protocol: &Protocol, world: &mut World, at: usize) -> Option<Step> {
+    let was_open = world.store.open;
+    let step = if was_open {
         if world.is_whole() || protocol.has(Mutation::NoRunCheck) {
-            return;
+            return None;
         }
         Step::RecoveryBegins(at)
     } else if world.budget.takeovers > 0 {
-        then.budget.takeovers -= 1;
+        world.budget.takeovers -= 1;
         Step::RecoveryIsTakenOver(at)
     } else {
-        return;
+        return None;
     };
-    if world.store.open || !protocol.has(Mutation::TakeoverKeepsEpoch) {
-        then.store.epoch += 1;
+    if was_open || !protocol.has(Mutation::TakeoverKeepsEpoch) {
+        world.store.epoch += 1;
     }
-    then.store.open = false;
-    then.recoverers[at] = Recoverer { stage: Stage::Fenced, epoch: then.store.epoch, restarted: false, salvaged: 0 };
-    next.push((step, then));
+    world.store.open = false;
+    world.recoverers[at] = Recoverer { stage: Stage::Fenced, epoch: world.store.epoch, ..IDLE };
+    Some(step)
 }
 
 fn delete_exchanges(protocol: &Protocol, world: &mut World, epoch: Epoch) {

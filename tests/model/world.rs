@@ -5,7 +5,8 @@ pub(crate) const BUYERS: usize = 2;
 /// Processes that recover.
 pub(crate) const RECOVERERS: usize = 2;
 /// Epochs at the most: the first, and one for each recovery that the bounds allow.
-pub(crate) const EPOCHS: usize = 4;
+pub(crate) const EPOCHS: usize = LAST_EPOCH as usize;
+pub(crate) const LAST_EPOCH: Epoch = 4;
 
 /// Epochs count from 1; 0 is none.
 pub(crate) type Epoch = u8;
@@ -275,7 +276,7 @@ impl Lane {
     pub(crate) fn iter(&self) -> impl Iterator<Item = Message> + use<> {
         let messages = self.messages;
         (0..self.len).map(move |at| {
-            let code = (messages >> (4 * at)) as u8 & 15;
+            let [code, ..] = (messages >> (4 * at) & 15).to_le_bytes();
             let epoch = (code >> 1 & 3) + 1;
             if code & 8 == 8 {
                 Message::Barrier { epoch }
