@@ -334,6 +334,7 @@ async fn units_of_one_partition_come_back_while_another_recovers() {
     back.inventory.rebuild(scope, &rushgate::inventory::Snapshot::default()).await.expect("rebuilt");
     back.inventory.open(scope).await.expect("open");
     epochs.assume(scope);
+    back.store.fence(scope.partition, None).await.expect("its row");
     let inventory = Arc::clone(&back.inventory) as Arc<dyn Inventory>;
     let carrying =
         returns::keep_carrying(Arc::clone(&back.store), inventory, epochs, Meters::new(), back.shutdown.clone());
@@ -354,6 +355,31 @@ async fn units_of_one_partition_come_back_while_another_recovers() {
     };
     let left = tokio::time::timeout(PATIENCE, carried).await.expect("the other partition's units come back");
     assert_eq!(left, BTreeMap::from([(stuck.id, 2)]), "what cannot be carried waits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn units_that_an_inventory_of_the_past_took_back_are_carried_to_the_next_one_too() {
+    let back = Back::new().await;
+    let sale = sale_of(1);
+    back.put(&sale).await;
+    let scope = Scope { partition: Partition(1), epoch: Epoch(1) };
+    let epochs = Epochs::new(2);
+    epochs.assume(scope);
+    back.inventory.rebuild(scope, &rushgate::inventory::Snapshot::default()).await.expect("rebuilt");
+    back.inventory.open(scope).await.expect("open");
+    back.store.fence(scope.partition, None).await.expect("the first epoch");
+    for order in back.record_apart(&sale.id, 1, scope).await {
+        back.store.cancel(order.id, None).await.expect("cancelled");
+    }
+    back.store.fence(scope.partition, Some(scope.epoch)).await.expect("the next epoch");
+    let carried = returns::carry(&*back.store, &*back.inventory, &epochs, 10).await.expect("a store");
+    assert_eq!((carried.returned, carried.waiting), (0, 2), "the process has not heard that its epoch is over");
+    let next = Scope { epoch: Epoch(2), ..scope };
+    back.inventory.rebuild(next, &rushgate::inventory::Snapshot::default()).await.expect("rebuilt");
+    back.inventory.open(next).await.expect("open");
+    epochs.assume(next);
+    let carried = returns::carry(&*back.store, &*back.inventory, &epochs, 10).await.expect("a store");
+    assert_eq!((carried.returned, carried.waiting), (2, 0));
 }
 
 impl Back {

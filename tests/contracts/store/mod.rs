@@ -51,7 +51,7 @@ suite! { contract {
     partitions::of_two_who_fence_at_once_one_wins,
     partitions::only_the_current_scope_is_opened,
     partitions::barriers_are_stored_once_per_lane_and_scope,
-    partitions::min_epoch_never_falls,
+    partitions::min_epoch_is_set_by_the_current_epoch_only,
     partitions::a_snapshot_has_the_sales_of_the_partition_and_all_their_orders,
     partitions::a_snapshot_waits_for_no_batch_and_sees_none_in_half,
     sales::a_sale_reads_back_as_it_was_put,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rushgate::clock::{Clock, SystemClock};
 use rushgate::config::settings;
-use rushgate::domain::Partition;
+use rushgate::domain::{Epoch, Partition};
 use rushgate::store::mysql::MySqlStore;
 use rushgate::store::{OrderFilter, Orders, RecordFault, Recorded, Sales, Store};
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
@@ -96,6 +96,7 @@ pub(super) async fn a_connection_that_is_killed_leaves_no_half_batch(rig: &Rig) 
 pub(super) async fn raising_min_epoch_waits_for_batches_under_way(rig: &Rig) {
     rig.selling(10).await;
     rig.store.fence(Partition(0), None).await.unwrap();
+    rig.store.fence(Partition(0), Some(Epoch(1))).await.unwrap();
     let mut holder = hold_guard(rig).await;
     let (store, batch) = (Arc::clone(&rig.store), rig.orders(0..5));
     let mut writer = JoinSet::new();
