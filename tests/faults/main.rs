@@ -33,6 +33,10 @@ mod run;
 mod sales;
 
 mod calm;
+mod crash_points;
+mod lost_redis;
+mod nemesis;
+mod planted;
 
 #[path = "../support/client.rs"]
 mod client;
