@@ -11,6 +11,7 @@ use crate::config::Settings;
 use crate::domain::{NodeId, OrderSecret};
 use crate::epochs::Epochs;
 use crate::meters::Meters;
+use crate::payment::{self, Payments};
 use crate::readiness::Standing;
 use crate::roles::backends::Backends;
 use crate::shutdown::Shutdown;
@@ -53,6 +54,18 @@ impl Process {
             meters,
             back,
         })
+    }
+
+    /// Takes payments.
+    pub(super) fn payments(&self) -> Payments {
+        let parts = payment::Parts {
+            store: Arc::clone(&self.backends.store),
+            inventory: Arc::clone(&self.backends.inventory),
+            epochs: self.epochs.clone(),
+            clock: Arc::clone(&self.clock),
+            settings: self.settings.payment.clone(),
+        };
+        Payments::new(parts, &self.meters)
     }
 
     /// Waits until the store can be used, then follows it. Returns early only for a shutdown.
@@ -113,7 +126,7 @@ impl Process {
         let mut fresh = [0; 32];
         getrandom::fill(&mut fresh).map_err(|error| format!("no random bytes: {error}"))?;
         let partitions = self.settings.inventory.partitions;
-        let ours = Deployment { secret: OrderSecret(fresh), partitions };
+        let ours = Deployment { secret: OrderSecret(fresh), partitions, lanes: self.settings.queue.lanes };
         let deployment = store.deployment(ours).await.map_err(|fault| fault.to_string())?;
         if deployment.partitions != partitions {
             return Err(format!(
@@ -122,6 +135,7 @@ impl Process {
                 deployment.partitions
             ));
         }
+        self.backends.queue.topology.widen(deployment.lanes);
         Ok(deployment.secret)
     }
 }

@@ -1,6 +1,6 @@
 //! Orders at rest. The store decides what becomes of an order once it is recorded, and which epoch is open.
 //!
-//! This file and the four below are the contract; `sqlite` and `mysql` keep it, and one suite (`tests/contracts/store.rs`)
+//! This file and the six below are the contract; `sqlite` and `mysql` keep it, and one suite (`tests/contracts/store.rs`)
 //! runs over both. Only `store/sqlite` and `store/mysql` know SQL; what they share lies beside them: connections (`pool`), rows
 //! (`rows`), and what is decided or counted in memory (`batch`, `guard`, `judge`, `tally`, `schema`).
 //!
@@ -8,6 +8,8 @@
 //! - [`sales`]: definitions of sales, and the log of who changed what
 //! - [`recorder`]: the writer's way in, one transaction per batch
 //! - [`orders`]: what happens to an order afterwards: payment, cancel, expiry; and the stock moves that follow from it
+//! - [`late`]: payments that came too late, and what the inventory said to them
+//! - [`stale`]: orders that came too late for their epoch
 //!
 //! Every change of an order's status is one conditional update on the store's own clock, so that of two that race one wins. In
 //! the same transaction stands the stock move that the inventory has to follow, and the order's history.
@@ -27,32 +29,40 @@ mod rows;
 mod schema;
 mod tally;
 
+pub mod late;
 pub mod mysql;
 pub mod orders;
 pub mod partitions;
 pub mod recorder;
 pub mod sales;
 pub mod sqlite;
+pub mod stale;
 
+pub use late::{LateClaim, LatePayment, LatePayments};
 pub use orders::{
-    CancelOutcome, LegTally, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentOutcome, PaymentRow, PaymentState,
-    SaleTally,
+    CancelOutcome, Judged, LegTally, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentOutcome, PaymentRow,
+    PaymentState, SaleTally,
 };
 pub use partitions::{PartitionRow, PartitionState, Partitions, StoreSnapshot};
 pub use recorder::{RecordFault, Recordable, Recorded, Recorder};
 pub use sales::{Change, PutSale, Sales, StoredSale};
+pub use stale::{StaleOrder, StaleOrders, StaleState};
 
 /// A whole store.
 #[async_trait]
-pub trait Store: Partitions + Sales + Orders + fmt::Debug + Send + Sync + 'static {
+pub trait Store: Partitions + Sales + Orders + LatePayments + StaleOrders + fmt::Debug + Send + Sync + 'static {
     /// How the schema stands to this program.
     async fn schema(&self) -> Result<Schema, Fault>;
 
     /// Brings the schema up to date; returns the names of the migrations that were applied. Safe from several processes at once.
     async fn migrate(&self) -> Result<Vec<String>, Fault>;
 
-    /// What all processes of a deployment must agree about; the first who asks makes it from `fresh`.
+    /// What all processes of a deployment must agree about; the first who asks makes it from `fresh`. The lanes are the most that any
+    /// process asked with.
     async fn deployment(&self, fresh: Deployment) -> Result<Deployment, Fault>;
+
+    /// How many lanes the process came with that had the most of them, as [`Store::deployment`] was told. Zero if none was.
+    async fn lanes(&self) -> Result<u16, Fault>;
 
     /// A connection of its own for a writer, kept until it is dropped.
     async fn recorder(&self) -> Result<Box<dyn Recorder>, Fault>;
@@ -68,6 +78,8 @@ pub struct Deployment {
     pub secret: OrderSecret,
     /// How many partitions its inventory has. A sale's partition follows from it, so it cannot change under sales.
     pub partitions: u16,
+    /// How many lanes there are messages in, perhaps, whatever a process is configured to publish into.
+    pub lanes: u16,
 }
 
 /// How a schema stands to the program that meets it.

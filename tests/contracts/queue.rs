@@ -16,7 +16,7 @@ use rushgate::domain::{Epoch, Partition, Scope};
 use rushgate::meters::Meters;
 use rushgate::queue::envelope::{Content, Envelope};
 use rushgate::queue::memory::ConfirmWhen;
-use rushgate::queue::{Delivery, Fault, Lane, LaneDepth, LaneId, Queue, Unconfirmed};
+use rushgate::queue::{Delivery, Fault, Lane, LaneDepth, LaneId, Queue, Strain, Unconfirmed};
 use rushgate::shutdown::Shutdown;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -133,9 +133,24 @@ impl Bench {
         depths.into_iter().find(|depth| depth.lane == lane).unwrap()
     }
 
-    /// Waits until the publisher says that it is ready.
+    /// Waits until the publisher says that it is ready, and that nothing blocks it.
     async fn ready(&self) {
-        until("the publisher is ready", || self.queue.publisher.ready().is_ok()).await;
+        let publisher = &self.queue.publisher;
+        until("the publisher is ready", || publisher.ready().is_ok() && publisher.strain().blocked.is_none()).await;
+    }
+
+    /// Why it is there and takes nothing, if so.
+    fn blocked(&self) -> Option<String> {
+        assert_eq!(self.queue.publisher.ready(), Ok(()));
+        self.queue.publisher.strain().blocked
+    }
+
+    /// Waits until some message has been without a confirm for so long.
+    async fn strained(&self, age: Duration) {
+        until("a message is without its confirm", || {
+            self.queue.publisher.strain().oldest_unconfirmed.is_some_and(|oldest| oldest >= age)
+        })
+        .await;
     }
 
     async fn end(self) {
@@ -165,7 +180,7 @@ impl ByHand {
 
     async fn delete_all(&self, namespace: &str) {
         let channel = self.channel().await;
-        let lanes = (0..LANES).map(|lane| format!("lane.{lane}"));
+        let lanes = (0..LANES + 2).map(|lane| format!("lane.{lane}"));
         for name in lanes.chain(["unroutable".to_owned(), "dead".to_owned()]) {
             let name = format!("{namespace}.{name}");
             channel.queue_delete(name.clone().into(), QueueDeleteOptions::default()).await.unwrap();
@@ -507,7 +522,7 @@ async fn an_exchange_closed_under_load_confirms_only_what_is_in_the_lanes(bench:
         let queue = bench.queue.clone();
         publishers.spawn(async move {
             let mut verdicts = Vec::new();
-            for number in publisher * 1000.. {
+            for number in publisher * 1_000_000.. {
                 let verdict = queue.publisher.publish(numbered(SCOPE, number)).await;
                 verdicts.push((number, verdict.clone()));
                 if matches!(verdict, Err(Unconfirmed::NotSent(_))) {
@@ -547,16 +562,18 @@ async fn a_full_memory_queue_refuses_and_takes_again_when_there_is_room() {
     let queue = rushgate::queue::memory::bounded(&settings, &Meters::new(), (ConfirmWhen::Queued, 2));
     queue.topology.open(SCOPE).await.unwrap();
     for number in 0..4 {
-        assert_eq!(queue.publisher.ready(), Ok(()));
+        assert_eq!(queue.publisher.strain(), Strain::default());
         queue.publisher.publish(numbered(SCOPE, number)).await.unwrap();
     }
-    queue.publisher.ready().expect_err("it is full");
+    queue.publisher.strain().blocked.expect("it is full");
+    assert_eq!(queue.publisher.ready(), Ok(()), "full is not away");
     let refused = queue.publisher.publish(numbered(SCOPE, 4)).await;
     assert!(matches!(refused, Err(Unconfirmed::NotSent(_))), "{refused:?}");
     let mut lane = queue.consumer.consume(LaneId::Number(0)).await.unwrap();
     let delivery = lane.next().await.unwrap();
-    queue.publisher.ready().expect_err("delivered is not gone");
+    queue.publisher.strain().blocked.expect("delivered is not gone");
     lane.ack(&delivery).await.unwrap();
+    assert_eq!(queue.publisher.strain(), Strain::default());
     queue.publisher.publish(numbered(SCOPE, 5)).await.unwrap();
 }
 
@@ -569,8 +586,12 @@ async fn a_memory_queue_that_must_survive_a_crash_confirms_only_what_is_stored()
     let mut publishing = std::pin::pin!(queue.publisher.publish(numbered(SCOPE, 0)));
     let early = timeout(PATIENCE / 2, publishing.as_mut()).await;
     assert!(early.is_err(), "it is delivered and not acknowledged: {early:?}");
+    let strained = Strain { blocked: None, oldest_unconfirmed: Some(PATIENCE / 2) };
+    assert_eq!(queue.publisher.strain(), strained);
     let delivery = lane.next().await.unwrap();
+    assert_eq!(queue.publisher.strain(), strained, "delivered is not stored");
     lane.ack(&delivery).await.unwrap();
+    assert_eq!(queue.publisher.strain(), Strain::default());
     publishing.await.unwrap();
     // One that is parked is not stored, and one that stays there is not known to be.
     let parking = async {
@@ -581,6 +602,8 @@ async fn a_memory_queue_that_must_survive_a_crash_confirms_only_what_is_stored()
     assert!(matches!(parked, Err(Unconfirmed::Unknown(_))), "{parked:?}");
     let unread = queue.publisher.publish(numbered(SCOPE, 2)).await;
     assert!(matches!(unread, Err(Unconfirmed::Unknown(_))), "{unread:?}");
+    let since = queue.publisher.strain().oldest_unconfirmed;
+    assert_eq!(since, Some(PATIENCE), "its sender has left, and it is still there");
 }
 
 #[tokio::test]
@@ -618,6 +641,46 @@ mod broker {
             assert_eq!(number_of(&delivery), Some(1));
             lane.ack(&delivery).await.unwrap();
             drop(lane);
+            bench.end().await;
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn lanes_of_others_are_there_and_get_a_barrier_and_nothing_else() {
+        in_time(async {
+            let bench = Bench::rabbitmq().await;
+            let topology = Arc::clone(&bench.queue.topology);
+            topology.widen(LANES + 2);
+            topology.widen(1);
+            assert_eq!(topology.lanes(), LANES + 2);
+            assert!((0..LANES + 2).all(|lane| topology.barriers().contains(&lane)), "{:?}", topology.barriers());
+            topology.declare().await.unwrap();
+            topology.open(OTHER).await.unwrap();
+            bench.publish_all(0..4 * u64::from(LANES)).await;
+            topology.barrier(SCOPE).await.unwrap();
+            for number in LANES..LANES + 2 {
+                let first = bench.take(number).await.next().await.unwrap();
+                assert_eq!(Envelope::decode(&first.body).unwrap().content, Content::Barrier { lane: number });
+            }
+            let depths = topology.depths().await.unwrap();
+            assert!(depths.iter().any(|depth| depth.lane == LaneId::Number(LANES + 1)), "{depths:?}");
+            drop(topology);
+            bench.end().await;
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_has_more_lanes_than_the_exchange_is_bound_for_loses_nothing() {
+        in_time(async {
+            let bench = Bench::rabbitmq().await;
+            let wider = Bench::connect(settings::Queue { lanes: LANES + 2, ..bench.settings.clone() });
+            wider.publish_all(0..2 * u64::from(LANES + 2)).await;
+            assert_eq!(bench.depth(LaneId::Unroutable).await.messages, 4);
+            let numbered: Vec<_> = bench.drain().await.into_values().map(|messages| messages.len()).collect();
+            assert_eq!(numbered, [2; LANES as usize]);
+            wider.end().await;
             bench.end().await;
         })
         .await;
@@ -781,10 +844,12 @@ mod broker {
             assert!(verdicts.values().all(Result::is_err));
             assert!(verdicts.values().any(|verdict| matches!(verdict, Err(Unconfirmed::Unknown(_)))));
             assert!(verdicts.values().any(|verdict| matches!(verdict, Err(Unconfirmed::NotSent(_)))));
-            bench.queue.publisher.ready().expect_err("the broker does not confirm");
+            bench.strained(bench.settings.confirm_timeout / 2).await;
+            assert_eq!(bench.queue.publisher.ready(), Ok(()), "it is there, for all that is known");
             proxy.set(Mode::Forward);
             heal(&bench, 1000).await;
             bench.ready().await;
+            until("nothing is left of it", || bench.queue.publisher.strain() == Strain::default()).await;
             check(&verdicts, &bench.drain_numbers().await);
             bench.end().await;
         })
@@ -798,10 +863,16 @@ mod broker {
             proxy.set(Mode::Frozen);
             let verdicts = storm(&bench, 1).await;
             until("the connection is given up", || {
-                bench.queue.publisher.ready().is_err_and(|why| why.starts_with("not connected: no "))
+                bench.blocked().is_some_and(|why| why.starts_with("not connected: no confirm"))
             })
             .await;
+            until("attempts to make another have no answer", || {
+                bench.blocked().is_some_and(|why| why.starts_with("not connected: no answer"))
+            })
+            .await;
+            proxy.set(Mode::Refusing);
             proxy.cut();
+            until("the next one is refused", || bench.queue.publisher.ready().is_err()).await;
             proxy.set(Mode::Forward);
             heal(&bench, 1000).await;
             check(&verdicts, &bench.drain_numbers().await);
@@ -818,7 +889,7 @@ mod broker {
             let verdict = bench.publish(1).await;
             assert!(matches!(verdict, Err(Unconfirmed::Unknown(_))), "{verdict:?}");
             until("the connection is given up", || {
-                bench.queue.publisher.ready().is_err_and(|why| why.starts_with("not connected: no confirm"))
+                bench.blocked().is_some_and(|why| why.starts_with("not connected: no confirm"))
             })
             .await;
             proxy.set(Mode::Forward);
@@ -978,10 +1049,8 @@ mod broker {
             let (bench, broker) = fake(Temper::Kind).await;
             bench.publish(1).await.unwrap();
             broker.set(Temper::Blocking);
-            until("it is known to be blocked", || {
-                bench.queue.publisher.ready().is_err_and(|why| why.contains("low on memory"))
-            })
-            .await;
+            until("it is known to be blocked", || bench.blocked().is_some_and(|why| why.contains("low on memory")))
+                .await;
             let verdicts = storm(&bench, 10).await;
             for verdict in verdicts.values() {
                 assert!(matches!(verdict, Err(Unconfirmed::NotSent(_))), "{verdict:?}");
@@ -1015,7 +1084,7 @@ mod broker {
             let (bench, broker) = fake(Temper::Silent).await;
             let verdict = bench.publish(1).await;
             assert!(matches!(verdict, Err(Unconfirmed::Unknown(_))), "{verdict:?}");
-            bench.queue.publisher.ready().expect_err("the broker does not confirm");
+            bench.strained(bench.settings.confirm_timeout).await;
             until("the connection is made anew", || broker.connections() > 2).await;
             broker.set(Temper::Kind);
             heal(&bench, 2).await;

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::admission::pressure::Pressure;
 use crate::admission::refill::keep_filled;
 use crate::clock::ManualClock;
 use crate::config::settings::{Payment, PaymentProvider, Secret};
@@ -78,6 +79,22 @@ impl Heard {
     }
 }
 
+fn payments(
+    backends: &Arc<Backends>,
+    epochs: &Epochs,
+    (provider, clock): (PaymentProvider, &Arc<dyn Clock>),
+    meters: &Meters,
+) -> Payments {
+    let parts = payment::Parts {
+        store: Arc::<Backends>::clone(backends),
+        inventory: Arc::<Backends>::clone(backends),
+        epochs: epochs.clone(),
+        clock: Arc::clone(clock),
+        settings: Payment { provider, callback_secret: Secret(SECRET.to_owned()), ..Payment::default() },
+    };
+    Payments::new(parts, meters)
+}
+
 impl Gateway {
     async fn open() -> Self {
         Self::with(Settings::default(), 100, PaymentProvider::Sandbox).await
@@ -129,14 +146,14 @@ impl Gateway {
         let parts = confirm::Parts {
             shards: shards.clone(),
             epochs: epochs.clone(),
+            pressure: Pressure::new(1),
             publisher: Arc::<Backends>::clone(&backends),
             clock: Arc::clone(&clock),
             secret: Arc::new(OnceLock::from(OrderSecret([7; 32]))),
         };
         let claims = Claims::new(parts, std::slice::from_ref(&batcher));
         shutdown.spawn(batcher.run(shutdown.clone()));
-        let payment = Payment { provider, callback_secret: Secret(SECRET.to_owned()), ..Payment::default() };
-        let payments = Payments::new(Arc::clone(&store), Arc::clone(&clock), payment, &meters);
+        let payments = payments(&backends, &epochs, (provider, &clock), &meters);
         let readiness = Readiness::new().with("inventory", || Ok(()));
         let server = Server::bind(&settings).await.unwrap();
         let address = server.address();
