@@ -18,6 +18,8 @@ use crate::sales::SaleSpec;
 const ANSWER: Duration = Duration::from_secs(5);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Later than the grace of these deployments.
+const TOO_LATE: Duration = Duration::from_secs(1);
 /// Fresh buyers who come at once for a leg when the faults are over.
 const FRESH: u64 = 4;
 /// How long after the faults have ended a buyer still tries.
@@ -37,6 +39,8 @@ pub(crate) struct Crowd {
 pub(crate) struct Habits {
     /// Of a hundred.
     pub(crate) pay: u32,
+    /// So many pay when their hold has run out.
+    pub(crate) late: u32,
     pub(crate) cancel: u32,
     /// Between two buyers of one worker.
     pub(crate) pace: Duration,
@@ -107,9 +111,13 @@ impl Crowd {
             self.send(Act::Claim, &about, &order, chance).await;
         }
         let choice = chance.u32(..100);
-        if choice < self.habits.pay {
+        let Habits { pay, late, cancel, .. } = self.habits;
+        if choice < pay + late {
+            if choice >= pay {
+                tokio::time::sleep(sale.hold() + TOO_LATE).await;
+            }
             self.until_known(Act::Pay, &about, &order, (chance, stopped)).await;
-        } else if choice < self.habits.pay + self.habits.cancel {
+        } else if choice < pay + late + cancel {
             self.until_known(Act::Cancel, &about, &order, (chance, stopped)).await;
         } else if choice.is_multiple_of(4) {
             self.send(Act::Read, &about, &order, chance).await;

@@ -21,7 +21,7 @@ const WRITER: usize = 2;
 /// How long a process may take to reach its point.
 const REACHED: Duration = Duration::from_secs(60);
 /// Units come back all the while, so that there is something to claim until the last point.
-const BUSY: Habits = Habits { pay: 15, cancel: 35, pace: Duration::from_millis(10) };
+const BUSY: Habits = Habits { pay: 15, late: 10, cancel: 30, pace: Duration::from_millis(10) };
 
 const OF_GATEWAYS: &[CrashPoint] = &[
     P::PermitTaken,
@@ -33,6 +33,8 @@ const OF_GATEWAYS: &[CrashPoint] = &[
     P::CallbackInserted,
     P::CallbackUpdated,
     P::CallbackCommitted,
+    // A payment is late when nobody has expired its order in time: the writer is frozen for it.
+    P::LateRevived,
 ];
 const OF_WRITERS: &[CrashPoint] = &[
     P::WriterReceived,
@@ -89,22 +91,24 @@ async fn die_at_each(who: usize, points: &[CrashPoint], seed: u64) {
     let private = Private::shared().await;
     let mut deployment = Deployment::over(&private, "").await;
     deployment.start(2, 1).await;
-    let sales = vec![SaleSpec::concert("concert", 400, 3, "1s"), SaleSpec::train("train", 60, "1s")];
+    let sales = vec![SaleSpec::concert("concert", 400, 3, 1), SaleSpec::train("train", 60, 1)];
     let run = Run::begin(&deployment, sales, BUSY, 8, seed).await;
     let mut chance = fastrand::Rng::with_seed(seed);
     for point in points {
-        // A relay has few entries to read; everything else is passed many times a second.
-        let passages = if OF_RELAYS.contains(point) { 1 } else { 4 };
+        // These are passed a few times; everything else many times a second.
+        let passages = if OF_RELAYS.contains(point) || *point == P::LateRevived { 1 } else { 4 };
         let armed = format!("{point}:{}", chance.u32(1..=passages));
         deployment.restart(who, &[("RUSHGATE_CRASH", &armed)]);
-        let gateways = if OF_RELAYS.contains(point) { GATEWAY..WRITER } else { 0..0 };
-        for index in gateways.clone() {
-            deployment.links[index].amqp.rule(Way::ToServer, Rule::Hold);
+        if OF_RELAYS.contains(point) {
+            for index in GATEWAY..WRITER {
+                deployment.links[index].amqp.rule(Way::ToServer, Rule::Hold);
+            }
+        } else if *point == P::LateRevived {
+            deployment.freeze(WRITER);
         }
         dies(&mut deployment, who, &armed).await;
-        for index in gateways {
-            deployment.links[index].amqp.heal();
-        }
+        (GATEWAY..WRITER).for_each(|index| deployment.links[index].amqp.heal());
+        deployment.resume(WRITER);
         deployment.restart(who, &[]);
         deployment.ready().await;
     }
@@ -137,7 +141,7 @@ async fn a_recovery_that_dies_between_any_two_steps_is_followed_by_one_that_ends
     let mut runs = Vec::new();
     for (seed, (point, deployment)) in deployments.iter_mut().enumerate() {
         deployment.ready().await;
-        let sales = vec![SaleSpec::concert("concert", 40, 2, "1s")];
+        let sales = vec![SaleSpec::concert("concert", 40, 2, 1)];
         let run = Run::begin(deployment, sales, BUSY, 2, 100 + seed as u64).await;
         deployment.restart(0, &[("RUSHGATE_CRASH", point)]);
         runs.push(run);

@@ -11,14 +11,14 @@ use crate::sales::SaleSpec;
 
 const CAPACITY: u32 = 150;
 /// Everybody pays, or loses interest.
-const KEEN: Habits = Habits { pay: 80, cancel: 10, pace: Duration::from_millis(10) };
+const KEEN: Habits = Habits { pay: 80, late: 0, cancel: 10, pace: Duration::from_millis(10) };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_loses_everything_in_mid_sale_costs_no_order_and_no_unit() {
     let mut private = Private::start(Persistence::Nothing).await;
     let mut deployment = Deployment::over(&private, "").await;
     deployment.start(2, 2).await;
-    let run = Run::begin(&deployment, vec![SaleSpec::concert("concert", CAPACITY, 1, "2s")], KEEN, 8, 3).await;
+    let run = Run::begin(&deployment, vec![SaleSpec::concert("concert", CAPACITY, 1, 2)], KEEN, 8, 3).await;
     let yes = || run.log().read().iter().filter(|entry| entry.kind == Kind::Ok && entry.status == Some(201)).count();
     until("the sale is under way", Duration::from_secs(60), async || {
         if yes() >= 40 { Ok(()) } else { Err(format!("{} orders", yes())) }

@@ -17,7 +17,7 @@ use crate::sales::SaleSpec;
 use crate::tcp_proxy::{Rule, Way};
 
 /// Nobody comes by himself.
-const NOBODY: Habits = Habits { pay: 0, cancel: 0, pace: Duration::from_secs(1) };
+const NOBODY: Habits = Habits { pay: 0, late: 0, cancel: 0, pace: Duration::from_secs(1) };
 const PATIENCE: Patience = Patience { rest: Duration::from_secs(20), quiet: Duration::from_secs(15) };
 /// How long something may take that only happens where the bug is.
 const TEMPTATION: Duration = Duration::from_secs(6);
@@ -74,7 +74,7 @@ impl<'a> Stage<'a> {
         deployment.add("gateway", &environment).await;
         deployment.add("writer", &environment).await;
         deployment.ready().await;
-        let sales = vec![SaleSpec::concert("s", 4, 1, "3s")];
+        let sales = vec![SaleSpec::concert("s", 4, 1, 3)];
         let run = Run::begin(&deployment, sales, NOBODY, 0, 1).await;
         Self { private, deployment, run, chance: fastrand::Rng::with_seed(1) }
     }
@@ -218,6 +218,6 @@ impl<'a> Stage<'a> {
 }
 
 fn about(buyer: &str, key: &str) -> Subject {
-    let asked = SaleSpec::concert("s", 4, 1, "3s").ask(buyer, 0, 1, 1);
+    let asked = SaleSpec::concert("s", 4, 1, 3).ask(buyer, 0, 1, 1);
     Subject { sale: "s".to_owned(), buyer: buyer.to_owned(), key: key.to_owned(), asked }
 }

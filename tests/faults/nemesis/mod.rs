@@ -30,7 +30,7 @@ const SHORT: Duration = Duration::from_secs(60);
 /// The plan of a run that nobody gave another.
 const SEED: u64 = 20_261_121;
 /// Most units come back, so that there is something to claim to the end.
-const RESTLESS: Habits = Habits { pay: 4, cancel: 40, pace: Duration::from_millis(30) };
+const RESTLESS: Habits = Habits { pay: 4, late: 4, cancel: 40, pace: Duration::from_millis(30) };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_breaks_nothing_is_lost_nothing_is_sold_twice_nothing_is_stranded() {
@@ -41,7 +41,7 @@ async fn whatever_breaks_nothing_is_lost_nothing_is_sold_twice_nothing_is_strand
     let mut deployment = Deployment::over(&private, "").await;
     deployment.start(GATEWAYS, WRITERS).await;
     let capacity = 150 + u32::try_from(duration.as_secs()).expect("less than a lifetime");
-    let sales = vec![SaleSpec::concert("concert", capacity, 4, "1s"), SaleSpec::train("train", capacity / 4, "1s")];
+    let sales = vec![SaleSpec::concert("concert", capacity, 4, 1), SaleSpec::train("train", capacity / 4, 1)];
     let run = Run::begin(&deployment, sales, RESTLESS, 8, seed).await;
     until("buyers are served", Duration::from_secs(60), async || {
         let yes = run.log().read().iter().filter(|entry| entry.kind == Kind::Ok).count();
