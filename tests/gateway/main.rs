@@ -6,6 +6,7 @@ mod claims;
 mod crowd;
 mod operations;
 mod orders;
+mod pressure;
 mod proxies;
 mod sales;
 mod trouble;
@@ -14,6 +15,12 @@ mod trouble;
 mod client;
 #[path = "../support/database.rs"]
 mod database;
+#[expect(dead_code, reason = "the fault suite also kills and freezes it")]
+#[path = "../support/private_rabbitmq.rs"]
+mod private_rabbitmq;
+#[expect(dead_code, reason = "the fault suite also kills and freezes it")]
+#[path = "../support/process.rs"]
+mod process;
 #[path = "../support/servers.rs"]
 mod servers;
 #[path = "../support/site.rs"]
