@@ -32,6 +32,8 @@ pub(super) fn start(process: &Process, definitions: Definitions) {
     };
     back.spawn_essential("lanes", writer::write_lanes(parts, queue.topology.clone(), back.clone()));
 
+    back.spawn_essential("dead letters", writer::keep_dead_letters(parts, back.clone()));
+
     let recovery = recovery::Parts {
         store: store.clone(),
         inventory: inventory.clone(),
