@@ -123,6 +123,7 @@ impl Epochs {
             }
             let wait = if self.all().is_ok() { INTERVAL } else { INTERVAL_OUT };
             tokio::select! {
+                biased;
                 () = shutdown.begun() => return,
                 () = self.0.wake.notified() => {}
                 () = tokio::time::sleep(wait) => {}

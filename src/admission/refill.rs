@@ -52,6 +52,7 @@ pub async fn keep_filled(
             }
         }
         tokio::select! {
+            biased;
             () = shutdown.begun() => return,
             () = tokio::time::sleep(interval) => wanted = false,
             () = refills.wanted.notified() => {
