@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::domain::{Partition, SaleId, Scope};
 use crate::inventory::{self, Inventory};
@@ -40,8 +40,8 @@ struct Inner {
     partitions: Vec<ArcSwap<Result<Scope, NotJoined>>>,
     /// Somebody knows that a look at the store is due.
     wake: Notify,
-    /// Counts the changes of any standing, for those who wait for one.
-    changed: watch::Sender<u64>,
+    /// Some standing has changed.
+    changed: Arc<Notify>,
 }
 
 impl Epochs {
@@ -50,7 +50,7 @@ impl Epochs {
         Self(Arc::new(Inner {
             partitions: Partition::all(partitions).map(|_| starting()).collect(),
             wake: Notify::new(),
-            changed: watch::Sender::new(0),
+            changed: Arc::default(),
         }))
     }
 
@@ -100,13 +100,7 @@ impl Epochs {
 
     /// Resolves when any partition's standing has changed since this was called.
     pub fn changed(&self) -> impl Future<Output = ()> + use<> {
-        let mut changed = self.0.changed.subscribe();
-        async move {
-            // The sender lives as long as the epochs do; if they are gone nothing will change any more.
-            if changed.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
+        Arc::clone(&self.0.changed).notified_owned()
     }
 
     /// Follows the store until the shutdown.
@@ -162,7 +156,7 @@ impl Epochs {
     fn set(&self, partition: Partition, standing: Result<Scope, NotJoined>) {
         if let Some(slot) = self.0.partitions.get(usize::from(partition.0)) {
             slot.store(Arc::new(standing));
-            self.0.changed.send_modify(|count| *count += 1);
+            self.0.changed.notify_waiters();
         }
     }
 }

@@ -224,10 +224,9 @@ impl Claims {
             let refusal = match shard.permit(&claim.order.lines) {
                 Ok(permit) => return Ok(permit),
                 Err(_) if has_key && shards.may_be_granted(claim.order.id) => return Ok(Permit::to_ask()),
-                // The counters are newer than what this node has heard of others' grants: no time to refuse a repetition.
-                Err(Shut::SoldOut | Shut::AllHeld)
-                    if has_key && !shards.has_heard_of_all(shard, &claim.order.lines) =>
-                {
+                // What this node has heard of others' grants is older than the counters, of an epoch before, or no news: no time to
+                // refuse a repetition.
+                Err(Shut::SoldOut | Shut::AllHeld) if has_key && !self.has_heard_of_all(shard, claim)? => {
                     self.refilled(shard, deadline).await?;
                     continue;
                 }
@@ -240,6 +239,11 @@ impl Claims {
             };
             return Err(Answer::Refused(refusal));
         }
+    }
+
+    fn has_heard_of_all(&self, shard: &SaleShard, claim: &Claim) -> Result<bool, Answer> {
+        let scope = self.0.parts.epochs.scope(shard.partition).map_err(|reason| Answer::Unserved(reason.into()))?;
+        Ok(self.0.parts.shards.has_heard_of_all(scope, shard, &claim.order.lines))
     }
 
     async fn refilled(&self, shard: &SaleShard, deadline: Instant) -> Result<(), Answer> {
