@@ -177,13 +177,16 @@ async fn join(row: Option<PartitionRow>, inventory: &dyn Inventory) -> Result<Sc
                 row.epoch
             )));
         }
-        Err(fault) => return Err(NotJoined::Unavailable(fault.to_string())),
+        Err(fault) => return Err(not_joined(fault)),
     }
-    // The store hears of a fence only when a recovery begins. Until then the scope itself is asked, with its cheapest question.
-    match inventory.outbox_len(scope).await {
-        Ok(_) => Ok(scope),
-        Err(inventory::Fault::Fenced(why)) => Err(NotJoined::Recovering(why)),
-        Err(fault) => Err(NotJoined::Unavailable(fault.to_string())),
+    // The store hears of a fence only when a recovery begins. Until then the scope itself is asked.
+    inventory.join(scope).await.map(|()| scope).map_err(not_joined)
+}
+
+fn not_joined(fault: inventory::Fault) -> NotJoined {
+    match fault {
+        inventory::Fault::Fenced(why) => NotJoined::Recovering(why),
+        fault => NotJoined::Unavailable(fault.to_string()),
     }
 }
 

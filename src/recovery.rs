@@ -2,7 +2,8 @@
 //!
 //! 1. The store moves the partition to the next epoch, fenced; of two who try one wins, and only the winner goes on.
 //! 2. The exchanges of older epochs are deleted: nothing of theirs is confirmed any more.
-//! 3. The old inventory is fenced, where it is still there.
+//! 3. The old inventory is fenced, where it is still there, and what its outbox has is put into the lanes: granted orders that may
+//!    not have reached them.
 //! 4. A barrier goes into every lane; when the writers have stored all of them, everything confirmed before is in the store.
 //! 5. From now on an older epoch's orders are stale.
 //! 6. The inventory is rebuilt from one consistent view of the store, under the new epoch's keys.
@@ -24,6 +25,7 @@ use crate::epochs::Epochs;
 use crate::inventory::{self, Inventory, KnownOrder, Snapshot};
 use crate::meters::Meters;
 use crate::queue::Topology;
+use crate::queue::envelope::Envelope;
 use crate::shutdown::Shutdown;
 use crate::store::{Change, PartitionRow, PartitionState, PutSale, Store, StoreSnapshot};
 
@@ -33,6 +35,11 @@ const INTERVAL: Duration = Duration::from_millis(250);
 const BARRIER_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the writers may take to reach the barriers before they are sent again.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How many entries of an old outbox are read at once: of full batches, some hundred kilobytes.
+const REDRIVEN_ENTRIES: usize = 16;
+/// How many orders one message has at most that puts them into the lanes again; as many as one batch of claims.
+const REDRIVEN_ORDERS: usize = 128;
 
 /// How often the patience with another's recovery is doubled, at most.
 const MOST_DOUBLINGS: u32 = 6;
@@ -78,6 +85,8 @@ pub async fn keep_open(parts: Parts, partition: Partition, shutdown: Shutdown) {
 struct Watch {
     /// The epoch that this process began and has to build.
     own: Option<Epoch>,
+    /// The epoch of this process's before which everything was redriven.
+    redriven: Option<Epoch>,
     /// Somebody else's fenced epoch, and since when it was seen.
     others: Option<(Epoch, Instant)>,
     /// How many of others' epochs were seen since one was open: each gets twice the time of the one before, so that a rebuild that
@@ -135,7 +144,12 @@ impl Watch {
         let begun = Instant::now();
         let scope = Scope { partition: row.partition, epoch: row.epoch };
         crash::reach(CrashPoint::RecoveryFenced);
-        fence_older(parts, row).await?;
+        close_older(parts, row).await?;
+        if self.redriven != Some(row.epoch) {
+            redrive_older(parts, row).await?;
+            self.redriven = Some(row.epoch);
+        }
+        crash::reach(CrashPoint::RecoveryRedriven);
         pass_barriers(parts, scope).await?;
         crash::reach(CrashPoint::RecoveryBarriersStored);
         parts.store.set_min_epoch(scope).await.map_err(text)?;
@@ -151,15 +165,15 @@ impl Watch {
 
 /// Why an open epoch cannot be sold from any more. An inventory that cannot be reached is no reason: it may come back as it was.
 async fn broken(parts: &Parts, row: &PartitionRow) -> Option<String> {
-    match parts.inventory.identity(row.partition).await {
+    let scope = Scope { partition: row.partition, epoch: row.epoch };
+    let asked = match parts.inventory.identity(row.partition).await {
         Ok(identity) if identity != row.identity => {
             return Some("the inventory restarted or was replaced".to_owned());
         }
-        Ok(_) => {}
-        Err(_) => return None,
-    }
-    let scope = Scope { partition: row.partition, epoch: row.epoch };
-    match parts.inventory.outbox_len(scope).await {
+        Ok(_) => parts.inventory.join(scope).await,
+        Err(fault) => Err(fault),
+    };
+    match asked {
         Err(fault @ inventory::Fault::Fenced(_)) => {
             parts.epochs.report(scope, &fault);
             Some(fault.to_string())
@@ -168,24 +182,69 @@ async fn broken(parts: &Parts, row: &PartitionRow) -> Option<String> {
     }
 }
 
-/// Every epoch since the last one that was opened may have an exchange.
-async fn fence_older(parts: &Parts, row: &PartitionRow) -> Result<(), String> {
+/// Every epoch since the last one that was opened may have an exchange, and an outbox.
+fn older(row: &PartitionRow) -> impl Iterator<Item = Scope> + use<> {
+    let partition = row.partition;
+    (row.min_epoch.0..row.epoch.0).map(move |epoch| Scope { partition, epoch: Epoch(epoch) })
+}
+
+async fn close_older(parts: &Parts, row: &PartitionRow) -> Result<(), String> {
     parts.topology.declare().await.map_err(text)?;
-    for epoch in row.min_epoch.0..row.epoch.0 {
-        let older = Scope { partition: row.partition, epoch: Epoch(epoch) };
-        parts.topology.close(older).await.map_err(text)?;
+    for scope in older(row) {
+        parts.topology.close(scope).await.map_err(text)?;
         crash::reach(CrashPoint::RecoveryExchangeDeleted);
-        // Best effort: the exchange is what fences. An inventory that is away has nothing to fence.
-        if let Err(fault) = parts.inventory.fence(older).await {
-            tracing::debug!(scope = %older, %fault, "the old inventory was not fenced");
-        }
-        crash::reach(CrashPoint::RecoveryOldFenced);
     }
     Ok(())
 }
 
+/// Fences what is left of the older epochs, and puts their outboxes into the lanes. Where an inventory is not to be had, it is waited
+/// for: what it keeps may be all that is known of an order, and nothing can be rebuilt without it.
+async fn redrive_older(parts: &Parts, row: &PartitionRow) -> Result<(), String> {
+    // A replica is not to be had either: what it has yet to receive would be missed.
+    parts.inventory.identity(row.partition).await.map_err(text)?;
+    for scope in older(row) {
+        match parts.inventory.fence(scope).await {
+            Ok(()) => {}
+            Err(fault @ inventory::Fault::Fenced(_)) => {
+                tracing::warn!(%scope, %fault, "the old inventory cannot be fenced; its exchange is gone in any case");
+            }
+            Err(fault) => return Err(text(fault)),
+        }
+        crash::reach(CrashPoint::RecoveryOldFenced);
+        let orders = redrive(parts, scope).await?;
+        if orders > 0 {
+            tracing::info!(%scope, orders, "what the old outbox had is in the lanes");
+        }
+    }
+    Ok(())
+}
+
+/// Puts one outbox into the lanes, and returns how many orders it had. Those that are there already meet themselves in the store.
+async fn redrive(parts: &Parts, scope: Scope) -> Result<usize, String> {
+    let (mut count, mut after) = (0, None);
+    loop {
+        let page = match parts.inventory.salvage(scope, after, REDRIVEN_ENTRIES).await {
+            Ok(page) => page,
+            Err(fault @ inventory::Fault::Fenced(_)) => {
+                tracing::warn!(%scope, %fault, "the old outbox cannot be read; nobody was promised what is only there");
+                return Ok(count);
+            }
+            Err(fault) => return Err(text(fault)),
+        };
+        let Some(last) = page.last() else { return Ok(count) };
+        after = Some(last.id.clone());
+        let orders: Vec<_> = page.into_iter().flat_map(|entry| entry.orders).collect();
+        for orders in orders.chunks(REDRIVEN_ORDERS) {
+            let message = Envelope::orders(scope, None, orders.to_vec());
+            parts.topology.put(message.encode()).await.map_err(text)?;
+            count += orders.len();
+        }
+    }
+}
+
 /// Sends the barriers and waits for the writers, this process's own among them. Those of an earlier try, whose rebuild failed,
-/// count: what was before them is stored.
+/// count: what was before them is stored. That is all there was to store, since nobody else builds on this epoch, and this process
+/// sent none before it had redriven everything, nor does it redrive anything twice.
 async fn pass_barriers(parts: &Parts, scope: Scope) -> Result<(), String> {
     if bugs::is_planted(Bug::NoBarrier) {
         return Ok(());

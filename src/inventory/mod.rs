@@ -65,8 +65,17 @@ pub trait Inventory: fmt::Debug + Send + Sync + 'static {
     /// Takes a node off the registry at once, for a drain.
     async fn leave(&self, node: &NodeId) -> Result<(), Fault>;
 
-    /// What tells this run of the inventory from any other (the run id of a Redis). A change means that it may have lost data.
+    /// Makes sure that the scope is open here, and that this process's moves work in it. Loses and changes nothing.
+    async fn join(&self, scope: Scope) -> Result<(), Fault>;
+
+    /// What tells this run of the inventory, and its history of data, from any other. A change means that it may have lost some.
+    /// One that follows another's data has none: [`Fault::Fenced`].
     async fn identity(&self, partition: Partition) -> Result<String, Fault>;
+
+    /// For recovery only: a page of the outbox of a scope that is closed, whatever closed it: the oldest entries behind `after`, at
+    /// most `limit`. Orders whose records are lost are left out; a scope that was lost altogether has none. [`Fault::Fenced`]: what
+    /// is there cannot be read.
+    async fn salvage(&self, scope: Scope, after: Option<OutboxId>, limit: usize) -> Result<Vec<OutboxEntry>, Fault>;
 
     /// For recovery only: makes the scope hold exactly this, closed, whatever was there. Safe to repeat.
     async fn rebuild(&self, scope: Scope, snapshot: &Snapshot) -> Result<(), Fault>;

@@ -146,11 +146,11 @@ impl Inventory for PlantedInventory {
     }
 
     async fn outbox_len(&self, _: Scope) -> Result<u64, inventory::Fault> {
-        let state = self.up()?;
-        if state.fenced {
-            return Err(inventory::Fault::Fenced("it is lost".to_owned()));
-        }
-        Ok(state.outbox.len() as u64)
+        Ok(self.up()?.outbox.len() as u64)
+    }
+
+    async fn join(&self, _: Scope) -> Result<(), inventory::Fault> {
+        if self.up()?.fenced { Err(inventory::Fault::Fenced("it is lost".to_owned())) } else { Ok(()) }
     }
 
     async fn outbox_remove(&self, _: Scope, _: &[OutboxId]) -> Result<(), inventory::Fault> {
@@ -167,6 +167,10 @@ impl Inventory for PlantedInventory {
 
     async fn identity(&self, _: Partition) -> Result<String, inventory::Fault> {
         Ok("planted".to_owned())
+    }
+
+    async fn salvage(&self, _: Scope, _: Option<OutboxId>, _: usize) -> Result<Vec<OutboxEntry>, inventory::Fault> {
+        Ok(Vec::new())
     }
 
     async fn rebuild(&self, _: Scope, _: &Snapshot) -> Result<(), inventory::Fault> {

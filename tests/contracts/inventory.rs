@@ -260,6 +260,18 @@ over_both! {
         assert_eq!(bench.counters(&sale).await, [[9, 1, 0]]);
     }
 
+    async fn a_scope_is_joined_while_it_is_open(bench: Bench) {
+        assert_eq!(bench.inventory.join(bench.scope).await, Ok(()));
+        let next = Scope { epoch: Epoch(2), ..bench.scope };
+        assert!(matches!(bench.inventory.join(next).await, Err(Fault::Fenced(_))), "it never was");
+        bench.inventory.rebuild(next, &Snapshot::default()).await.unwrap();
+        assert!(matches!(bench.inventory.join(next).await, Err(Fault::Fenced(_))), "it is not open yet");
+        bench.inventory.open(next).await.unwrap();
+        assert_eq!(bench.inventory.join(next).await, Ok(()));
+        bench.inventory.fence(next).await.unwrap();
+        assert!(matches!(bench.inventory.join(next).await, Err(Fault::Fenced(_))), "it is closed again");
+    }
+
     async fn an_empty_batch_decides_nothing(bench: Bench) {
         let decided = bench.confirm(&[]).await;
         assert_eq!(decided, Confirmed { version: decided.version, verdicts: vec![], outbox: None, stock: vec![] });
@@ -532,6 +544,28 @@ over_both! {
         bench.inventory.outbox_remove(bench.scope, &[second]).await.unwrap();
         assert_eq!(bench.inventory.outbox_len(bench.scope).await, Ok(0));
         assert_eq!(bench.verdict(&one(&sale, "d")).await, Verdict::Granted, "an empty outbox takes the next entry");
+    }
+
+    async fn the_outbox_of_a_closed_scope_is_salvaged_page_by_page(bench: Bench) {
+        let sale = concert(10);
+        let bench = bench.with(&sale).await;
+        let (mut ids, mut orders) = (Vec::new(), Vec::new());
+        for buyer in ["a", "b", "c", "d", "e"] {
+            let claims = [one(&sale, buyer), some(&sale, buyer, "2", 1)];
+            ids.push(bench.confirm(&claims).await.outbox.unwrap());
+            orders.push(claims.map(|claim| claim.order).to_vec());
+        }
+        bench.inventory.outbox_remove(bench.scope, &ids[..1]).await.unwrap();
+        bench.inventory.fence(bench.scope).await.unwrap();
+        let page = async |after, limit| bench.inventory.salvage(bench.scope, after, limit).await.unwrap();
+        let first = page(None, 3).await;
+        assert_eq!(first.iter().map(|entry| &entry.id).collect::<Vec<_>>(), ids[1..4].iter().collect::<Vec<_>>());
+        assert_eq!(first.into_iter().map(|entry| entry.orders).collect::<Vec<_>>(), orders[1..4]);
+        let second = page(Some(ids[3].clone()), 3).await;
+        assert_eq!(second, [OutboxEntry { id: ids[4].clone(), orders: orders[4].clone() }]);
+        assert_eq!(page(Some(ids[4].clone()), 3).await, []);
+        let never = Scope { epoch: Epoch(9), ..bench.scope };
+        assert_eq!(bench.inventory.salvage(never, None, 3).await, Ok(Vec::new()));
     }
 
     async fn an_outbox_entry_is_shown_when_it_is_old_enough(bench: Bench) {

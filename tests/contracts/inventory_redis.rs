@@ -13,7 +13,7 @@ use redis::aio::MultiplexedConnection;
 use rushgate::config::settings;
 use rushgate::domain::{Claim, Epoch, OrderStatus, Scope};
 use rushgate::inventory::redis::RedisInventory;
-use rushgate::inventory::{Fault, Inventory, Snapshot, StockMove, Verdict};
+use rushgate::inventory::{Fault, Inventory, OutboxEntry, Snapshot, StockMove, Verdict};
 use rushgate::shutdown::Shutdown;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -127,9 +127,52 @@ async fn a_server_without_the_scripts_sells_nothing_until_a_recovery() {
     }
     assert_fenced(bench.inventory.stock(SCOPE, &sale.id).await, "the script is not there");
     assert_fenced(bench.inventory.changes(SCOPE, 0).await, "the script is not there");
+    assert_fenced(bench.inventory.join(SCOPE).await, "the script is not there");
+    assert_fenced(confirm(&bench, &one(&sale, "b")).await, "the script is not there");
     // Opening what is open loads the scripts again: the data is what it was, and only a recovery calls this.
     bench.inventory.open(SCOPE).await.unwrap();
     assert_eq!(bench.counters(&sale).await, [[10, 0, 0]]);
+}
+
+/// Leaves the server as the recovery of another version does: with its anchor, and without one script of ours.
+async fn as_another_version_left_it(server: &Server, settings: &settings::Inventory) {
+    let mut admin = server.try_admin().await.unwrap();
+    let anchor = format!("return 'rushgate'\n-- {} p0.e1\n", settings.namespace);
+    let mut both = redis::pipe();
+    both.atomic().cmd("SCRIPT").arg("FLUSH").ignore().cmd("SCRIPT").arg("LOAD").arg(anchor).ignore();
+    both.exec_async(&mut admin).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_version_s_scope_is_joined_and_nothing_of_it_is_lost() {
+    let server = Server::start().await;
+    let (bench, settings) = server.bench(PATIENT).await;
+    let sale = concert(10);
+    let bench = bench.with(&sale).await;
+    assert_eq!(confirm(&bench, &one(&sale, "a")).await, Ok(Verdict::Granted));
+    as_another_version_left_it(&server, &settings).await;
+    assert_fenced(confirm(&bench, &one(&sale, "b")).await, "the script is not there");
+    bench.inventory.join(SCOPE).await.unwrap();
+    assert_eq!(confirm(&bench, &one(&sale, "b")).await, Ok(Verdict::Granted));
+    assert_eq!(bench.counters(&sale).await, [[8, 2, 0]]);
+    // A scope that is closed stays so, whoever joins it.
+    as_another_version_left_it(&server, &settings).await;
+    bench.inventory.fence(SCOPE).await.unwrap();
+    assert_fenced(bench.inventory.join(SCOPE).await, "it is fenced");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_load_scripts_is_told_to_wait_for_those_who_may() {
+    let server = Server::start().await;
+    let (bench, settings) = server.bench(PATIENT).await;
+    server.admin::<()>("ACL SETUSER gateway on >word ~* &* +@all -script|load").await;
+    let url = format!("redis://gateway:word@127.0.0.1:{}", server.port);
+    let gateway = reached(&settings::Inventory { url: url.as_str().into(), ..settings.clone() }).await;
+    assert_eq!(gateway.join(SCOPE).await, Ok(()), "the writers have loaded all that it needs");
+    as_another_version_left_it(&server, &settings).await;
+    assert_not_done(gateway.join(SCOPE).await, "upgrade the writers first");
+    assert_eq!(bench.inventory.join(SCOPE).await, Ok(()));
+    assert_eq!(gateway.join(SCOPE).await, Ok(()), "they have loaded it again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,6 +194,7 @@ async fn a_server_that_restarted_sells_nothing_until_a_recovery() {
     .await;
     assert_fenced(confirm(&bench, &claim).await, "the script is not there");
     assert_ne!(bench.inventory.identity(SCOPE.partition).await.unwrap(), before);
+    assert_fenced(bench.inventory.join(SCOPE).await, "the script is not there");
     assert_fenced(bench.inventory.open(SCOPE).await, "another run of the server");
     // Even the scripts alone would not help.
     assert_fenced(confirm(&bench, &claim).await, "another run of the server");
@@ -378,6 +422,32 @@ async fn a_server_that_became_a_replica_sells_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_took_another_s_data_is_another_though_it_never_restarted() {
+    let (server, other) = (Server::start().await, Server::start().await);
+    let (bench, settings) = server.bench(PATIENT).await;
+    let sale = concert(10);
+    let bench = bench.with(&sale).await;
+    let copied = server.admin::<Vec<u8>>(&format!("DUMP {}", key(&settings, "meta"))).await;
+    let before = bench.inventory.identity(SCOPE.partition).await.unwrap();
+    assert_eq!(bench.inventory.identity(SCOPE.partition).await.unwrap(), before, "it does not change by itself");
+
+    server.admin::<()>(&format!("REPLICAOF 127.0.0.1 {}", other.port)).await;
+    assert_fenced(bench.inventory.identity(SCOPE.partition).await, "a replica of 127.0.0.1");
+    until("the other's data", async || {
+        server.admin::<String>("INFO replication").await.contains("master_link_status:up")
+    })
+    .await;
+    server.admin::<()>("REPLICAOF NO ONE").await;
+    // Its run is the same, its scripts are there, and the data says that it was rebuilt in this run: all that was lost is a sale.
+    let mut admin = server.try_admin().await.unwrap();
+    redis::cmd("RESTORE").arg(key(&settings, "meta")).arg(0).arg(copied).exec_async(&mut admin).await.unwrap();
+    assert_eq!(bench.inventory.join(SCOPE).await, Ok(()), "no move can tell");
+    let after = bench.inventory.identity(SCOPE.partition).await.unwrap();
+    assert_ne!(after, before);
+    assert_eq!(after.split_once('/').unwrap().0, before.split_once('/').unwrap().0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_counter_that_does_not_add_up_fences_the_scope() {
     // Too many free, too few, below zero, no numbers.
     for planted in ["10 11 0 0", "10 9 0 0", "10 -1 11 0", "10 11 -1 0", "ten"] {
@@ -435,6 +505,39 @@ async fn a_key_that_is_lost_or_of_another_type_fences_before_anything_is_written
             assert!(found.is_err() || found.as_ref().is_ok_and(|found| *found <= empty), "{part}: {found:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_scope_is_salvaged() {
+    let settings = redis_settings(servers::redis_url());
+    let bench = Bench::opened(reached(&settings).await).await;
+    let sale = concert(10);
+    let bench = bench.with(&sale).await;
+    let claims = [one(&sale, "a"), one(&sale, "b")];
+    let id = bench.confirm(&claims).await.outbox.unwrap();
+    let mut admin =
+        redis::Client::open(settings.url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    // Neither the run nor the state of the scope is asked for.
+    plant(&settings, "meta", "run_id", "0123456789012345678901234567890123456789").await;
+    let salvage = async || bench.inventory.salvage(SCOPE, None, 10).await;
+    let left = |orders| Ok(vec![OutboxEntry { id: id.clone(), orders }]);
+    assert_eq!(salvage().await, left(claims.clone().map(|claim| claim.order).to_vec()));
+    redis::cmd("DEL").arg(key(&settings, "meta")).exec_async(&mut admin).await.unwrap();
+    redis::cmd("HDEL")
+        .arg(key(&settings, "orders"))
+        .arg(claims[0].order.id.to_string())
+        .exec_async(&mut admin)
+        .await
+        .unwrap();
+    assert_eq!(salvage().await, left(vec![claims[1].order.clone()]), "one record is lost");
+    plant(&settings, "orders", &claims[1].order.id.to_string(), "no record").await;
+    assert_fenced(salvage().await, "broken");
+    redis::cmd("DEL").arg(key(&settings, "orders")).exec_async(&mut admin).await.unwrap();
+    assert_eq!(salvage().await, left(Vec::new()), "all records are lost");
+    redis::cmd("SET").arg(key(&settings, "outbox")).arg("text").exec_async(&mut admin).await.unwrap();
+    assert_fenced(salvage().await, "broken");
+    redis::cmd("DEL").arg(key(&settings, "outbox")).exec_async(&mut admin).await.unwrap();
+    assert_eq!(salvage().await, Ok(Vec::new()), "nothing is left");
 }
 
 #[tokio::test(flavor = "multi_thread")]

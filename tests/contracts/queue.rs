@@ -244,6 +244,7 @@ contract! {
     what_a_dropped_lane_had_not_acknowledged_comes_again_first,
     an_acknowledgement_covers_all_before_it,
     a_parked_message_goes_to_the_dead_letters_and_nothing_else_does,
+    what_is_put_is_in_a_lane_behind_all_that_is_there,
     a_lane_has_one_consumer_and_the_next_takes_over,
     a_tag_of_an_earlier_taking_acknowledges_nothing,
     a_wait_that_was_given_up_loses_nothing,
@@ -350,6 +351,23 @@ async fn a_parked_message_goes_to_the_dead_letters_and_nothing_else_does(bench: 
     let left: Vec<_> = bench.drain().await[&0].iter().map(|(number, _)| *number).collect();
     assert_eq!(left, [number_of(&deliveries[2]).unwrap(), number_of(&deliveries[3]).unwrap()]);
     assert_eq!(bench.depth(LaneId::Dead).await.messages, 1);
+}
+
+async fn what_is_put_is_in_a_lane_behind_all_that_is_there(bench: &Bench) {
+    bench.publish_all(0..3 * u64::from(LANES)).await;
+    // Recovery puts while the exchanges are closed; and what is put may be no message at all.
+    bench.queue.topology.close(SCOPE).await.unwrap();
+    let bodies = [numbered(SCOPE, 1000).encode(), b"no message".to_vec()];
+    for body in &bodies {
+        bench.queue.topology.put(body.clone()).await.unwrap();
+    }
+    let mut lane = bench.take(0).await;
+    for _ in 0..3 {
+        assert!(number_of(&lane.next().await.unwrap()).unwrap() < 1000);
+    }
+    for body in &bodies {
+        assert_eq!(lane.next().await.unwrap().body, *body);
+    }
 }
 
 async fn a_lane_has_one_consumer_and_the_next_takes_over(bench: &Bench) {

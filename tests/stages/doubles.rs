@@ -48,6 +48,10 @@ pub(crate) struct BadLine {
     pub(crate) calls: Mutex<Vec<usize>>,
     pub(crate) rebuild_takes: Mutex<Duration>,
     pub(crate) rebuilds_fail: AtomicBool,
+    /// How many were begun.
+    pub(crate) rebuilds: AtomicUsize,
+    /// What the next salvages meet.
+    pub(crate) salvages_fail: Mutex<VecDeque<Fault>>,
 }
 
 impl BadLine {
@@ -65,6 +69,8 @@ impl BadLine {
             calls: Mutex::default(),
             rebuild_takes: Mutex::default(),
             rebuilds_fail: AtomicBool::new(false),
+            rebuilds: AtomicUsize::new(0),
+            salvages_fail: Mutex::default(),
         }
     }
 }
@@ -118,10 +124,20 @@ impl Inventory for BadLine {
     async fn leave(&self, node: &NodeId) -> Result<(), Fault> {
         self.inner.leave(node).await
     }
+    async fn join(&self, scope: Scope) -> Result<(), Fault> {
+        self.inner.join(scope).await
+    }
     async fn identity(&self, partition: Partition) -> Result<String, Fault> {
         self.inner.identity(partition).await
     }
+    async fn salvage(&self, scope: Scope, after: Option<OutboxId>, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
+        if let Some(fault) = self.salvages_fail.lock().unwrap().pop_front() {
+            return Err(fault);
+        }
+        self.inner.salvage(scope, after, limit).await
+    }
     async fn rebuild(&self, scope: Scope, snapshot: &Snapshot) -> Result<(), Fault> {
+        self.rebuilds.fetch_add(1, Ordering::SeqCst);
         let takes = *self.rebuild_takes.lock().unwrap();
         tokio::time::sleep(takes).await;
         if self.rebuilds_fail.load(Ordering::SeqCst) {

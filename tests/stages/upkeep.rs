@@ -8,9 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rushgate::clock::{Clock, SystemClock};
 use rushgate::config::settings;
-use rushgate::domain::{Epoch, Order, OrderStatus, Partition, Sale, SaleDocument, SaleId, Scope, record};
+use rushgate::domain::{Claim, Epoch, Order, OrderStatus, Partition, Sale, SaleDocument, SaleId, Scope, record};
 use rushgate::epochs::Epochs;
-use rushgate::inventory::Inventory;
+use rushgate::inventory::{Fault, Inventory, Verdict};
 use rushgate::meters::Meters;
 use rushgate::queue::envelope::CATCH_ALL;
 use rushgate::queue::memory::ConfirmWhen;
@@ -38,11 +38,12 @@ struct Back {
     shutdown: Shutdown,
 }
 
-/// A topology that counts the rounds of barriers.
+/// A topology that counts the rounds of barriers, and what is put past the exchanges.
 #[derive(Debug)]
 struct Counting {
     inner: Arc<dyn Topology>,
     barriers: AtomicUsize,
+    puts: AtomicUsize,
     /// A barrier that no writer meets.
     unmet: Mutex<Option<u16>>,
 }
@@ -57,6 +58,10 @@ impl Topology for Counting {
     }
     async fn close(&self, scope: Scope) -> Result<(), queue::Fault> {
         self.inner.close(scope).await
+    }
+    async fn put(&self, body: Vec<u8>) -> Result<(), queue::Fault> {
+        self.puts.fetch_add(1, Ordering::SeqCst);
+        self.inner.put(body).await
     }
     async fn barrier(&self, scope: Scope) -> Result<(), queue::Fault> {
         self.barriers.fetch_add(1, Ordering::SeqCst);
@@ -95,8 +100,12 @@ impl Back {
             let lane = queue::LaneId::Number(lane);
             shutdown.spawn(writer::write_lane(parts.clone(), lane, shutdown.clone()));
         }
-        let topology =
-            Arc::new(Counting { inner: queue.topology, barriers: AtomicUsize::new(0), unmet: Mutex::default() });
+        let topology = Arc::new(Counting {
+            inner: queue.topology,
+            barriers: AtomicUsize::new(0),
+            puts: AtomicUsize::new(0),
+            unmet: Mutex::default(),
+        });
         Self { _folder: folder, store, inventory, topology, shutdown }
     }
 
@@ -228,6 +237,80 @@ async fn barriers_that_are_stored_are_not_sent_again_while_the_inventory_is_away
     assert_eq!(back.topology.barriers.load(Ordering::SeqCst), 1);
     back.inventory.rebuilds_fail.store(false, Ordering::SeqCst);
     assert_eq!(back.open().await.epoch, Epoch(1));
+}
+
+/// A partition in which an order was granted that no lane has heard of.
+async fn with_a_grant_in_the_outbox() -> (Back, Scope, Order) {
+    let back = Back::new().await;
+    let ten = sale("s", 10);
+    back.put(&ten).await;
+    back.recover(Duration::from_secs(60));
+    let scope = back.open().await;
+    back.inventory.gate.add_permits(1);
+    let order = order(&ten.id, 1);
+    let claim = Claim { order: order.clone() };
+    let confirmed = back.inventory.confirm(scope, &[claim], SystemClock.now()).await.expect("confirmed");
+    assert_eq!(confirmed.verdicts, [Verdict::Granted]);
+    (back, scope, order)
+}
+
+impl Back {
+    /// Waits until an epoch after this one is open.
+    async fn reopened(&self, before: Scope) -> Scope {
+        let opened = async {
+            loop {
+                let scope = self.open().await;
+                if scope.epoch > before.epoch {
+                    return scope;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, opened).await.expect("the next epoch opens")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_outbox_knew_is_stored_before_the_partition_opens_again() {
+    let (back, scope, order) = with_a_grant_in_the_outbox().await;
+    back.inventory.fence(scope).await.expect("fenced");
+    let next = back.reopened(scope).await;
+    let row = back.store.order(order.id).await.expect("a store").expect("a row");
+    assert_eq!((row.order, row.status), (order.clone(), OrderStatus::Held));
+    let stock = back.inventory.stock(next, &order.sale).await.expect("stock");
+    assert_eq!((stock[0].free, stock[0].held), (9, 1), "and it was there to be rebuilt from");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outbox_that_cannot_be_had_is_waited_for_and_put_into_the_lanes_once() {
+    let (back, scope, order) = with_a_grant_in_the_outbox().await;
+    let faults = [Fault::NotDone("it is away".to_owned()), Fault::Unknown("it is slow".to_owned())];
+    back.inventory.salvages_fail.lock().unwrap().extend(faults);
+    back.inventory.rebuilds_fail.store(true, Ordering::SeqCst);
+    back.inventory.fence(scope).await.expect("fenced");
+    // Some tries of the rebuild, each of which could put it there again.
+    let tried = async {
+        while back.inventory.rebuilds.load(Ordering::SeqCst) < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, tried).await.expect("it is tried again");
+    assert_eq!(back.topology.puts.load(Ordering::SeqCst), 1);
+    assert_eq!(back.topology.barriers.load(Ordering::SeqCst), 2, "one round for each epoch");
+    back.inventory.rebuilds_fail.store(false, Ordering::SeqCst);
+    back.reopened(scope).await;
+    assert!(back.store.order(order.id).await.expect("a store").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outbox_that_cannot_be_read_is_given_up() {
+    let (back, scope, order) = with_a_grant_in_the_outbox().await;
+    back.inventory.salvages_fail.lock().unwrap().push_back(Fault::Fenced("the data is broken".to_owned()));
+    back.inventory.fence(scope).await.expect("fenced");
+    let next = back.reopened(scope).await;
+    assert_eq!(back.store.order(order.id).await.expect("a store"), None);
+    let stock = back.inventory.stock(next, &order.sale).await.expect("stock");
+    assert_eq!((stock[0].free, stock[0].held), (10, 0), "nobody was promised it, and it is free again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

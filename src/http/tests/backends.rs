@@ -173,7 +173,10 @@ impl Inventory for Backends {
         no_part_either()
     }
     async fn outbox_len(&self, _: Scope) -> Result<u64, inventory::Fault> {
-        Ok(0)
+        no_part_either()
+    }
+    async fn join(&self, _: Scope) -> Result<(), inventory::Fault> {
+        Ok(())
     }
     async fn outbox_remove(&self, _: Scope, _: &[OutboxId]) -> Result<(), inventory::Fault> {
         no_part_either()
@@ -182,6 +185,9 @@ impl Inventory for Backends {
         no_part_either()
     }
     async fn leave(&self, _: &NodeId) -> Result<(), inventory::Fault> {
+        no_part_either()
+    }
+    async fn salvage(&self, _: Scope, _: Option<OutboxId>, _: usize) -> Result<Vec<OutboxEntry>, inventory::Fault> {
         no_part_either()
     }
     async fn rebuild(&self, _: Scope, _: &Snapshot) -> Result<(), inventory::Fault> {

@@ -142,8 +142,20 @@ impl Inventory for MemoryInventory {
         Ok(())
     }
 
+    async fn join(&self, scope: Scope) -> Result<(), Fault> {
+        self.within(scope, |_| ())
+    }
+
     async fn identity(&self, _partition: Partition) -> Result<String, Fault> {
         Ok(self.identity.clone())
+    }
+
+    async fn salvage(&self, scope: Scope, after: Option<OutboxId>, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
+        let state = self.state()?;
+        let Some(room) = state.rooms.get(&scope) else { return Ok(Vec::new()) };
+        let from = after.as_ref().and_then(entry_key).map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = room.outbox.range((from, Bound::Unbounded)).take(limit);
+        Ok(entries.map(|(key, ids)| room.entry(*key, ids)).collect())
     }
 
     async fn rebuild(&self, scope: Scope, snapshot: &Snapshot) -> Result<(), Fault> {

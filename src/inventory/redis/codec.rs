@@ -175,7 +175,11 @@ impl Reply {
             let (id, ids) = (self.parsed::<OutboxId>()?, order_ids(&self.text()?, ID)?);
             let mut orders = Vec::with_capacity(ids.len());
             for id in ids {
-                orders.push(known(id, &self.text()?)?.order);
+                let record = self.text()?;
+                // Only a salvage meets one that is lost.
+                if !record.is_empty() {
+                    orders.push(known(id, &record)?.order);
+                }
             }
             entries.push(OutboxEntry { id, orders });
         }

@@ -11,9 +11,7 @@ const NOT_DONE: [&str; 7] = ["OOM", "MISCONF", "NOREPLICAS", "BUSY", "LOADING", 
 pub(super) fn of(error: &RedisError) -> Fault {
     let text = error.to_string();
     match error.kind() {
-        ErrorKind::Server(ServerErrorKind::NoScript) => {
-            Fault::Fenced("the script is not there; the server has restarted, or it is another".to_owned())
-        }
+        ErrorKind::Server(ServerErrorKind::NoScript) => no_script(),
         ErrorKind::Server(ServerErrorKind::ReadOnly) => Fault::Fenced(format!("the server is a replica: {text}")),
         ErrorKind::Server(_) | ErrorKind::Extension => of_server(error.code().unwrap_or_default(), text),
         ErrorKind::Io if error.is_connection_refusal() => Fault::NotDone(text),
@@ -22,6 +20,11 @@ pub(super) fn of(error: &RedisError) -> Fault {
         // Anything else did not leave this process.
         _ => Fault::NotDone(text),
     }
+}
+
+/// The script cache is not the one that the recovery left.
+pub(super) fn no_script() -> Fault {
+    Fault::Fenced("the script is not there; the server has restarted, or it is another".to_owned())
 }
 
 fn of_server(code: &str, text: String) -> Fault {

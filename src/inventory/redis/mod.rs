@@ -191,8 +191,25 @@ impl Inventory for RedisInventory {
         query(&mut connection, &command).await.map(drop)
     }
 
+    async fn join(&self, scope: Scope) -> Result<(), Fault> {
+        let scripts = self.scripts(scope);
+        match self.hot(&scripts.outbox_len()).await {
+            // Perhaps nothing is missing but this version's scripts.
+            Err(Fault::Fenced(_)) => self.load_beside_anchor(&scripts).await?,
+            answer => return answer.map(drop),
+        }
+        self.hot(&scripts.outbox_len()).await.map(drop)
+    }
+
     async fn identity(&self, _partition: Partition) -> Result<String, Fault> {
-        self.checkout().await.map(|(_, run_id)| run_id)
+        let (mut connection, run_id) = self.checkout().await?;
+        connection::history(&mut connection, &run_id).await
+    }
+
+    async fn salvage(&self, scope: Scope, after: Option<OutboxId>, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
+        let reply = self.cold(&self.scripts(scope).salvage(after.as_ref(), limit)).await?;
+        // Nothing was to be done, so what cannot be read is not a move that may have been made.
+        reply.outbox().map_err(|fault| Fault::Fenced(format!("the data is broken: {fault}")))
     }
 
     async fn rebuild(&self, scope: Scope, snapshot: &Snapshot) -> Result<(), Fault> {

@@ -1,12 +1,13 @@
-//! The recovery's part: filling a scope from a snapshot, and opening it.
+//! The recovery's part: filling a scope from a snapshot, and opening it. And the scripts of those who join it then.
 
-use redis::Cmd;
+use deadpool_redis::Connection;
+use redis::{Cmd, Value};
 
 use crate::domain::{Epoch, Scope};
 use crate::inventory::footprint::{LegKey, Tally};
 use crate::inventory::redis::keys::{self, Part};
-use crate::inventory::redis::scripts::Scripts;
-use crate::inventory::redis::{DROPPED_EPOCHS, RedisInventory, codec, query};
+use crate::inventory::redis::scripts::{Scripts, Text};
+use crate::inventory::redis::{DROPPED_EPOCHS, RedisInventory, codec, fault, query};
 use crate::inventory::{Fault, KnownOrder, Snapshot};
 
 /// How many pairs one call writes; some milliseconds of the server's time.
@@ -33,11 +34,10 @@ impl RedisInventory {
     /// Loads the scripts, opens the scope, and drops what earlier epochs have left.
     pub(super) async fn load_and_open(&self, scope: Scope, scripts: &Scripts) -> Result<(), Fault> {
         let (mut connection, run_id) = self.checkout().await?;
+        // The anchor first: what follows is loaded by anyone who finds it.
+        load(&mut connection, scripts.anchor()).await?;
         for script in scripts.texts() {
-            let loaded = query(&mut connection, redis::cmd("SCRIPT").arg("LOAD").arg(&script.text)).await?;
-            if loaded != redis::Value::BulkString(script.digest.clone().into_bytes()) {
-                return Err(Fault::NotDone(format!("Redis has another digest for a script: {loaded:?}")));
-            }
+            load(&mut connection, script).await?;
         }
         let opened = query(&mut connection, &scripts.open().command(&run_id)).await?;
         codec::Reply::of(opened)?;
@@ -49,6 +49,33 @@ impl RedisInventory {
         }
         Ok(())
     }
+
+    /// Loads this version's scripts beside another's. On one connection, and so in one run of one server: where the anchor is not,
+    /// the script cache is another than the recovery's, and nothing may be loaded into it.
+    pub(super) async fn load_beside_anchor(&self, scripts: &Scripts) -> Result<(), Fault> {
+        let (mut connection, _) = self.checkout().await?;
+        let exists = query(&mut connection, redis::cmd("SCRIPT").arg("EXISTS").arg(&scripts.anchor().digest)).await?;
+        if exists != Value::Array(vec![Value::Int(1)]) {
+            return Err(fault::no_script());
+        }
+        for script in scripts.texts() {
+            load(&mut connection, script).await.map_err(|fault| match fault {
+                Fault::NotDone(why) if why.to_ascii_uppercase().starts_with("NOPERM") => {
+                    Fault::NotDone(format!("the scripts are another version's; upgrade the writers first: {why}"))
+                }
+                other => other,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+async fn load(connection: &mut Connection, script: &Text) -> Result<(), Fault> {
+    let loaded = query(connection, redis::cmd("SCRIPT").arg("LOAD").arg(&script.text)).await?;
+    if loaded != Value::BulkString(script.digest.clone().into_bytes()) {
+        return Err(Fault::NotDone(format!("Redis has another digest for a script: {loaded:?}")));
+    }
+    Ok(())
 }
 
 /// All that a scope holds, as fields and values by turns.

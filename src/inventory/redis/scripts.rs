@@ -1,8 +1,13 @@
 //! The Lua scripts: one file per move, one typed function per file.
 //!
 //! A scope's scripts end in a comment that names the scope, so that their digests are its own, and they are called by digest
-//! only. Nothing but [`Scripts::texts`], in the hands of a recovery, loads them. Hence a server that lost its script cache,
-//! which every restart does, answers `NOSCRIPT` until a recovery has rebuilt what else it may have lost: that *is* the fence.
+//! only. It is a recovery that loads them. Hence a server that lost its script cache, which every restart does, answers `NOSCRIPT`
+//! until a recovery has rebuilt what else it may have lost: that *is* the fence.
+//!
+//! Another version of this program has other texts, and they are missing though nothing was lost. So a recovery also loads an
+//! *anchor*, first of all, whose text is the same in every version. Where a scope's anchor is, the script cache has lived on since
+//! the recovery, and whoever misses only its own scripts may load them.
+//!
 //! The moves of a recovery itself, and those that concern no scope, are sent as text.
 
 use std::sync::Arc;
@@ -18,6 +23,9 @@ use crate::inventory::{NodeBeat, StockMove};
 
 /// What stands in front of every script of a scope.
 const SHARED: &str = concat!(include_str!("../../../lua/shared.lua"), include_str!("../../../lua/shared_counters.lua"));
+
+/// The text of every anchor, before the name of its scope. It is never called, and never changes.
+const ANCHOR: &str = "return 'rushgate'\n";
 
 /// Declares the scripts that are called by digest, one field per file.
 macro_rules! by_digest {
@@ -55,6 +63,7 @@ macro_rules! by_text {
 }
 
 by_text!(
+    SALVAGE = "salvage",
     REBUILD_BEGIN = "rebuild_begin",
     REBUILD_FILL = "rebuild_fill",
     REBUILD_END = "rebuild_end",
@@ -72,7 +81,11 @@ pub(super) struct Text {
 
 impl Text {
     fn new(own: &str, mark: &str) -> Self {
-        let text = format!("{SHARED}{own}-- {mark}\n");
+        Self::marked(&[SHARED, own], mark)
+    }
+
+    fn marked(texts: &[&str], mark: &str) -> Self {
+        let text = format!("{}-- {mark}\n", texts.concat());
         let digest = Script::new(&text).get_hash().to_owned();
         Self { text, digest }
     }
@@ -100,18 +113,25 @@ impl Call {
 #[derive(Debug)]
 pub(super) struct Scripts {
     keys: Arc<[String; 8]>,
+    anchor: Text,
     loaded: ByDigest,
 }
 
 impl Scripts {
     pub(super) fn of(namespace: &str, scope: Scope) -> Self {
+        let mark = format!("{namespace} {scope}");
         Self {
             keys: Arc::new(Part::ALL.map(|part| keys::of_scope(namespace, scope, part))),
-            loaded: ByDigest::of(&format!("{namespace} {scope}")),
+            anchor: Text::marked(&[ANCHOR], &mark),
+            loaded: ByDigest::of(&mark),
         }
     }
 
-    /// All that `open` has to load.
+    pub(super) fn anchor(&self) -> &Text {
+        &self.anchor
+    }
+
+    /// All that are called by digest.
     pub(super) fn texts(&self) -> impl Iterator<Item = &Text> {
         self.loaded.all()
     }
@@ -161,6 +181,11 @@ impl Scripts {
 
     pub(super) fn outbox_remove<'a>(&self, entries: impl Iterator<Item = &'a OutboxId>) -> Call {
         self.digest(&self.loaded.outbox_remove, entries.map(ToString::to_string).collect())
+    }
+
+    pub(super) fn salvage(&self, after: Option<&OutboxId>, limit: usize) -> Call {
+        let after = after.map_or("", |id| id.as_str());
+        self.text(SALVAGE, vec![after.to_owned(), limit.to_string()])
     }
 
     pub(super) fn rebuild_begin(&self, token: &str) -> Call {
@@ -243,6 +268,12 @@ mod tests {
             seen += 1;
         }
         assert_eq!(seen, ByDigest::NAMES.len() + NAMES_BY_TEXT.len() + 2);
+    }
+
+    #[test]
+    fn an_anchor_is_the_same_in_every_version() {
+        let anchor = scripts("rg", 3, 7).anchor;
+        assert_eq!(anchor.text, "return 'rushgate'\n-- rg p3.e7\n");
     }
 
     #[test]

@@ -163,7 +163,7 @@ pub(super) struct Declarations {
     pub(super) names: Names,
     /// For what is only asked and declared.
     pub(super) consuming: Arc<Link>,
-    /// For barriers, which are messages.
+    /// For barriers and replays, which are messages.
     pub(super) publishing: Arc<Link>,
 }
 
@@ -195,6 +195,12 @@ impl Topology for Declarations {
         // The broker says yes to an exchange that is not there.
         let deleted = channel.exchange_delete(self.names.exchange(scope), ExchangeDeleteOptions::default());
         in_time("deleting an exchange", deleted).await
+    }
+
+    async fn put(&self, body: Vec<u8>) -> Result<(), Fault> {
+        let _user = self.publishing.in_use();
+        let channel = self.publishing.channel().await?;
+        put(&channel, self.names.queue(LaneId::Number(0)), &body, FieldTable::default()).await
     }
 
     async fn barrier(&self, scope: Scope) -> Result<(), Fault> {
