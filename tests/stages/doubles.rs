@@ -48,6 +48,8 @@ pub(crate) struct BadLine {
     pub(crate) calls: Mutex<Vec<usize>>,
     pub(crate) rebuild_takes: Mutex<Duration>,
     pub(crate) rebuilds_fail: AtomicBool,
+    /// Refills fail.
+    pub(crate) is_silent: AtomicBool,
     /// How many were begun.
     pub(crate) rebuilds: AtomicUsize,
     /// What the next salvages meet.
@@ -69,6 +71,7 @@ impl BadLine {
             calls: Mutex::default(),
             rebuild_takes: Mutex::default(),
             rebuilds_fail: AtomicBool::new(false),
+            is_silent: AtomicBool::new(false),
             rebuilds: AtomicUsize::new(0),
             salvages_fail: Mutex::default(),
         }
@@ -95,6 +98,9 @@ impl Inventory for BadLine {
         self.inner.apply(scope, moves).await
     }
     async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault> {
+        if self.is_silent.load(Ordering::SeqCst) {
+            return Err(Fault::NotDone("it is away".to_owned()));
+        }
         self.inner.changes(scope, since).await
     }
     async fn define(&self, scope: Scope, sale: &Sale) -> Result<Defined, Fault> {
@@ -187,6 +193,7 @@ pub(crate) struct Node {
     pub(crate) inventory: Arc<BadLine>,
     pub(crate) broker: Arc<Broker>,
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) epochs: Epochs,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -248,11 +255,11 @@ impl Node {
         let parts = Parts { shards: shards.clone(), epochs: epochs.clone(), publisher, clock, secret };
         let claims = Claims::new(parts, std::slice::from_ref(&batcher));
         shutdown.spawn(batcher.run(shutdown.clone()));
-        let wired = (epochs, Arc::clone(&inventory) as Arc<dyn Inventory>);
+        let wired = (epochs.clone(), Arc::clone(&inventory) as Arc<dyn Inventory>);
         let interval = Duration::from_millis(10);
         shutdown.spawn(refill::keep_filled(shards.clone(), SCOPE.partition, wired, interval, shutdown.clone()));
         assert!(shards.refilled(SCOPE.partition).await);
-        Self { claims, shards, inventory, broker, clock: manual, shutdown }
+        Self { claims, shards, inventory, broker, clock: manual, epochs, shutdown }
     }
 
     /// One unit for this buyer.
