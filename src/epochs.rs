@@ -72,6 +72,14 @@ impl Epochs {
         self.scope(Partition::of(sale, self.partitions()))
     }
 
+    /// A scope that this process has joined, or why it has joined none.
+    pub fn any(&self) -> Result<Scope, NotJoined> {
+        let mut standings = Partition::all(self.partitions()).map(|partition| self.scope(partition));
+        let first =
+            standings.next().unwrap_or_else(|| Err(NotJoined::Unavailable("there are no partitions".to_owned())));
+        first.or_else(|reason| standings.find_map(Result::ok).ok_or(reason))
+    }
+
     /// The scopes of all partitions, or why one of them is not joined.
     pub fn all(&self) -> Result<Vec<Scope>, NotJoined> {
         Partition::all(self.partitions()).map(|partition| self.scope(partition)).collect()

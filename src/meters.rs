@@ -35,6 +35,13 @@ const ALL: &[(Kind, &str, Option<Unit>, &str)] = &[
         Some(Unit::Seconds),
         "From a publish to the broker's confirm.",
     ),
+    (Kind::Gauge, "rushgate_admission_closed", None, "1 while this bound keeps the node closed to new grants."),
+    (
+        Kind::Counter,
+        "rushgate_admission_closings_total",
+        None,
+        "Times that this bound closed a partition to new grants.",
+    ),
     (Kind::Gauge, "rushgate_lane_messages", None, "Messages that wait in a lane."),
     (Kind::Histogram, "rushgate_writer_batch_orders", None, "Orders in one transaction of the writer."),
     (Kind::Gauge, "rushgate_writer_lag_seconds", Some(Unit::Seconds), "Age of the order that the writer stored last."),

@@ -1,6 +1,6 @@
 //! Is this process fit for traffic? Named checks that are answered from memory: a load balancer asks often.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -8,9 +8,15 @@ use arc_swap::ArcSwap;
 /// Answers without I/O: `Err` says why not.
 type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
+/// What is worth knowing about a process that is ready all the same, one line each. Answers without I/O.
+type Note = Box<dyn Fn() -> Vec<String> + Send + Sync>;
+
 /// The checks of one process, in the order in which they were added. It is ready when all of them hold.
 #[derive(Default)]
-pub struct Readiness(Vec<(&'static str, Check)>);
+pub struct Readiness {
+    checks: Vec<(&'static str, Check)>,
+    notes: Vec<Note>,
+}
 
 /// The state of something that is looked at in the background, and read by a check. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -18,7 +24,7 @@ pub struct Standing(Arc<ArcSwap<Result<(), String>>>);
 
 impl fmt::Debug for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, check)| (name, check()))).finish()
+        f.debug_list().entries(self.checks.iter().map(|(name, check)| (name, check()))).finish()
     }
 }
 
@@ -29,7 +35,13 @@ impl Readiness {
 
     /// Adds a check that is answered from memory.
     pub fn with(mut self, name: &'static str, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
-        self.0.push((name, Box::new(check)));
+        self.checks.push((name, Box::new(check)));
+        self
+    }
+
+    /// Adds what a full answer names although the process is ready.
+    pub fn with_note(mut self, note: impl Fn() -> Vec<String> + Send + Sync + 'static) -> Self {
+        self.notes.push(Box::new(note));
         self
     }
 
@@ -40,12 +52,29 @@ impl Readiness {
     }
 
     pub fn is_ready(&self) -> bool {
-        self.0.iter().all(|(_, check)| check().is_ok())
+        self.checks.iter().all(|(_, check)| check().is_ok())
     }
 
-    /// What every check says.
-    pub fn checks(&self) -> impl Iterator<Item = (&'static str, Result<(), String>)> {
-        self.0.iter().map(|(name, check)| (*name, check()))
+    /// All checks and notes, a line each, and the verdict. A process that drains is not ready.
+    pub fn list(&self, draining: bool) -> String {
+        let mut text = String::new();
+        let mut ready = !draining;
+        // One line each, whatever a reason holds.
+        let line = |text: &str| text.replace(['\r', '\n'], " ");
+        let shutdown = ("shutdown", if draining { Err("draining".to_owned()) } else { Ok(()) });
+        for (name, said) in self.checks.iter().map(|(name, check)| (*name, check())).chain([shutdown]) {
+            ready &= said.is_ok();
+            // Writing to a String cannot fail.
+            let _ = match said {
+                Ok(()) => writeln!(text, "[+]{name} ok"),
+                Err(why) => writeln!(text, "[-]{name}: {}", line(&why)),
+            };
+        }
+        for note in self.notes.iter().flat_map(|note| note()) {
+            let _ = writeln!(text, "[!]{}", line(&note));
+        }
+        text.push_str(if ready { "ready\n" } else { "not ready\n" });
+        text
     }
 }
 
@@ -76,7 +105,18 @@ mod tests {
         store.set(Ok(()));
         assert!(readiness.is_ready());
         store.set(Err("gone".to_owned()));
-        let said: Vec<_> = readiness.checks().collect();
-        assert_eq!(said, [("inventory", Ok(())), ("store", Err("gone".to_owned()))]);
+    }
+
+    #[test]
+    fn each_check_and_each_note_is_a_line() {
+        let readiness =
+            Readiness::new().with("inventory", || Ok(())).with("store", || Err("gone\nfor good".to_owned()));
+        let list = "[+]inventory ok\n[-]store: gone for good\n[+]shutdown ok\nnot ready\n";
+        assert_eq!(readiness.list(false), list);
+        let readiness =
+            Readiness::new().with("inventory", || Ok(())).with_note(|| vec!["partition 1 is out".to_owned()]);
+        assert_eq!(readiness.list(false), "[+]inventory ok\n[+]shutdown ok\n[!]partition 1 is out\nready\n");
+        assert!(readiness.is_ready(), "a note is no reason");
+        assert!(readiness.list(true).ends_with("[-]shutdown: draining\n[!]partition 1 is out\nnot ready\n"));
     }
 }

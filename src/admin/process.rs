@@ -7,7 +7,6 @@ use crate::admin::{Answer, Parts, line};
 use crate::config::settings::Role;
 use crate::inventory::NodeBeat;
 use crate::queue::LaneId;
-use crate::readiness::Readiness;
 use crate::store::Change;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -20,24 +19,8 @@ pub(super) fn live() -> Answer {
 pub(super) fn ready(parts: &Parts, verbose: bool) -> Answer {
     let draining = parts.process.shutdown.has_begun();
     let is_ready = !draining && parts.process.readiness.is_ready();
-    let text = if is_ready && !verbose { "ok\n".to_owned() } else { checks(&parts.process.readiness, draining) };
+    let text = if is_ready && !verbose { "ok\n".to_owned() } else { parts.process.readiness.list(draining) };
     Answer { status: if is_ready { 200 } else { 503 }, ..Answer::text(TEXT, text) }
-}
-
-fn checks(readiness: &Readiness, draining: bool) -> String {
-    let shutdown = ("shutdown", if draining { Err("draining".to_owned()) } else { Ok(()) });
-    let mut is_ready = true;
-    let mut lines = Vec::new();
-    for (name, said) in readiness.checks().chain([shutdown]) {
-        is_ready &= said.is_ok();
-        lines.push(match said {
-            Ok(()) => format!("[+]{name} ok"),
-            // One line per check, whatever the reason holds.
-            Err(why) => format!("[-]{name}: {}", why.replace(['\r', '\n'], " ")),
-        });
-    }
-    lines.push(if is_ready { "ready" } else { "not ready" }.to_owned());
-    lines.join("\n") + "\n"
 }
 
 pub(super) fn metrics(parts: &Parts) -> Answer {

@@ -232,6 +232,19 @@ keys! {
         /// How old an outbox entry must be before any node publishes it again. Too early costs the broker
         /// duplicates, which the store drops.
         relay_after = Time(ms(100), secs(3600)), Load;
+
+        /// Granted batches of a partition that may wait to be stored before claims are told to come back
+        /// (503 busy); they are taken again at half of it. An entry has at most inventory.batch_max orders
+        /// of 32 bytes: 20000 of 128 are 80 MB of Redis.
+        outbox_max = Number(1, 10_000_000), Restart;
+
+        /// The same for the messages of a lane, copies and those of other partitions included. A lane holds
+        /// 100000; there the broker refuses more, and what it refuses is granted and cannot be confirmed.
+        lane_max = Number(1, 100_000), Restart;
+
+        /// The same for the age of a message that the broker has not confirmed. Half of confirm_timeout: who
+        /// came later would most likely wait in vain.
+        unconfirmed_max = Time(ms(10), secs(60)), Restart;
     }
 
     /// Orders at rest.

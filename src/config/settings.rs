@@ -106,6 +106,12 @@ pub struct Queue {
     pub confirm_timeout: Duration,
     /// How old an outbox entry must be before any node publishes it again.
     pub relay_after: Duration,
+    /// Entries that a partition's outbox may have before claims are told to come back.
+    pub outbox_max: u64,
+    /// Messages that a lane may have before that.
+    pub lane_max: u64,
+    /// How long a message may be without its confirm before that.
+    pub unconfirmed_max: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -248,6 +254,9 @@ impl Default for Queue {
             lanes: 4,
             confirm_timeout: Duration::from_secs(2),
             relay_after: Duration::from_secs(5),
+            outbox_max: 20_000,
+            lane_max: 50_000,
+            unconfirmed_max: Duration::from_secs(1),
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::admission::in_line::{Arrival, InLine};
+use crate::admission::pressure::Pressure;
 use crate::admission::{Permit, SaleShard, Shards, Shut};
 use crate::clock::Clock;
 use crate::confirm::batch::{Batcher, Waiting};
@@ -54,7 +55,7 @@ pub enum Answer {
 /// This node could not ask; nothing was reserved, and asking again may help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unserved {
-    /// Too many are waiting.
+    /// Too many are waiting, or what was granted before piles up.
     Busy,
     /// The inventory is being rebuilt.
     Recovering,
@@ -99,6 +100,7 @@ struct Inner {
 pub struct Parts {
     pub shards: Shards,
     pub epochs: Epochs,
+    pub pressure: Pressure,
     pub publisher: Arc<dyn Publisher>,
     pub clock: Arc<dyn Clock>,
     /// Set once the store has told it.
@@ -141,9 +143,6 @@ impl Claims {
         }
         if let Err(reason) = self.0.parts.epochs.scope(shard.partition) {
             return Answer::Unserved(reason.into());
-        }
-        if self.0.parts.publisher.ready().is_err() {
-            return Answer::Unserved(Unserved::Unavailable);
         }
         self.line_up(&shard, claim, has_key, deadline).await
     }
@@ -212,6 +211,10 @@ impl Claims {
     }
 
     /// Leave to ask the inventory. Where the shard is empty but the inventory is not, waits for a refill, with all who wait.
+    ///
+    /// While this node is closed to new grants, who would have been let through hears so; nothing was reserved. What memory can
+    /// refuse it still refuses: sold out stays sold out. And a repetition of a granted request is pending, which is the truth: its
+    /// order is there, asking for it tells the rest, and to confirm it here would add a message to those that are too many.
     async fn permit(
         &self,
         shard: &SaleShard,
@@ -220,19 +223,23 @@ impl Claims {
         deadline: Instant,
     ) -> Result<Permit, Answer> {
         let shards = &self.0.parts.shards;
+        let order = claim.order.id;
+        let is_known = || has_key && shards.may_be_granted(order);
         loop {
-            let refusal = match shard.permit(&claim.order.lines) {
-                Ok(permit) => return Ok(permit),
-                Err(_) if has_key && shards.may_be_granted(claim.order.id) => return Ok(Permit::to_ask()),
+            let refusal = match (shard.permit(&claim.order.lines), self.closed(shard.partition)) {
+                (_, Some(_)) if is_known() => return Err(Answer::Pending { order }),
+                (Ok(_) | Err(Shut::Empty), Some(unserved)) => return Err(Answer::Unserved(unserved)),
+                (Ok(permit), None) => return Ok(permit),
+                (Err(_), None) if is_known() => return Ok(Permit::to_ask()),
                 // What this node has heard of others' grants is older than the counters, of an epoch before, or no news: no time to
                 // refuse a repetition.
-                Err(Shut::SoldOut | Shut::AllHeld) if has_key && !self.has_heard_of_all(shard, claim)? => {
+                (Err(Shut::SoldOut | Shut::AllHeld), _) if has_key && !self.has_heard_of_all(shard, claim)? => {
                     self.refilled(shard, deadline).await?;
                     continue;
                 }
-                Err(Shut::SoldOut) => Refusal::SoldOut,
-                Err(Shut::AllHeld) => Refusal::AllHeld { next_release_at: shard.next_release() },
-                Err(Shut::Empty) => {
+                (Err(Shut::SoldOut), _) => Refusal::SoldOut,
+                (Err(Shut::AllHeld), _) => Refusal::AllHeld { next_release_at: shard.next_release() },
+                (Err(Shut::Empty), None) => {
                     self.refilled(shard, deadline).await?;
                     continue;
                 }
@@ -244,6 +251,14 @@ impl Claims {
     fn has_heard_of_all(&self, shard: &SaleShard, claim: &Claim) -> Result<bool, Answer> {
         let scope = self.0.parts.epochs.scope(shard.partition).map_err(|reason| Answer::Unserved(reason.into()))?;
         Ok(self.0.parts.shards.has_heard_of_all(scope, shard, &claim.order.lines))
+    }
+
+    /// Why nothing more may be granted here, if so.
+    fn closed(&self, partition: Partition) -> Option<Unserved> {
+        if self.0.parts.publisher.ready().is_err() {
+            return Some(Unserved::Unavailable);
+        }
+        self.0.parts.pressure.is_closed(partition).then_some(Unserved::Busy)
     }
 
     async fn refilled(&self, shard: &SaleShard, deadline: Instant) -> Result<(), Answer> {

@@ -18,7 +18,9 @@ use crate::domain::Scope;
 use crate::meters::{Histogram, Meters};
 use crate::queue::envelope::{Content, Envelope};
 use crate::queue::tags::Taking;
-use crate::queue::{Consumer, Delivery, Fault, Lane, LaneDepth, LaneId, Publisher, Queue, Topology, Unconfirmed};
+use crate::queue::{
+    Consumer, Delivery, Fault, Lane, LaneDepth, LaneId, Publisher, Queue, Strain, Topology, Unconfirmed,
+};
 
 /// Messages of a lane, waiting or delivered, at most. A message is a batch of orders of some 20 KB at the very most.
 const LANE_MESSAGES: usize = 4096;
@@ -96,11 +98,13 @@ struct Message {
     redelivered: bool,
     /// Told when the message is acknowledged; dropped untold when it is parked.
     stored: Option<oneshot::Sender<()>>,
+    /// Since when its confirm is outstanding, where that waits for the acknowledgement.
+    unconfirmed: Option<Instant>,
 }
 
 impl Message {
     fn new(body: Vec<u8>) -> Self {
-        Self { body, redelivered: false, stored: None }
+        Self { body, redelivered: false, stored: None, unconfirmed: None }
     }
 }
 
@@ -108,6 +112,10 @@ impl Memory {
     fn state(&self) -> MutexGuard<'_, State> {
         // No code panics while it holds the lock, and the state is whole between any two statements.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn full(&self) -> String {
+        format!("all lanes are full, {} messages each", self.lane_messages)
     }
 
     /// Puts a message into the next lane that has room. Returns a wait for its acknowledgement.
@@ -124,7 +132,8 @@ impl Memory {
             .ok_or(Refused::Full)?;
         state.turn = (index + 1) % lanes;
         let (stored, wait) = oneshot::channel();
-        state.lanes[index].push(Message { stored: Some(stored), ..Message::new(body.to_vec()) });
+        let unconfirmed = (self.confirm == ConfirmWhen::Stored).then(Instant::now);
+        state.lanes[index].push(Message { stored: Some(stored), unconfirmed, ..Message::new(body.to_vec()) });
         Ok(wait)
     }
 }
@@ -142,6 +151,11 @@ impl Line {
     fn push(&mut self, message: Message) {
         self.ready.push_back(message);
         self.changed.notify_waiters();
+    }
+
+    /// Since when a confirm is outstanding; what was delivered is older than what was not.
+    fn unconfirmed(&self) -> Option<Instant> {
+        self.delivered.values().chain(&self.ready).find_map(|message| message.unconfirmed)
     }
 }
 
@@ -171,9 +185,8 @@ impl Publisher for Shared {
                 }
             }
         };
-        let full = || Err(Unconfirmed::NotSent(format!("all lanes are full, {} messages each", memory.lane_messages)));
         let deadline = began + memory.confirm_timeout;
-        let stored = timeout_at(deadline, room).await.unwrap_or_else(|_| full())?;
+        let stored = timeout_at(deadline, room).await.unwrap_or_else(|_| Err(Unconfirmed::NotSent(memory.full())))?;
         if memory.confirm == ConfirmWhen::Stored {
             match timeout_at(deadline, stored).await {
                 Ok(Ok(())) => {}
@@ -186,11 +199,16 @@ impl Publisher for Shared {
     }
 
     fn ready(&self) -> Result<(), String> {
-        let state = self.0.state();
-        if state.lanes.iter().all(|lane| lane.len() >= self.0.lane_messages) {
-            return Err(format!("all lanes are full, {} messages each", self.0.lane_messages));
-        }
         Ok(())
+    }
+
+    fn strain(&self) -> Strain {
+        let state = self.0.state();
+        let is_full = state.lanes.iter().all(|lane| lane.len() >= self.0.lane_messages);
+        Strain {
+            blocked: is_full.then(|| self.0.full()),
+            oldest_unconfirmed: state.lanes.iter().filter_map(Line::unconfirmed).min().map(|since| since.elapsed()),
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -36,8 +37,13 @@ pub trait Publisher: fmt::Debug + Send + Sync + 'static {
     /// Returns within the configured `confirm_timeout`, also when the broker is frozen or has blocked the connection.
     async fn publish(&self, envelope: Envelope) -> Result<(), Unconfirmed>;
 
-    /// Can it publish at this moment? If not, why not. Does no I/O.
+    /// Is there a queue to publish into? If not, why not. Does no I/O.
+    ///
+    /// One that is there and takes nothing is ready: what it suffers from is [`Self::strain`].
     fn ready(&self) -> Result<(), String>;
+
+    /// How hard it is to be rid of a message at this moment. Does no I/O.
+    fn strain(&self) -> Strain;
 }
 
 /// Receives what was sent.
@@ -126,6 +132,15 @@ pub struct Delivery {
     pub tag: u64,
     pub body: Vec<u8>,
     pub redelivered: bool,
+}
+
+/// What keeps messages from being confirmed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Strain {
+    /// Why the queue takes no message now, if so: it is full, it blocks, it does not answer.
+    pub blocked: Option<String>,
+    /// How long the oldest message that was sent has been waiting for its confirm, whether or not its sender still does.
+    pub oldest_unconfirmed: Option<Duration>,
 }
 
 /// A message that is not known to be stored.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::admission::pressure::{self, Pressure};
 use crate::admission::{Shards, refill, registry, release_times};
 use crate::confirm::batch::{Batcher, Desk, DeskMeters, Limits};
 use crate::confirm::{Claims, Parts};
@@ -13,6 +14,7 @@ use crate::roles::process::Process;
 pub(super) struct Gateway {
     pub claims: Claims,
     pub shards: Shards,
+    pub pressure: Pressure,
     batchers: Vec<Batcher>,
 }
 
@@ -33,19 +35,21 @@ impl Gateway {
         };
         let partitions = Partition::all(settings.inventory.partitions);
         let batchers: Vec<_> = partitions.map(|partition| Batcher::new(desk(partition), limits)).collect();
+        let pressure = Pressure::new(settings.inventory.partitions);
         let parts = Parts {
             shards: shards.clone(),
             epochs: epochs.clone(),
+            pressure: pressure.clone(),
             publisher: Arc::clone(&backends.queue.publisher),
             clock: Arc::clone(clock),
             secret: Arc::clone(&process.secret),
         };
-        Self { claims: Claims::new(parts, &batchers), shards, batchers }
+        Self { claims: Claims::new(parts, &batchers), shards, pressure, batchers }
     }
 
     /// Starts the loops. Batches end by themselves when the last door is closed; shards stay filled until then.
     pub(super) fn start(self, process: &Process) {
-        let Self { claims, shards, batchers } = self;
+        let Self { claims, shards, pressure, batchers } = self;
         drop(claims);
         let Process { settings, backends, epochs, front, back, .. } = process;
         for batcher in batchers {
@@ -57,6 +61,15 @@ impl Gateway {
             let filling = refill::keep_filled(shards.clone(), partition, wired, interval, back.clone());
             back.spawn_essential("refill", filling);
         }
+        let limits = pressure::Limits {
+            outbox: settings.queue.outbox_max,
+            lane: settings.queue.lane_max,
+            unconfirmed: settings.queue.unconfirmed_max,
+        };
+        let (inventory, queue) = (Arc::clone(&backends.inventory), backends.queue.clone());
+        let sources = pressure::Sources { inventory, queue, epochs: epochs.clone() };
+        let reading = pressure::keep_read(pressure, limits, sources, process.meters.clone(), back.clone());
+        back.spawn_essential("pressure", reading);
         let (inventory, timeout) = (Arc::clone(&backends.inventory), settings.shard.node_timeout);
         let beating = registry::keep_beating(shards.clone(), process.node.clone(), inventory, timeout, front.clone());
         front.spawn_essential("registry", beating);

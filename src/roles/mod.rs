@@ -207,19 +207,41 @@ fn open_doors(
     process.back.spawn_essential("admin", admin.serve(parts, process.back.clone()));
 }
 
+/// Fit for traffic is a node that can answer claims of at least one partition.
+///
+/// What all nodes suffer from alike takes none of them out: a balancer without nodes answers 502, also to those who pay, cancel or
+/// ask. So a partition that recovers is only noted, and so is what piles up before a broker that blocks or does not confirm. A
+/// Redis that does not answer takes no node out either: what was joined stays joined until the inventory itself says otherwise,
+/// claims hear `pending` or `unavailable`, and the rest goes on from the store. Out is who never joined, and who has no broker to
+/// speak to: for all that this node knows, others have one.
 fn readiness(process: &Process, gateway: Option<&Gateway>) -> Readiness {
-    let epochs = process.epochs.clone();
+    let (epochs, partitions) = (process.epochs.clone(), process.settings.inventory.partitions);
     let publisher = Arc::clone(&process.backends.queue.publisher);
+    let (joined, standing) = (epochs.clone(), epochs.clone());
     let readiness = Readiness::new()
         .with_standing("store", &process.store_standing)
-        .with("inventory", move || epochs.all().map(|_| ()).map_err(|reason| reason.to_string()))
-        .with("queue", move || publisher.ready());
+        .with("inventory", move || joined.any().map(|_| ()).map_err(|reason| reason.to_string()))
+        .with("queue", move || publisher.ready())
+        .with_note(move || {
+            let out =
+                |partition| standing.scope(partition).err().map(|reason| format!("partition {partition}: {reason}"));
+            Partition::all(partitions).filter_map(out).collect()
+        });
     let Some(gateway) = gateway else { return readiness };
-    let (shards, partitions) = (gateway.shards.clone(), process.settings.inventory.partitions);
-    readiness.with("shards", move || {
-        let filled = Partition::all(partitions).all(|partition| shards.is_filled(partition));
-        filled.then_some(()).ok_or_else(|| "the inventory has not been heard yet".to_owned())
-    })
+    let (shards, pressure) = (gateway.shards.clone(), gateway.pressure.clone());
+    readiness
+        .with("shards", move || {
+            let mut joined = Partition::all(partitions).filter(|partition| epochs.scope(*partition).is_ok());
+            let filled = joined.any(|partition| shards.is_filled(partition));
+            filled.then_some(()).ok_or_else(|| "the inventory has not been heard yet".to_owned())
+        })
+        .with_note(move || {
+            let closed = |partition| {
+                let told = move |bound| format!("partition {partition} is closed to new claims: {bound}");
+                pressure.closed_by(partition).map(told)
+            };
+            Partition::all(partitions).flat_map(closed).collect()
+        })
 }
 
 /// The store of these settings, whatever the state of its schema.

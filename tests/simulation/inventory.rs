@@ -273,6 +273,15 @@ impl Inventory for InventoryLine {
         self.call("leave", move |server| at_once(server.raw().leave(&node))).await
     }
 
+    async fn join(&self, scope: Scope) -> Result<(), Fault> {
+        self.call("join", move |server| server.within(scope, |memory| at_once(memory.join(scope)))).await
+    }
+
+    async fn salvage(&self, scope: Scope, after: Option<OutboxId>, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
+        // What is left of another run is of use too: whatever it has was granted.
+        self.call("salvage", move |server| at_once(server.raw().salvage(scope, after, limit))).await
+    }
+
     async fn identity(&self, _: Partition) -> Result<String, Fault> {
         self.call("identity", |server| Ok(format!("run-{}", server.state().run))).await
     }

@@ -10,7 +10,9 @@ use rushgate::domain::Scope;
 use rushgate::meters::Meters;
 use rushgate::queue::envelope::Envelope;
 use rushgate::queue::memory::{self, ConfirmWhen};
-use rushgate::queue::{Consumer, Delivery, Fault, Lane, LaneDepth, LaneId, Publisher, Queue, Topology, Unconfirmed};
+use rushgate::queue::{
+    Consumer, Delivery, Fault, Lane, LaneDepth, LaneId, Publisher, Queue, Strain, Topology, Unconfirmed,
+};
 use tokio::sync::Notify;
 
 use crate::faults::{Cut, Line};
@@ -91,6 +93,10 @@ impl Publisher for Face {
             Err(Cut::NotDone) => Err(Unconfirmed::NotSent("refused".to_owned())),
             Err(Cut::Unknown) => Err(Unconfirmed::Unknown("no confirm".to_owned())),
         }
+    }
+
+    fn strain(&self) -> Strain {
+        self.broker.queue.publisher.strain()
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -214,6 +220,10 @@ impl Topology for Face {
 
     async fn close(&self, scope: Scope) -> Result<(), Fault> {
         self.call("close the exchange", move |queue| async move { queue.topology.close(scope).await }).await
+    }
+
+    async fn put(&self, body: Vec<u8>) -> Result<(), Fault> {
+        self.call("put", move |queue| async move { queue.topology.put(body).await }).await
     }
 
     async fn barrier(&self, scope: Scope) -> Result<(), Fault> {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use rushgate::admission::pressure::{self, Pressure};
 use rushgate::admission::{Shards, refill, registry, release_times};
 use rushgate::clock::Clock;
 use rushgate::config::settings;
@@ -213,9 +214,11 @@ impl World {
         let limits = Limits { batch_max: 8, batches_in_flight: 2 };
         let partitions = || Partition::all(self.partitions);
         let batchers: Vec<_> = partitions().map(|partition| Batcher::new(desk(partition), limits)).collect();
+        let pressure = Pressure::new(self.partitions);
         let parts = Parts {
             shards: shards.clone(),
             epochs: epochs.clone(),
+            pressure: pressure.clone(),
             publisher: Arc::clone(&ways.queue.publisher),
             clock: Arc::clone(&clock),
             secret: Arc::new(OnceLock::from(SECRET)),
@@ -229,6 +232,11 @@ impl World {
             let filling = refill::keep_filled(shards.clone(), partition, wired, REFILL_INTERVAL, shutdown.clone());
             shutdown.spawn_essential("refill", filling);
         }
+        let limits = pressure::Limits { outbox: 12, lane: 12, unconfirmed: CONFIRM_TIMEOUT * 2 };
+        let (inventory, queue) = (Arc::clone(&ways.inventory), ways.queue.clone());
+        let sources = pressure::Sources { inventory, queue, epochs: epochs.clone() };
+        let reading = pressure::keep_read(pressure, limits, sources, self.meters.clone(), shutdown.clone());
+        shutdown.spawn_essential("pressure", reading);
         let node = format!("g{}", life.node).parse().unwrap();
         let beating =
             registry::keep_beating(shards.clone(), node, Arc::clone(&ways.inventory), NODE_TIMEOUT, shutdown.clone());

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rushgate::admission::pressure::{self, Pressure};
 use rushgate::admission::{Shards, refill};
 use rushgate::clock::{Clock, ManualClock};
 use rushgate::confirm::batch::{Batcher, Desk, DeskMeters, Limits};
@@ -21,7 +22,8 @@ use rushgate::inventory::{
 };
 use rushgate::meters::Meters;
 use rushgate::queue::envelope::{Content, Envelope};
-use rushgate::queue::{Publisher, Unconfirmed};
+use rushgate::queue::memory::ConfirmWhen;
+use rushgate::queue::{self, LaneDepth, LaneId, Publisher, Queue, Strain, Topology, Unconfirmed};
 use rushgate::shutdown::Shutdown;
 use tokio::sync::Semaphore;
 
@@ -164,6 +166,10 @@ impl Inventory for BadLine {
 pub(crate) struct Broker {
     pub(crate) gate: Semaphore,
     pub(crate) refuses: Mutex<Option<Unconfirmed>>,
+    /// What it is told to suffer from.
+    pub(crate) strain: Mutex<Strain>,
+    /// Why there is none, if so.
+    pub(crate) is_away: Mutex<Option<String>>,
     /// All orders of all messages, in the order in which they came.
     pub(crate) got: Mutex<Vec<OrderId>>,
     pub(crate) messages: AtomicUsize,
@@ -181,7 +187,41 @@ impl Publisher for Broker {
     }
 
     fn ready(&self) -> Result<(), String> {
+        self.is_away.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    fn strain(&self) -> Strain {
+        self.strain.lock().unwrap().clone()
+    }
+}
+
+/// Lanes that are as deep as they are told, or that cannot be looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes(pub(crate) Mutex<Option<Vec<(LaneId, u64)>>>);
+
+#[async_trait]
+impl Topology for Lanes {
+    async fn declare(&self) -> Result<(), queue::Fault> {
         Ok(())
+    }
+    async fn open(&self, _: Scope) -> Result<(), queue::Fault> {
+        Ok(())
+    }
+    async fn close(&self, _: Scope) -> Result<(), queue::Fault> {
+        Ok(())
+    }
+    async fn barrier(&self, _: Scope) -> Result<(), queue::Fault> {
+        Ok(())
+    }
+    async fn put(&self, _: Vec<u8>) -> Result<(), queue::Fault> {
+        Ok(())
+    }
+    async fn depths(&self) -> Result<Vec<LaneDepth>, queue::Fault> {
+        let told = self.0.lock().unwrap().clone().ok_or_else(|| queue::Fault("it is away".to_owned()))?;
+        Ok(told.into_iter().map(|(lane, messages)| LaneDepth { lane, messages, consumers: 1 }).collect())
+    }
+    fn lanes(&self) -> u16 {
+        1
     }
 }
 
@@ -190,6 +230,8 @@ impl Publisher for Broker {
 pub(crate) struct Node {
     pub(crate) claims: Claims,
     pub(crate) shards: Shards,
+    pub(crate) pressure: Pressure,
+    pub(crate) meters: Meters,
     pub(crate) inventory: Arc<BadLine>,
     pub(crate) broker: Arc<Broker>,
     pub(crate) clock: Arc<ManualClock>,
@@ -234,6 +276,8 @@ impl Node {
         let broker = Arc::new(Broker {
             gate: Semaphore::new(0),
             refuses: Mutex::default(),
+            strain: Mutex::default(),
+            is_away: Mutex::default(),
             got: Mutex::default(),
             messages: AtomicUsize::new(0),
         });
@@ -252,14 +296,39 @@ impl Node {
         let batcher = Batcher::new(desk, Limits { batch_max: 128, batches_in_flight: 1 });
         let secret = Arc::new(OnceLock::from(OrderSecret([7; 32])));
         let publisher = Arc::clone(&broker) as Arc<dyn Publisher>;
-        let parts = Parts { shards: shards.clone(), epochs: epochs.clone(), publisher, clock, secret };
+        let pressure = Pressure::new(1);
+        let parts = Parts {
+            shards: shards.clone(),
+            epochs: epochs.clone(),
+            pressure: pressure.clone(),
+            publisher,
+            clock,
+            secret,
+        };
         let claims = Claims::new(parts, std::slice::from_ref(&batcher));
         shutdown.spawn(batcher.run(shutdown.clone()));
         let wired = (epochs.clone(), Arc::clone(&inventory) as Arc<dyn Inventory>);
         let interval = Duration::from_millis(10);
         shutdown.spawn(refill::keep_filled(shards.clone(), SCOPE.partition, wired, interval, shutdown.clone()));
         assert!(shards.refilled(SCOPE.partition).await);
-        Self { claims, shards, inventory, broker, clock: manual, epochs, shutdown }
+        Self { claims, shards, pressure, meters, inventory, broker, clock: manual, epochs, shutdown }
+    }
+
+    /// Has its pressure read, with lanes that are told how deep they are.
+    pub(crate) fn under_pressure(&self, limits: pressure::Limits) -> Arc<Lanes> {
+        let lanes = Arc::new(Lanes(Mutex::new(Some(Vec::new()))));
+        let settings = rushgate::config::settings::Queue::default();
+        let queue = Queue {
+            publisher: Arc::clone(&self.broker) as Arc<dyn Publisher>,
+            topology: Arc::clone(&lanes) as Arc<dyn Topology>,
+            ..queue::memory::open(&settings, &self.meters, ConfirmWhen::Queued)
+        };
+        let epochs = Epochs::new(1);
+        epochs.assume(SCOPE);
+        let sources = pressure::Sources { inventory: Arc::clone(&self.inventory) as Arc<dyn Inventory>, queue, epochs };
+        let (pressure, meters) = (self.pressure.clone(), self.meters.clone());
+        self.shutdown.spawn(pressure::keep_read(pressure, limits, sources, meters, self.shutdown.clone()));
+        lanes
     }
 
     /// One unit for this buyer.

@@ -4,4 +4,5 @@
 
 mod claims;
 mod doubles;
+mod pressure;
 mod upkeep;

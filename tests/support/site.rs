@@ -24,14 +24,24 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Site {
     dir: TempDir,
     config: PathBuf,
+    servers: Option<Servers>,
     database: Option<(String, String)>,
     pub(crate) nodes: Vec<Node>,
 }
 
+/// The URLs of the servers that a site stands on.
+#[derive(Debug, Clone)]
+pub(crate) struct Servers {
+    pub(crate) redis: String,
+    pub(crate) amqp: String,
+    /// Of a user who may create databases.
+    pub(crate) mysql: String,
+}
+
 /// One process of it.
 pub(crate) struct Node {
-    child: Child,
-    name: String,
+    pub(crate) child: Child,
+    pub(crate) name: String,
     said: Arc<Mutex<Vec<String>>>,
     /// Of a gateway.
     pub(crate) public: Option<Client>,
@@ -82,37 +92,41 @@ impl Site {
 
     /// A site in which nothing runs yet, and whose database is empty.
     pub(crate) async fn unmigrated(backends: Backends, settings: &str) -> Self {
+        let mysql = match backends {
+            Backends::Embedded => return Self::empty(None, settings).await,
+            Backends::Real => servers::mysql_url(),
+            Backends::RealMysql => servers::real_mysql_url().expect("a real MySQL"),
+        };
+        let servers = Servers { redis: servers::redis_url(), amqp: servers::amqp_url(), mysql };
+        Self::empty(Some(servers), settings).await
+    }
+
+    /// The same over these servers, or over none.
+    pub(crate) async fn empty(servers: Option<Servers>, settings: &str) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         let config = dir.path().join("rushgate.toml");
         let mut text =
             String::from("http.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nlog.format = \"text\"\n");
         text.push_str(settings);
         text.push('\n');
-        let url = match backends {
-            Backends::Embedded => None,
-            Backends::Real => Some(servers::mysql_url()),
-            Backends::RealMysql => Some(servers::real_mysql_url().expect("a real MySQL")),
-        };
         let mut database = None;
-        if let Some(server) = url {
+        if let Some(Servers { redis, amqp, mysql }) = &servers {
             let name = servers::unique("rushgate");
-            database::create_database(&server, &name).await;
-            let store = database::with_database(&server, &name);
-            let servers = format!(
-                "inventory.backend = \"redis\"\ninventory.url = {:?}\ninventory.namespace = {name:?}\n\
-                 queue.backend = \"rabbitmq\"\nqueue.url = {:?}\nqueue.namespace = {name:?}\n\
+            database::create_database(mysql, &name).await;
+            let store = database::with_database(mysql, &name);
+            let backends = format!(
+                "inventory.backend = \"redis\"\ninventory.url = {redis:?}\ninventory.namespace = {name:?}\n\
+                 queue.backend = \"rabbitmq\"\nqueue.url = {amqp:?}\nqueue.namespace = {name:?}\n\
                  store.backend = \"mysql\"\nstore.url = {store:?}\n",
-                servers::redis_url(),
-                servers::amqp_url(),
             );
-            text.push_str(&servers);
-            database = Some((server, name));
+            text.push_str(&backends);
+            database = Some((mysql.clone(), name));
         } else {
             let file = dir.path().join("rushgate.db");
             text.extend(["store.url = \"sqlite://", &file.display().to_string(), "\"\n"]);
         }
         std::fs::write(&config, text).expect("a config file");
-        Self { dir, config, database, nodes: Vec::new() }
+        Self { dir, config, servers, database, nodes: Vec::new() }
     }
 
     /// Changes settings for the processes that are started from now on.
@@ -138,7 +152,8 @@ impl Site {
     /// Deletes every key of this site in Redis, as a restart without persistence would.
     pub(crate) async fn lose_the_inventory(&self) {
         let name = self.namespace();
-        let client = redis::Client::open(servers::redis_url()).expect("a URL");
+        let redis = &self.servers.as_ref().expect("a real site").redis;
+        let client = redis::Client::open(redis.as_str()).expect("a URL");
         let mut connection = client.get_multiplexed_async_connection().await.expect("Redis");
         let keys: Vec<String> =
             redis::cmd("KEYS").arg(format!("*{name}*")).query_async(&mut connection).await.expect("keys");
@@ -148,10 +163,19 @@ impl Site {
 
     /// Starts one more process with this role.
     pub(crate) fn add(&mut self, role: &str) -> usize {
-        let name = format!("{role}-{}", self.nodes.len());
+        let node = self.launch(role, &format!("{role}-{}", self.nodes.len()), &[], &[]);
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    /// Starts a process with this role and name, with settings such as `http.listen=127.0.0.1:0` and variables of its own.
+    pub(crate) fn launch(&self, role: &str, name: &str, settings: &[String], environment: &[(String, String)]) -> Node {
         let mut child = Command::new(env!("CARGO_BIN_EXE_rushgate"))
-            .args(["serve", "--role", role, "--set", &format!("node.id={name}"), "--config"])
+            .args(["serve", "--role", role, "--set", &format!("node.id={name}")])
+            .args(settings.iter().flat_map(|setting| ["--set", setting.as_str()]))
+            .arg("--config")
             .arg(&self.config)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -177,8 +201,7 @@ impl Site {
         };
         let public = (role != "writer").then(|| Client::new(&address("public")));
         let admin = Client::new(&address("admin"));
-        self.nodes.push(Node { child, name, said, public, admin });
-        self.nodes.len() - 1
+        Node { child, name: name.to_owned(), said, public, admin }
     }
 
     /// Waits until every process says that it is ready.

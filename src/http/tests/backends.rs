@@ -18,7 +18,7 @@ use crate::inventory::{
     Verdict,
 };
 use crate::queue::envelope::Envelope;
-use crate::queue::{Publisher, Unconfirmed};
+use crate::queue::{Publisher, Strain, Unconfirmed};
 use crate::store::partitions::StoreSnapshot;
 use crate::store::{
     CancelOutcome, Change, Deployment, Fault, OrderFilter, OrderRow, Orders, PartitionRow, PartitionState, Partitions,
@@ -117,6 +117,10 @@ impl Publisher for Backends {
 
     fn ready(&self) -> Result<(), String> {
         Ok(())
+    }
+
+    fn strain(&self) -> Strain {
+        Strain::default()
     }
 }
 

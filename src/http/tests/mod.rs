@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::admission::pressure::Pressure;
 use crate::admission::refill::keep_filled;
 use crate::clock::ManualClock;
 use crate::config::settings::{Payment, PaymentProvider, Secret};
@@ -129,6 +130,7 @@ impl Gateway {
         let parts = confirm::Parts {
             shards: shards.clone(),
             epochs: epochs.clone(),
+            pressure: Pressure::new(1),
             publisher: Arc::<Backends>::clone(&backends),
             clock: Arc::clone(&clock),
             secret: Arc::new(OnceLock::from(OrderSecret([7; 32]))),

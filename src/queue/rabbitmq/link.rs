@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -15,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::queue::Fault;
-use crate::queue::rabbitmq::session::{CALL_TIMEOUT, Session};
+use crate::queue::rabbitmq::session::{CALL_TIMEOUT, Session, Unconnected};
 use crate::shutdown::Shutdown;
 
 /// The pause before the first new attempt, and the longest one. Each is cut at random by up to a half, so that many nodes do not
@@ -33,13 +32,14 @@ pub(super) struct Link {
     state: watch::Sender<State>,
     /// A token for everyone who is using the connection; a stopping process waits for them.
     users: TaskTracker,
-    /// How many outlets wait for confirms for too long.
-    silences: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Clone)]
 enum State {
+    /// There is no connection, and the last attempt to make one was refused.
     Down(String),
+    /// There was one, and nothing has refused another yet: a broker that is frozen answers no attempt either.
+    Lost(String),
     Up {
         session: Arc<Session>,
         /// Why the broker takes no more messages on it, if so.
@@ -53,7 +53,7 @@ impl State {
     fn session(&self) -> Option<Arc<Session>> {
         match self {
             Self::Up { session, .. } if session.is_connected() => Some(Arc::clone(session)),
-            Self::Up { .. } | Self::Down(_) | Self::Closed => None,
+            Self::Up { .. } | Self::Down(_) | Self::Lost(_) | Self::Closed => None,
         }
     }
 
@@ -69,7 +69,6 @@ impl Link {
             name,
             state: watch::Sender::new(State::Down("connecting".to_owned())),
             users: TaskTracker::new(),
-            silences: Arc::default(),
         });
         shutdown.spawn_essential(name, supervise(Arc::clone(&link), uri, shutdown.clone()));
         link
@@ -123,28 +122,34 @@ impl Link {
         let _ = self.state.subscribe().wait_for(|state| matches!(state, State::Closed)).await;
     }
 
-    /// Says, while it is held, that the broker does not confirm.
-    pub(super) fn silence(&self) -> Silence {
-        self.silences.fetch_add(1, Ordering::Relaxed);
-        Silence(Arc::clone(&self.silences))
-    }
-
     /// Why nothing can be published now, if so. Does no I/O.
     pub(super) fn trouble(&self) -> Option<String> {
+        self.outage().or_else(|| self.blocked())
+    }
+
+    /// Why there is no broker to speak to, if so.
+    pub(super) fn outage(&self) -> Option<String> {
         match &*self.state.borrow() {
             State::Down(why) => Some(format!("not connected: {why}")),
             State::Closed => Some("closed: the process is stopping".to_owned()),
-            State::Up { blocked: Some(why), .. } => Some(format!("blocked by the broker: {why}")),
-            State::Up { .. } if self.silences.load(Ordering::Relaxed) > 0 => {
-                Some("the broker does not confirm".to_owned())
-            }
-            State::Up { .. } => None,
+            State::Lost(_) | State::Up { .. } => None,
         }
     }
 
-    fn set_down(&self, why: String) {
-        tracing::warn!(link = self.name, why, "no connection to the broker");
-        self.state.send_replace(State::Down(why));
+    /// Why a broker that is there takes nothing, if so.
+    pub(super) fn blocked(&self) -> Option<String> {
+        match &*self.state.borrow() {
+            State::Lost(why) => Some(format!("not connected: {why}")),
+            State::Up { blocked: Some(why), .. } => Some(format!("blocked by the broker: {why}")),
+            State::Up { blocked: None, .. } | State::Down(_) | State::Closed => None,
+        }
+    }
+
+    fn set_off(&self, state: State) {
+        if let State::Down(why) | State::Lost(why) = &state {
+            tracing::warn!(link = self.name, why, "no connection to the broker");
+        }
+        self.state.send_replace(state);
     }
 
     /// Stays with a session until it is of no use any more, and says why.
@@ -199,17 +204,8 @@ impl Link {
     fn close(&self) -> Option<Arc<Session>> {
         match self.state.send_replace(State::Closed) {
             State::Up { session, .. } => Some(session),
-            State::Down(_) | State::Closed => None,
+            State::Down(_) | State::Lost(_) | State::Closed => None,
         }
-    }
-}
-
-/// See [`Link::silence`].
-pub(super) struct Silence(Arc<AtomicUsize>);
-
-impl Drop for Silence {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -248,11 +244,12 @@ async fn reconnect(link: &Link, uri: Result<AMQPUri, String>) {
     let uri = match uri {
         Ok(uri) => uri,
         Err(why) => {
-            link.set_down(why);
+            link.set_off(State::Down(why));
             return std::future::pending().await;
         }
     };
     let mut pause = FIRST_PAUSE;
+    let mut was_there = false;
     loop {
         let began = Instant::now();
         match Session::connect(uri.clone(), link.name).await {
@@ -261,12 +258,17 @@ async fn reconnect(link: &Link, uri: Result<AMQPUri, String>) {
                 let why = link.attend(&session).await;
                 session.fail(why.clone());
                 session.cut();
-                link.set_down(why);
+                link.set_off(State::Lost(why));
+                was_there = true;
                 if began.elapsed() > LONGEST_PAUSE {
                     pause = FIRST_PAUSE;
                 }
             }
-            Err(why) => link.set_down(why),
+            Err(Unconnected::Silent(why)) if was_there => link.set_off(State::Lost(why)),
+            Err(Unconnected::Silent(why) | Unconnected::Refused(why)) => {
+                link.set_off(State::Down(why));
+                was_there = false;
+            }
         }
         tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         pause = LONGEST_PAUSE.min(pause * 2);

@@ -18,7 +18,7 @@ use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Confirmation, ExchangeKind, PublisherConfirm};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use crate::domain::Scope;
@@ -78,6 +78,8 @@ pub(super) struct Outlet {
     /// Tells this outlet's message ids from others'.
     mark: u32,
     confirm_timeout: Duration,
+    /// Since when the oldest message has been waiting for its confirm, as of the last look.
+    unconfirmed: watch::Sender<Option<Instant>>,
 }
 
 /// Why an outlet stopped using a channel.
@@ -100,7 +102,13 @@ impl Outlet {
             turn: fastrand::u16(..).into(),
             mark: fastrand::u32(..),
             confirm_timeout,
+            unconfirmed: watch::Sender::new(None),
         }
+    }
+
+    /// Tells how old the oldest message without a confirm is.
+    pub(super) fn unconfirmed(&self) -> watch::Receiver<Option<Instant>> {
+        self.unconfirmed.subscribe()
     }
 
     pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
@@ -180,7 +188,6 @@ impl Outlet {
     ) -> Ended {
         let mut flight = Flight::new(self.mark);
         let mut sending: Option<BoxFuture<'_, _>> = None;
-        let mut silence = None;
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let ended = loop {
@@ -212,9 +219,7 @@ impl Outlet {
                     None => break Ended::Idle,
                 },
                 _ = look.tick() => {
-                    if flight.is_silent(self.confirm_timeout) != silence.is_some() {
-                        silence = if silence.is_none() { Some(self.link.silence()) } else { None };
-                    }
+                    self.unconfirmed.send_replace(flight.oldest());
                     if let Some(ended) = flight.look(blocked, self.confirm_timeout * STALL_TIMEOUTS) {
                         break ended;
                     }
@@ -222,6 +227,7 @@ impl Outlet {
             }
         };
         drop(sending);
+        self.unconfirmed.send_replace(None);
         match &ended {
             Ended::Gone => flight.abandon("the exchange is gone", Some(self.closed())),
             Ended::Lost(why) => flight.abandon(why, None),
@@ -347,14 +353,14 @@ impl Flight {
         if mark == format!("{:08x}", self.mark) { number.parse().ok() } else { None }
     }
 
-    /// Has the oldest message waited for so long that the next ones are likely to time out?
-    fn is_silent(&self, confirm_timeout: Duration) -> bool {
-        self.waiting.values().next().is_some_and(|(begun, _)| begun.elapsed() > confirm_timeout / 2)
+    /// When the oldest message that has no verdict was begun.
+    fn oldest(&self) -> Option<Instant> {
+        self.waiting.values().next().map(|(begun, _)| *begun)
     }
 
     /// Is it idle, or stalled?
     fn look(&mut self, blocked: bool, stall: Duration) -> Option<Ended> {
-        let Some((begun, _)) = self.waiting.values().next() else {
+        let Some(begun) = self.oldest() else {
             return (self.moved.elapsed() > IDLE).then_some(Ended::Idle);
         };
         if blocked {

@@ -1,11 +1,11 @@
 //! Publishing: finds the outlet of a message's scope, and keeps the time.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::settings;
@@ -15,7 +15,7 @@ use crate::queue::envelope::Envelope;
 use crate::queue::rabbitmq::link::Link;
 use crate::queue::rabbitmq::outlet::{Outlet, Parcel, Request};
 use crate::queue::rabbitmq::topology::Names;
-use crate::queue::{Publisher, Unconfirmed};
+use crate::queue::{Publisher, Strain, Unconfirmed};
 use crate::shutdown::Shutdown;
 
 /// Messages that wait for an outlet. What does not fit waits too, but in its caller, and for no longer than its time.
@@ -30,7 +30,14 @@ pub(super) struct BrokerPublisher {
     confirm_timeout: Duration,
     confirms: Histogram,
     /// An outlet whose receiver is closed has ended, and is replaced when it is needed again.
-    outlets: Mutex<HashMap<Scope, mpsc::Sender<Request>>>,
+    outlets: Mutex<HashMap<Scope, Inlet>>,
+}
+
+/// The publisher's end of an outlet.
+#[derive(Debug)]
+struct Inlet {
+    requests: mpsc::Sender<Request>,
+    unconfirmed: watch::Receiver<Option<Instant>>,
 }
 
 impl BrokerPublisher {
@@ -51,17 +58,21 @@ impl BrokerPublisher {
     }
 
     fn outlet(&self, scope: Scope) -> mpsc::Sender<Request> {
-        let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(outlet) = outlets.get(&scope).filter(|outlet| !outlet.is_closed()) {
-            return outlet.clone();
+        let mut outlets = self.outlets();
+        if let Some(inlet) = outlets.get(&scope).filter(|inlet| !inlet.requests.is_closed()) {
+            return inlet.requests.clone();
         }
         // Also those of epochs that are over.
-        outlets.retain(|_, outlet| !outlet.is_closed());
+        outlets.retain(|_, inlet| !inlet.requests.is_closed());
         let (sender, requests) = mpsc::channel(WAITING_MESSAGES);
         let outlet = Outlet::new(Arc::clone(&self.link), &self.names, scope, self.confirm_timeout);
+        outlets.insert(scope, Inlet { requests: sender.clone(), unconfirmed: outlet.unconfirmed() });
         self.shutdown.spawn(outlet.run(requests));
-        outlets.insert(scope, sender.clone());
         sender
+    }
+
+    fn outlets(&self) -> MutexGuard<'_, HashMap<Scope, Inlet>> {
+        self.outlets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands a parcel to its outlet and waits for the verdict, however long that takes.
@@ -110,6 +121,11 @@ impl Publisher for BrokerPublisher {
     }
 
     fn ready(&self) -> Result<(), String> {
-        self.link.trouble().map_or(Ok(()), Err)
+        self.link.outage().map_or(Ok(()), Err)
+    }
+
+    fn strain(&self) -> Strain {
+        let since = self.outlets().values().filter_map(|inlet| *inlet.unconfirmed.borrow()).min();
+        Strain { blocked: self.link.blocked(), oldest_unconfirmed: since.map(|since| since.elapsed()) }
     }
 }

@@ -38,12 +38,20 @@ pub(super) struct Session {
     reason: OnceLock<String>,
 }
 
+/// Why there is no connection, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unconnected {
+    /// Nobody said no: what is frozen does not answer, and neither does what is cut off.
+    Silent(String),
+    Refused(String),
+}
+
 impl Session {
-    /// Connects, once. The error is the true cause, in words.
-    pub(super) async fn connect(uri: AMQPUri, name: &str) -> Result<Self, String> {
+    /// Connects, once. The error is the true cause.
+    pub(super) async fn connect(uri: AMQPUri, name: &str) -> Result<Self, Unconnected> {
         let leash = Leash::default();
         let held = Arc::clone(&leash.0);
-        let runtime = lapin::runtime::default_runtime().map_err(|e| e.to_string())?;
+        let runtime = lapin::runtime::default_runtime().map_err(|e| Unconnected::Refused(e.to_string()))?;
         // Plain: lapin's own recovery gives up after a while, does not say so, and hangs while it tries.
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let mut connecting = std::pin::pin!(Connection::connector(
@@ -74,9 +82,9 @@ impl Session {
             // Dropped while it connects, it would leave its thread behind; cut off, it ends.
             leash.cut();
             let _ = timeout(CLOSE_TIMEOUT, connecting).await;
-            return Err(format!("no answer within {CONNECT_TIMEOUT:?}"));
+            return Err(Unconnected::Silent(format!("no answer within {CONNECT_TIMEOUT:?}")));
         };
-        let connection = connected.map_err(|error| error.to_string())?;
+        let connection = connected.map_err(|error| Unconnected::Refused(error.to_string()))?;
         Ok(Self { connection, leash, ended: CancellationToken::new(), reason: OnceLock::new() })
     }
 
