@@ -139,7 +139,9 @@ impl Server {
         let memory = Arc::clone(&state.memory);
         let open: Vec<_> = state.opened_in.keys().copied().collect();
         drop(state);
-        open.into_iter().for_each(|scope| self.watcher.inventory_changed(scope, &memory));
+        for scope in open {
+            self.watcher.inventory_changed(scope, &memory);
+        }
         Ok(done)
     }
 

@@ -186,11 +186,11 @@ impl World {
     }
 
     fn ways(&self, life: &Arc<Life>) -> Ways {
-        let line = |backend, patience| Line::new(&self.sky, life, backend, patience);
+        let way = |backend, patience| Line::new(&self.sky, life, backend, patience);
         Ways {
-            inventory: Arc::new(InventoryLine::new(&self.inventory, line(Backend::Inventory, INVENTORY_TIMEOUT))),
-            queue: self.broker.faces(&line(Backend::Queue, CONFIRM_TIMEOUT)),
-            store: StoreLine::new(&self.store, &self.watcher, line(Backend::Store, STORE_TIMEOUT)),
+            inventory: Arc::new(InventoryLine::new(&self.inventory, way(Backend::Inventory, INVENTORY_TIMEOUT))),
+            queue: self.broker.faces(&way(Backend::Queue, CONFIRM_TIMEOUT)),
+            store: StoreLine::new(&self.store, &self.watcher, way(Backend::Store, STORE_TIMEOUT)),
         }
     }
 
