@@ -3,7 +3,7 @@
 -- KEYS: the scope's
 -- ARGV: 1 run id, 2 one letter per move: the status that the order comes to, then the order ids
 -- Returns: {'ok'}
--- Keeps: an order's units move once: only held → P E C R and paid → R do anything; free + held + sold = capacity for every
+-- Keeps: an order's units move once: only held → P E C R and paid → C R do anything; free + held + sold = capacity for every
 --        counter touched, or it fences; all is validated before anything is written
 
 local why = closed()
@@ -14,6 +14,7 @@ local MOVES = {
   HE = { 'held', 'free' },
   HC = { 'held', 'free' },
   HR = { 'held', 'free' },
+  PC = { 'sold', 'free' },
   PR = { 'sold', 'free' },
 }
 local letters, ids = ARGV[2], 2
@@ -35,17 +36,13 @@ local fields, field_at, names, name_at = {}, {}, {}, {}
 local function plan(id, record, to)
   local move = MOVES[string.sub(record, 1, 1) .. to]
   if not move then return record end
-  local sale, buyer, lines = string.match(record, '^%a%x+ (%S+) (%S+) %S+ %S+ %S+ %S+ (%S+)')
   local planned = { id = id, from = move[1], to = move[2], units = {}, people = {} }
-  if move[2] == 'free' then planned.people[1] = indexed(names, name_at, 'b ' .. sale .. ' ' .. buyer) end
-  for pool, first, last, quantity, passenger in string.gmatch(lines, '([^/,]+)/(%d+)/(%d+)/(%d+)/([^/,]+)/[^/,]+') do
-    for leg = tonumber(first), tonumber(last) - 1 do
-      local counter = indexed(fields, field_at, sale .. '/' .. pool .. '/' .. leg)
-      planned.units[counter] = (planned.units[counter] or 0) + tonumber(quantity)
-    end
-    if move[2] == 'free' and passenger ~= '-' then
-      planned.people[#planned.people + 1] = indexed(names, name_at, 'p ' .. sale .. ' ' .. passenger)
-    end
+  local _, units_of, people_of = footprint(record)
+  for field, units in pairs(units_of) do
+    planned.units[indexed(fields, field_at, field)] = units
+  end
+  for name in pairs(move[2] == 'free' and people_of or {}) do
+    planned.people[#planned.people + 1] = indexed(names, name_at, name)
   end
   moves[#moves + 1] = planned
   return to .. string.sub(record, 2)

@@ -47,6 +47,23 @@ local function write_counters(changed, at_version)
   write('ZADD', VERSIONS, versions)
 end
 
+-- What an order takes, by its record: its sale, {counter field → units}, {person → units}.
+local function footprint(record)
+  local sale, buyer, lines = string.match(record, '^%a%x+ (%S+) (%S+) %S+ %S+ %S+ %S+ (%S+)')
+  local counters, people = {}, { ['b ' .. sale .. ' ' .. buyer] = 0 }
+  local function add(to, name, units)
+    to[name] = (to[name] or 0) + units
+  end
+  for pool, first, last, quantity, passenger in string.gmatch(lines, '([^/,]+)/(%d+)/(%d+)/(%d+)/([^/,]+)/[^/,]+') do
+    for leg = tonumber(first), tonumber(last) - 1 do
+      add(counters, sale .. '/' .. pool .. '/' .. leg, tonumber(quantity))
+    end
+    add(people, 'b ' .. sale .. ' ' .. buyer, tonumber(quantity))
+    if passenger ~= '-' then add(people, 'p ' .. sale .. ' ' .. passenger, tonumber(quantity)) end
+  end
+  return sale, counters, people
+end
+
 -- The fields of all counters that a sale has by its document.
 local function counters_of(sale, document)
   local fields, definition = {}, cjson.decode(document)

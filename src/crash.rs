@@ -78,6 +78,8 @@ points! {
     CallbackUpdated = "callback.updated",
     /// Committed; the provider was not told.
     CallbackCommitted = "callback.committed",
+    /// The inventory was asked for a late payment's units; the store does not know what it said.
+    LateRevived = "late.revived",
 }
 
 impl fmt::Display for CrashPoint {

@@ -30,7 +30,7 @@
 //! | 2 | [`inventory`] [`queue`] [`store`] | three contracts, each with its backends beside it | each other; Redis outside `inventory/redis`, AMQP outside `queue/rabbitmq`, SQL outside `store` |
 //! | 3 | [`epochs`] | which epoch this process has joined | opening one: that is [`recovery`]'s |
 //! | 4 | [`admission`] | shards, permits, refill, the registry of nodes | granting: a permit is leave to ask |
-//! | 5 | [`confirm`] [`writer`] [`relay`] [`expiry`] [`returns`] [`recovery`] [`payment`] [`sales`] [`audit`] | the stages | each other |
+//! | 5 | [`confirm`] [`writer`] [`relay`] [`expiry`] [`returns`] [`recovery`] [`payment`] [`readmission`] [`sales`] [`audit`] | the stages | each other |
 //! | 6 | [`http`] [`admin`] | the doors: the public API, the control plane | decisions |
 //! | 7 | [`roles`] | processes: wiring, and the only place that chooses a backend | rules, loops |
 //! | 8 | [`cli`] | the command line | everything else |
@@ -70,6 +70,7 @@ pub mod audit;
 pub mod confirm;
 pub mod expiry;
 pub mod payment;
+pub mod readmission;
 pub mod recovery;
 pub mod relay;
 pub mod returns;

@@ -1,6 +1,7 @@
 //! Money: who may say that an order is paid, and what that does.
 //!
-//! The store decides (see [`crate::store::Orders::pay`]); this module makes sure that only the provider is heard. A notice is
+//! The store decides (see [`crate::store::Orders::pay`]); this module makes sure that only the provider is heard, and asks the
+//! inventory for the units of an order that is paid too late. A notice is
 //! signed over its raw bytes and its time, so that neither a changed nor an old one counts, and its event id counts once.
 //!
 //! ```text
@@ -9,6 +10,13 @@
 //! ```
 //!
 //! `v1` may come several times, while a provider changes its secret.
+//!
+//! # A payment that came too late
+//!
+//! Two systems have to agree, in three steps, each of which may be repeated: the store keeps the payment as late; the inventory sells
+//! the units to the order once more, or refuses; the store makes the order paid, or the payment a refund due, if the inventory that
+//! was asked is still the one that counts ([`crate::store::LatePayments::settle_late`]). Whoever dies on the way leaves a late
+//! payment, which [`keep_settling`] finds, and the first verdict of the inventory comes back.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,9 +28,13 @@ use sha2::Sha256;
 
 use crate::clock::Clock;
 use crate::config::settings::{Payment as Settings, PaymentProvider};
-use crate::domain::{Currency, Invalid, Money, Order, OrderId, UnixMillis};
+use crate::crash::{self, CrashPoint};
+use crate::domain::{Currency, Invalid, Money, Order, OrderId, SaleId, UnixMillis};
+use crate::epochs::Epochs;
+use crate::inventory::{Inventory, Revived};
 use crate::meters::{Counter, Meters};
-use crate::store::{Fault, PaymentEvent, PaymentOutcome, Store};
+use crate::shutdown::Shutdown;
+use crate::store::{Fault, Judged, LateClaim, LatePayment, PaymentEvent, PaymentOutcome, Store};
 
 /// How far a notice's time may be from this process's, either way.
 pub const TOLERANCE: Duration = Duration::from_secs(300);
@@ -31,15 +43,30 @@ const MAX_SIGNATURES: usize = 8;
 /// The longest event id, in characters.
 const MAX_EVENT_ID: usize = 128;
 
+/// Between two looks for late payments. Most are settled by whoever took them.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
+/// Late payments in one look.
+const LATE_LIMIT: u32 = 256;
+/// Late payments whose partition is recovering are looked past, up to so many.
+const MOST_WAITING: u32 = 1 << 16;
+
 /// The payments of one process. Cheap to clone.
 #[derive(Clone)]
 pub struct Payments(Arc<Inner>);
 
 struct Inner {
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
-    settings: Settings,
+    parts: Parts,
     refund_due: Counter,
+}
+
+/// What payments are made of.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub inventory: Arc<dyn Inventory>,
+    pub epochs: Epochs,
+    pub clock: Arc<dyn Clock>,
+    pub settings: Settings,
 }
 
 /// What a provider's notice says.
@@ -65,18 +92,18 @@ pub enum BadSignature {
 
 impl fmt::Debug for Payments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Payments").field("settings", &self.0.settings).finish_non_exhaustive()
+        f.debug_struct("Payments").field("settings", &self.0.parts.settings).finish_non_exhaustive()
     }
 }
 
 impl Payments {
-    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, settings: Settings, meters: &Meters) -> Self {
+    pub fn new(parts: Parts, meters: &Meters) -> Self {
         let refund_due = meters.counter("rushgate_refund_due_total", &[]);
-        Self(Arc::new(Inner { store, clock, settings, refund_due }))
+        Self(Arc::new(Inner { parts, refund_due }))
     }
 
     pub fn provider(&self) -> PaymentProvider {
-        self.0.settings.provider
+        self.0.parts.settings.provider
     }
 
     /// Pays an order in the sandbox, where everybody has enough money. Paying it again is the same payment.
@@ -87,21 +114,77 @@ impl Payments {
 
     /// Is this notice, byte by byte, the provider's and of now?
     pub fn verify(&self, signature: Option<&str>, body: &[u8]) -> Result<(), BadSignature> {
-        let secret = &self.0.settings.callback_secret.0;
+        let secret = &self.0.parts.settings.callback_secret.0;
         if secret.is_empty() {
             return Err(BadSignature::NoSecret);
         }
-        verify(secret, signature.ok_or(BadSignature::Malformed)?, body, self.0.clock.now())
+        verify(secret, signature.ok_or(BadSignature::Malformed)?, body, self.0.parts.clock.now())
     }
 
-    /// Lets the store decide about a payment. The same event gets the same outcome again.
+    /// Lets the store decide about a payment; of one that comes too late, after the inventory was asked for its units. If that cannot
+    /// be known now, it is [`PaymentOutcome::Late`], and kept. The same event gets the same outcome again.
     pub async fn apply(&self, event: &PaymentEvent) -> Result<PaymentOutcome, Fault> {
-        let outcome = self.0.store.pay(event, self.0.settings.grace).await?;
-        if let PaymentOutcome::RefundDue(_) | PaymentOutcome::Mismatch { .. } = outcome {
+        let judged = self.0.parts.store.pay(event, self.0.parts.settings.grace).await?;
+        let outcome = self.counted(event, judged);
+        let PaymentOutcome::Late(row) = outcome else { return Ok(outcome) };
+        match self.settle(event, &row.order.sale).await {
+            Ok(Some(settled)) => Ok(settled),
+            // It is kept, whatever hinders its verdict.
+            Ok(None) => Ok(PaymentOutcome::Late(row)),
+            Err(fault) => {
+                tracing::warn!(event = event.id, %fault, "a late payment is not settled yet");
+                Ok(PaymentOutcome::Late(row))
+            }
+        }
+    }
+
+    /// Asks the inventory for a late payment's units, and tells the store what it said. `None`: it still waits.
+    async fn settle(&self, event: &PaymentEvent, sale: &SaleId) -> Result<Option<PaymentOutcome>, Fault> {
+        let Parts { store, inventory, epochs, .. } = &self.0.parts;
+        let Ok(scope) = epochs.of_sale(sale) else { return Ok(None) };
+        let claim = match inventory.revive(scope, event.order).await {
+            Ok(Revived::Taken) => LateClaim::Taken(scope),
+            Ok(Revived::Refused) => LateClaim::Refused,
+            Err(fault) => {
+                epochs.report(scope, &fault);
+                tracing::warn!(%scope, event = event.id, %fault, "the units of a late payment cannot be asked for");
+                return Ok(None);
+            }
+        };
+        crash::reach(CrashPoint::LateRevived);
+        let outcome = self.counted(event, store.settle_late(&event.id, claim).await?);
+        Ok(Some(outcome).filter(|outcome| !matches!(outcome, PaymentOutcome::Late(_))))
+    }
+
+    /// Settles at most so many late payments. Returns how many still wait.
+    async fn settle_some(&self, limit: u32) -> Result<u32, Fault> {
+        let mut waiting = 0;
+        for LatePayment { event, sale } in self.0.parts.store.late_payments(limit).await? {
+            if self.settle(&event, &sale).await?.is_none() {
+                waiting += 1;
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// Counts a payment that is to be given back, once: a provider's repetition is none.
+    fn counted(&self, event: &PaymentEvent, Judged { outcome, is_new }: Judged) -> PaymentOutcome {
+        if let (true, PaymentOutcome::RefundDue(_) | PaymentOutcome::Mismatch { .. }) = (is_new, &outcome) {
             self.0.refund_due.increment(1);
             tracing::warn!(event = event.id, order = %event.order, "a payment is to be given back");
         }
-        Ok(outcome)
+        outcome
+    }
+}
+
+/// Settles late payments that wait, until the shutdown. Several may do so at once.
+pub async fn keep_settling(payments: Payments, shutdown: Shutdown) {
+    let mut waiting = 0;
+    while !shutdown.sleep(SETTLE_INTERVAL).await {
+        match payments.settle_some(LATE_LIMIT + waiting).await {
+            Ok(still) => waiting = still.min(MOST_WAITING),
+            Err(fault) => tracing::warn!(%fault, "late payments are not settled"),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["inventory", "queue", "store"],
     &["epochs"],
     &["admission"],
-    &["confirm", "relay", "writer", "expiry", "recovery", "returns", "payment", "audit", "sales"],
+    &["confirm", "relay", "writer", "expiry", "recovery", "returns", "payment", "readmission", "audit", "sales"],
     &["http", "admin"],
     &["roles"],
     &["cli"],

@@ -208,8 +208,8 @@ impl<'a> Ledger<'a> {
         Ok(found)
     }
 
-    /// Of orders that were all live when they were read, those that still are, and their units. No order becomes live again,
-    /// so these were live together at the moment between the two looks.
+    /// Of orders that were all live when they were read, those that still are, and their units. Only an expired order becomes
+    /// live again, so those that are unchanged or never expired were live together at the moment between the two looks.
     async fn still_live(
         &self,
         orders: Vec<OrderRow>,
@@ -217,7 +217,9 @@ impl<'a> Ledger<'a> {
     ) -> Result<(u32, Vec<OrderId>), Fault> {
         let (mut sum, mut live) = (0_u32, Vec::new());
         for row in orders {
-            if self.store.order(row.order.id).await?.is_some_and(|row| row.status.is_live()) {
+            let history = self.store.history(row.order.id).await?;
+            let is_unchanged = history.last() == Some(&(row.changed_at, row.status));
+            if is_unchanged || history.iter().all(|(_, status)| status.is_live()) {
                 sum = sum.saturating_add(units(&row.order));
                 live.push(row.order.id);
             }

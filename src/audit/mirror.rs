@@ -7,6 +7,7 @@
 //!   no outbox entry, and then not in the store, is stranded.
 //! - A change of an order in the store is among the stock moves until the inventory has followed it. One that was seen in the
 //!   store, then among no moves, and that the inventory still has not followed, will not be followed.
+//! - A late payment takes its units in the inventory first. Its order is among the late payments until the store has followed.
 //! - Counters can be compared while the inventory's version stands still, its outbox is empty and no move waits.
 
 use std::collections::{HashMap, HashSet};
@@ -188,6 +189,7 @@ async fn both(
 #[derive(Debug)]
 struct Traces {
     granted: Option<HashSet<OrderId>>,
+    /// Stock moves and late payments.
     moves: Option<HashSet<OrderId>>,
 }
 
@@ -196,11 +198,14 @@ impl Traces {
         let entries = auditor.inventory.outbox(scope, Duration::ZERO, ENTRIES).await;
         let entries = auditor.asked(scope, entries)?;
         let moves = auditor.store.stock_moves(MOVES).await?;
-        let (all_entries, all_moves) = (entries.len() < ENTRIES, moves.len() < MOVES as usize);
+        let late = auditor.store.late_payments(MOVES).await?;
+        let (all_entries, all_moves) = (entries.len() < ENTRIES, moves.len().max(late.len()) < MOVES as usize);
         Ok(Self {
             granted: all_entries
                 .then(|| entries.iter().flat_map(|entry| &entry.orders).map(|order| order.id).collect()),
-            moves: all_moves.then(|| moves.into_iter().map(|(id, ..)| id).collect()),
+            moves: all_moves.then(|| {
+                moves.into_iter().map(|(id, ..)| id).chain(late.into_iter().map(|late| late.event.order)).collect()
+            }),
         })
     }
 

@@ -200,6 +200,8 @@ impl Auditor {
         let moves = self.store.stock_moves(PAGE).await?;
         let concerns = |sale: &SaleId| only.is_none_or(|only| only == sale);
         motion.stock_moves = moves.iter().filter(|(_, sale, _)| concerns(sale)).count() as u64;
+        let late = self.store.late_payments(PAGE).await?;
+        motion.late_payments = late.iter().filter(|late| concerns(&late.sale)).count() as u64;
         let unapplied = self.store.unapplied().await?;
         motion.unapplied_sales = unapplied.iter().filter(|stored| concerns(&stored.sale.id)).count() as u64;
         Ok(motion)
@@ -240,8 +242,10 @@ impl Auditor {
         findings.extend(self.differences(scope, &mirror, patience).await?);
         findings.extend(self.counters(scope, &sale.id, patience).await?);
         findings.sort_by_key(|finding| finding.invariant);
-        let notes = [(tally.stale, "orders came too late for their epoch and are kept as stale")]
+        let notes = [(tally.stale, "orders came too late for their epoch and wait for a verdict")]
             .into_iter()
+            .chain([(tally.stale_refused, "orders came too late for their epoch and were refused")])
+            .chain([(tally.late, "payments came too late and wait for a verdict")])
             .chain([(tally.quarantined, "orders could not be recorded and are in quarantine")])
             .chain([(tally.refunds_due, "payments are to be given back")])
             .filter(|(count, _)| *count > 0)
@@ -296,7 +300,8 @@ impl Auditor {
         let tally = self.store.tally(sale).await?;
         let stood_still = before == version().await?;
         let mut reading = Reading { stored, stock, tally, outbox_entries, quiet: false };
-        reading.quiet = stood_still && outbox_entries == 0 && reading.tally.moves_waiting == 0 && reading.is_applied();
+        let follows = reading.tally.moves_waiting + reading.tally.late == 0;
+        reading.quiet = stood_still && outbox_entries == 0 && follows && reading.is_applied();
         Ok(reading)
     }
 

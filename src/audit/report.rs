@@ -82,6 +82,9 @@ pub struct Motion {
     pub lane_messages: u64,
     /// Changes in the store that the inventory has not followed yet.
     pub stock_moves: u64,
+    /// Payments that came too late, while the inventory is asked for their units.
+    #[serde(default)]
+    pub late_payments: u64,
     /// Sales whose stored definition the inventory does not have yet.
     pub unapplied_sales: u64,
     /// Messages that could not be stored. They do not move by themselves.
@@ -91,7 +94,8 @@ pub struct Motion {
 impl Motion {
     /// Has everything arrived?
     pub fn is_quiet(&self) -> bool {
-        self.outbox_entries + self.lane_messages + self.stock_moves + self.unapplied_sales == 0
+        let following = self.stock_moves + self.late_payments;
+        self.outbox_entries + self.lane_messages + following + self.unapplied_sales == 0
     }
 }
 

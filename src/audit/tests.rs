@@ -185,6 +185,34 @@ async fn i7_a_move_that_waits_is_in_motion() {
 }
 
 #[tokio::test]
+async fn i7_an_order_that_is_being_paid_late_is_in_motion() {
+    let (planted, sale) = sound().await;
+    let expired = planted::order(&sale, 3, "b");
+    planted.inventory.lock().orders.get_mut(&expired.id).unwrap().status = OrderStatus::Paid;
+    let waiting = payment(&expired, "late", PaymentState::Late);
+    planted.store.lock().payments.insert(expired.id, vec![waiting]);
+    let report = audit(&planted).await;
+    assert_eq!((report.verdict, report.motion.late_payments), (Verdict::InMotion, 1), "{report:#?}");
+    assert!(report.sales[0].findings.iter().all(|finding| !finding.confirmed), "{report:#?}");
+    planted.store.lock().payments.get_mut(&expired.id).unwrap()[0].state = PaymentState::RefundDue;
+    let report = audit(&planted).await;
+    let unfollowed = report.sales[0].findings.iter().find(|finding| finding.invariant == Invariant::I7).unwrap();
+    blames(unfollowed, Invariant::I7, &[3]);
+}
+
+#[tokio::test]
+async fn i6_an_expired_order_that_was_paid_late_is_sound() {
+    let (planted, sale) = sound().await;
+    let order = planted.order(&sale, 9, "late", OrderStatus::Paid);
+    let path = [OrderStatus::Held, OrderStatus::Expired, OrderStatus::Paid];
+    planted.store.lock().histories.insert(order.id, path.map(|status| (NOW, status)).to_vec());
+    assert_eq!(audit(&planted).await.verdict, Verdict::Clean);
+    let odd = [OrderStatus::Held, OrderStatus::Cancelled, OrderStatus::Paid];
+    planted.store.lock().histories.insert(order.id, odd.map(|status| (NOW, status)).to_vec());
+    blames(&finding(&planted).await, Invariant::I6, &[9]);
+}
+
+#[tokio::test]
 async fn i8_a_payment_that_is_on_no_paid_order_is_broken() {
     let plant = async |id: u8, change: fn(&mut Vec<crate::store::PaymentRow>, &Order)| {
         let (planted, sale) = sound().await;

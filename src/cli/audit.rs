@@ -54,8 +54,12 @@ fn shown(report: &Report) -> String {
     let motion = &report.motion;
     if !motion.is_quiet() {
         parts.push(format!(
-            "On their way: {} outbox entries, {} messages, {} stock moves, {} definitions.",
-            motion.outbox_entries, motion.lane_messages, motion.stock_moves, motion.unapplied_sales
+            "On their way: {} outbox entries, {} messages, {} stock moves, {} late payments, {} definitions.",
+            motion.outbox_entries,
+            motion.lane_messages,
+            motion.stock_moves,
+            motion.late_payments,
+            motion.unapplied_sales
         ));
     }
     if motion.dead_letters > 0 {

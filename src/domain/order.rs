@@ -2,9 +2,15 @@
 //!
 //! ```text
 //! held ──pay──► paid ──refund──► refunded
+//!   │             ▲
+//!   │          pay late
+//!   │             │
 //!   ├──expire──► expired
 //!   └──cancel──► cancelled
 //! ```
+//!
+//! An order whose payment came too late is paid all the same if its units can be taken again, so an expired one may become live
+//! once more; a cancelled or refunded one never does.
 
 use std::fmt;
 use std::str::FromStr;
@@ -79,12 +85,12 @@ impl FromStr for SeatPreference {
     }
 }
 
-/// Where an order stands.
+/// Where an order stands. They are declared in an order in which every path goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OrderStatus {
     Held,
-    Paid,
     Expired,
+    Paid,
     Cancelled,
     Refunded,
 }
@@ -93,6 +99,8 @@ pub enum OrderStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OrderEvent {
     Pay,
+    /// A payment came too late, and the units could be taken again.
+    PayLate,
     Expire,
     Cancel,
     Refund,
@@ -104,7 +112,9 @@ impl OrderStatus {
     /// What it becomes; `None` where the event is not for an order in this state.
     pub fn after(self, event: OrderEvent) -> Option<Self> {
         match (self, event) {
-            (Self::Held, OrderEvent::Pay) => Some(Self::Paid),
+            (Self::Held, OrderEvent::Pay | OrderEvent::PayLate) | (Self::Expired, OrderEvent::PayLate) => {
+                Some(Self::Paid)
+            }
             (Self::Held, OrderEvent::Expire) => Some(Self::Expired),
             (Self::Held, OrderEvent::Cancel) => Some(Self::Cancelled),
             (Self::Paid, OrderEvent::Refund) => Some(Self::Refunded),
@@ -144,11 +154,12 @@ impl OrderStatus {
 }
 
 impl OrderEvent {
-    pub const ALL: [Self; 4] = [Self::Pay, Self::Expire, Self::Cancel, Self::Refund];
+    pub const ALL: [Self; 5] = [Self::Pay, Self::PayLate, Self::Expire, Self::Cancel, Self::Refund];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pay => "pay",
+            Self::PayLate => "pay late",
             Self::Expire => "expire",
             Self::Cancel => "cancel",
             Self::Refund => "refund",
@@ -183,7 +194,17 @@ mod tests {
     fn an_order_that_ended_stays_ended() {
         for ended in [OrderStatus::Expired, OrderStatus::Cancelled, OrderStatus::Refunded] {
             for event in OrderEvent::ALL {
-                assert_eq!(ended.after(event), None, "{ended} {event:?}");
+                let late = (ended, event) == (OrderStatus::Expired, OrderEvent::PayLate);
+                assert_eq!(ended.after(event), late.then_some(OrderStatus::Paid), "{ended} {event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_path_goes_forward_in_the_order_of_declaration() {
+        for before in OrderStatus::ALL {
+            for event in OrderEvent::ALL {
+                assert!(before.after(event).is_none_or(|after| before < after), "{before} {event:?}");
             }
         }
     }

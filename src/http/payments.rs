@@ -1,5 +1,7 @@
 //! `POST /v1/orders/{order}/payment` for buyers, `POST /v1/payments/callback` for the provider.
 
+use std::sync::Arc;
+
 use hyper::body::Incoming;
 use hyper::header::HeaderName;
 use hyper::{HeaderMap, StatusCode};
@@ -8,14 +10,14 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::config::settings::PaymentProvider;
-use crate::domain::{Invalid, Object, OrderStatus};
+use crate::domain::{Invalid, Object, OrderId, OrderStatus};
 use crate::http::door::{Call, Door};
 use crate::http::limits::{json_body, whole_body};
 use crate::http::orders::{Found, not_held, store_is_down};
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::{self, Reply};
 use crate::payment::Notice;
-use crate::store::{OrderRow, PaymentOutcome};
+use crate::store::{OrderRow, PaymentOutcome, PaymentState};
 
 const SIGNATURE: HeaderName = HeaderName::from_static("rushgate-signature");
 
@@ -47,6 +49,9 @@ pub(super) async fn pay(
         (OrderStatus::Paid, _) => Ok(door.order(&row.order, row.status)),
         (OrderStatus::Held, PaymentProvider::Sandbox) => pay_in_sandbox(door, *row, deadline).await,
         (OrderStatus::Held, PaymentProvider::SignedCallback) => Ok(how_to_pay(&row)),
+        (OrderStatus::Expired, _) if is_being_settled(door, id, deadline).await? => {
+            Ok(reply::pending(id, StatusCode::ACCEPTED))
+        }
         (ended, _) => Err(not_held(ended).detail(format!("The order is {ended}. Nothing was charged."))),
     }
 }
@@ -66,6 +71,7 @@ pub(super) async fn callback(door: &Door, headers: &HeaderMap, body: Incoming, c
     let said = match outcome.map_err(|fault| store_is_down(&fault))? {
         PaymentOutcome::Paid(row) => json!({"outcome": "paid", "status": row.status.as_str()}),
         PaymentOutcome::RefundDue(row) => json!({"outcome": "refund_due", "status": row.status.as_str()}),
+        PaymentOutcome::Late(row) => json!({"outcome": "late", "status": row.status.as_str()}),
         PaymentOutcome::Unmatched => json!({"outcome": "unmatched"}),
         PaymentOutcome::Mismatch { due } => {
             json!({"outcome": "mismatch", "due": {"amount": due.amount, "currency": due.currency.as_str()}})
@@ -74,15 +80,22 @@ pub(super) async fn callback(door: &Door, headers: &HeaderMap, body: Incoming, c
     Ok(reply::json(StatusCode::OK, &said))
 }
 
+/// Was it paid too late, and is it not known yet what comes of that?
+async fn is_being_settled(door: &Door, id: OrderId, deadline: Instant) -> Result<bool, Problem> {
+    let store = Arc::clone(&door.parts.store);
+    let payments = door.ask(deadline, async move { store.payments(id).await }).await?;
+    Ok(payments.map_err(|fault| store_is_down(&fault))?.iter().any(|payment| payment.state == PaymentState::Late))
+}
+
 async fn pay_in_sandbox(door: &Door, row: OrderRow, deadline: Instant) -> Result<Reply, Problem> {
     let id = row.order.id;
     let payments = door.parts.payments.clone();
     let outcome = door.ask(deadline, async move { payments.pay_in_sandbox(&row.order).await }).await?;
     match outcome.map_err(|fault| store_is_down(&fault))? {
         PaymentOutcome::Paid(row) => Ok(door.order(&row.order, row.status)),
-        // It was held a moment ago: the payment came too late, and its money is noted to be given back.
+        // It was held a moment ago: the payment came too late, its units were gone, and its money is noted to be given back.
         PaymentOutcome::RefundDue(row) => Err(not_held(row.status).with("refund_due", true)),
-        PaymentOutcome::Unmatched => Ok(reply::pending(id, StatusCode::ACCEPTED)),
+        PaymentOutcome::Late(_) | PaymentOutcome::Unmatched => Ok(reply::pending(id, StatusCode::ACCEPTED)),
         PaymentOutcome::Mismatch { due } => Err(Problem::from(Code::NotHeld)
             .detail(format!(
                 "The order's price is {} {} now; the payment is to be given back.",

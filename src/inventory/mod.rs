@@ -33,6 +33,13 @@ pub trait Inventory: fmt::Debug + Send + Sync + 'static {
     /// does one for an order that is not known here.
     async fn apply(&self, scope: Scope, moves: &[StockMove]) -> Result<(), Fault>;
 
+    /// Sells its units to an order whose payment came too late: a held one keeps them, an expired one takes them again if they are
+    /// free on every leg and nobody comes over a limit by it. The sale's window does not matter, since the claim came within it.
+    ///
+    /// The first verdict comes back, as for a claim: an expired order that was refused is refused in this scope from then on.
+    /// So of several who ask for it all are told the same.
+    async fn revive(&self, scope: Scope, order: OrderId) -> Result<Revived, Fault>;
+
     /// All sales and counters that changed after `since`, and all orders granted since; everything for `since` 0.
     async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault>;
 
@@ -132,8 +139,18 @@ pub struct LegStock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StockMove {
     pub order: OrderId,
-    /// Paid: its units go from held to sold. Expired, cancelled, refunded: back to free.
+    /// Paid: its units go from held to sold. Expired, cancelled, refunded: back to free; but an order that is paid does not expire,
+    /// whatever comes late, while it may be cancelled: the store decided that when a late payment's units were already taken here.
     pub to: OrderStatus,
+}
+
+/// What a late payment's order got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revived {
+    /// Its units are sold to it, by this move or before.
+    Taken,
+    /// It is over, or not known, or its units are not to be had.
+    Refused,
 }
 
 /// What changed in a scope since a version.

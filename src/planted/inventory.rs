@@ -8,7 +8,8 @@ use async_trait::async_trait;
 
 use crate::domain::{Claim, NodeId, Order, OrderId, OrderStatus, OutboxId, Partition, Sale, SaleId, Scope, UnixMillis};
 use crate::inventory::{
-    self, Changes, Confirmed, Defined, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Snapshot, StockMove,
+    self, Changes, Confirmed, Defined, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Revived, Snapshot,
+    StockMove,
 };
 use crate::planted::on;
 
@@ -90,6 +91,16 @@ impl Inventory for PlantedInventory {
             }
         }
         Ok(())
+    }
+
+    async fn revive(&self, _: Scope, order: OrderId) -> Result<Revived, inventory::Fault> {
+        match self.up()?.orders.get_mut(&order) {
+            Some(known) if matches!(known.status, OrderStatus::Held | OrderStatus::Expired | OrderStatus::Paid) => {
+                known.status = OrderStatus::Paid;
+                Ok(Revived::Taken)
+            }
+            _ => Ok(Revived::Refused),
+        }
     }
 
     async fn changes(&self, _: Scope, _: u64) -> Result<Changes, inventory::Fault> {

@@ -7,15 +7,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::{
-    BuyerId, Epoch, Order, OrderEvent, OrderId, OrderStatus, Partition, PoolId, Sale, SaleId, Scope, UnixMillis,
+    BuyerId, Epoch, Order, OrderEvent, OrderId, OrderStatus, Partition, PoolId, Refusal, Sale, SaleId, Scope,
+    UnixMillis,
 };
 use crate::planted::{NOW, SCOPE, on};
 use crate::store::orders::LegTally;
 use crate::store::partitions::StoreSnapshot;
 use crate::store::{
-    self, CancelOutcome, Change, Deployment, OrderFilter, OrderRow, Orders, PartitionRow, PartitionState, Partitions,
-    PaymentEvent, PaymentOutcome, PaymentRow, PaymentState, PutSale, RecordFault, Recordable, Recorded, Recorder,
-    SaleTally, Sales, Schema, Store, StoredSale,
+    self, CancelOutcome, Change, Deployment, Judged, LateClaim, LatePayment, LatePayments, OrderFilter, OrderRow,
+    Orders, PartitionRow, PartitionState, Partitions, PaymentEvent, PaymentOutcome, PaymentRow, PaymentState, PutSale,
+    RecordFault, Recordable, Recorded, Recorder, SaleTally, Sales, Schema, StaleOrder, StaleOrders, StaleState, Store,
+    StoredSale,
 };
 
 fn path(status: OrderStatus) -> Vec<OrderStatus> {
@@ -37,6 +39,7 @@ pub(crate) struct StoreState {
     pub(crate) histories: HashMap<OrderId, Vec<(UnixMillis, OrderStatus)>>,
     pub(crate) payments: HashMap<OrderId, Vec<PaymentRow>>,
     pub(crate) moves: Vec<(OrderId, SaleId, OrderStatus)>,
+    pub(crate) stale: Vec<StaleOrder>,
     /// What the guard counts beside the truth.
     pub(crate) guard_off: i64,
     /// Somebody else changes the sale before the next put.
@@ -223,8 +226,8 @@ impl Orders for PlantedStore {
         Ok(rows.take(filter.limit.min(1000) as usize).cloned().collect())
     }
 
-    async fn pay(&self, _: &PaymentEvent, _: Duration) -> Result<PaymentOutcome, store::Fault> {
-        Ok(PaymentOutcome::Unmatched)
+    async fn pay(&self, _: &PaymentEvent, _: Duration) -> Result<Judged, store::Fault> {
+        Ok(Judged { outcome: PaymentOutcome::Unmatched, is_new: true })
     }
 
     async fn cancel(&self, id: OrderId, _: Option<&BuyerId>) -> Result<CancelOutcome, store::Fault> {
@@ -256,6 +259,7 @@ impl Orders for PlantedStore {
         let Some(StoredSale { sale, .. }) = state.sales.get(id) else { return Ok(SaleTally::default()) };
         let mut tally = SaleTally {
             moves_waiting: state.moves.iter().filter(|(_, sale, _)| sale == id).count() as u64,
+            late: state.late().filter(|late| late.sale == *id).count() as u64,
             ..SaleTally::default()
         };
         for status in OrderStatus::ALL {
@@ -280,6 +284,42 @@ impl Orders for PlantedStore {
 
     async fn history(&self, order: OrderId) -> Result<Vec<(UnixMillis, OrderStatus)>, store::Fault> {
         Ok(self.up()?.histories.get(&order).cloned().unwrap_or_default())
+    }
+}
+
+impl StoreState {
+    fn late(&self) -> impl Iterator<Item = LatePayment> {
+        let payments = self.payments.values().flatten().filter(|payment| payment.state == PaymentState::Late);
+        payments.filter_map(|payment| {
+            let sale = self.orders.get(&payment.event.order)?.order.sale.clone();
+            Some(LatePayment { event: payment.event.clone(), sale })
+        })
+    }
+}
+
+#[async_trait]
+impl LatePayments for PlantedStore {
+    async fn late_payments(&self, limit: u32) -> Result<Vec<LatePayment>, store::Fault> {
+        Ok(self.up()?.late().take(limit as usize).collect())
+    }
+
+    async fn settle_late(&self, _: &str, _: LateClaim) -> Result<Judged, store::Fault> {
+        Ok(Judged { outcome: PaymentOutcome::Unmatched, is_new: false })
+    }
+}
+
+#[async_trait]
+impl StaleOrders for PlantedStore {
+    async fn stale_orders(&self, state: StaleState, limit: u32) -> Result<Vec<StaleOrder>, store::Fault> {
+        Ok(self.up()?.stale.iter().filter(|stale| stale.state == state).take(limit as usize).cloned().collect())
+    }
+
+    async fn readmitted(&self, _: OrderId) -> Result<bool, store::Fault> {
+        Ok(false)
+    }
+
+    async fn refuse_stale(&self, _: OrderId, _: &Refusal) -> Result<(), store::Fault> {
+        Ok(())
     }
 }
 

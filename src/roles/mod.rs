@@ -15,7 +15,6 @@ use crate::config::Settings;
 use crate::config::settings::Role;
 use crate::domain::{Partition, SaleId};
 use crate::http;
-use crate::payment::Payments;
 use crate::readiness::Readiness;
 use crate::roles::gateway::Gateway;
 use crate::roles::process::Process;
@@ -173,7 +172,7 @@ fn open_doors(
             claims: gateway.claims.clone(),
             shards: gateway.shards.clone(),
             epochs: epochs.clone(),
-            payments: Payments::new(Arc::clone(&store), Arc::clone(&clock), settings.payment.clone(), meters),
+            payments: process.payments(),
             store,
             inventory: Arc::clone(&backends.inventory),
             readiness: Arc::clone(&readiness),

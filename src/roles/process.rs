@@ -11,6 +11,7 @@ use crate::config::Settings;
 use crate::domain::{NodeId, OrderSecret};
 use crate::epochs::Epochs;
 use crate::meters::Meters;
+use crate::payment::{self, Payments};
 use crate::readiness::Standing;
 use crate::roles::backends::Backends;
 use crate::shutdown::Shutdown;
@@ -53,6 +54,18 @@ impl Process {
             meters,
             back,
         })
+    }
+
+    /// Takes payments.
+    pub(super) fn payments(&self) -> Payments {
+        let parts = payment::Parts {
+            store: Arc::clone(&self.backends.store),
+            inventory: Arc::clone(&self.backends.inventory),
+            epochs: self.epochs.clone(),
+            clock: Arc::clone(&self.clock),
+            settings: self.settings.payment.clone(),
+        };
+        Payments::new(parts, &self.meters)
     }
 
     /// Waits until the store can be used, then follows it. Returns early only for a shutdown.

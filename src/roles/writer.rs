@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::domain::Partition;
 use crate::expiry;
+use crate::payment;
 use crate::queue::LaneId;
+use crate::readmission;
 use crate::recovery;
 use crate::relay;
 use crate::returns;
@@ -54,6 +56,14 @@ pub(super) fn start(process: &Process, definitions: Definitions) {
     };
     back.spawn_essential("relay", relay::keep_relaying(relay, back.clone()));
 
+    back.spawn_essential("late payments", payment::keep_settling(process.payments(), back.clone()));
+    let readmission = readmission::Parts {
+        store: store.clone(),
+        inventory: inventory.clone(),
+        epochs: epochs.clone(),
+        clock: process.clock.clone(),
+    };
+    back.spawn_essential("readmission", readmission::keep_readmitting(readmission, back.clone()));
     let (grace, interval) = (settings.payment.grace, settings.payment.expiry_interval);
     let expiring = expiry::keep_expiring(store.clone(), grace, interval, meters.clone(), back.clone());
     back.spawn_essential("expiry", expiring);

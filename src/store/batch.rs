@@ -51,6 +51,7 @@ impl<'b> Batch<'b> {
             fresh: count(fresh.len()),
             known: count(self.came - fresh.len() - stale.len()),
             stale: stale.iter().map(|one| one.order.id).collect(),
+            refunds_due: 0,
         };
         Sorted { fresh, stale, recorded }
     }

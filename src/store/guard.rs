@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 
 use super::failure::Failure;
 use super::rows::LegColumns;
-use crate::domain::Line;
-use crate::domain::{PoolId, Sale, SaleId};
+use crate::domain::{Line, Order, PoolId, Sale, SaleId};
 use crate::store::Recordable;
 
 /// How many units of each leg of each pool, in the order of the guard's rows.
@@ -23,6 +22,12 @@ impl Units {
         for one in orders {
             units.add(&one.order.sale, &one.order.lines);
         }
+        units
+    }
+
+    pub(super) fn of_order(order: &Order) -> Self {
+        let mut units = Self::default();
+        units.add(&order.sale, &order.lines);
         units
     }
 

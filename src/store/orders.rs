@@ -15,7 +15,8 @@ pub trait Orders {
     async fn orders(&self, filter: &OrderFilter) -> Result<Vec<OrderRow>, Fault>;
 
     /// Applies a payment, once per event id: `held → paid` if the store's clock is before `pay_by + grace`.
-    async fn pay(&self, event: &PaymentEvent, grace: Duration) -> Result<PaymentOutcome, Fault>;
+    /// One that came too late is kept as late, see [`crate::store::LatePayments`].
+    async fn pay(&self, event: &PaymentEvent, grace: Duration) -> Result<Judged, Fault>;
 
     /// `held → cancelled`, for the buyer who has it; any buyer if none is given.
     async fn cancel(&self, id: OrderId, buyer: Option<&BuyerId>) -> Result<CancelOutcome, Fault>;
@@ -82,13 +83,24 @@ pub struct PaymentEvent {
     pub paid: Money,
 }
 
-/// What came of a payment. The same event gets the same outcome again.
+/// What came of telling the store of a payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    pub outcome: PaymentOutcome,
+    /// It was decided by this call; else by an earlier one, and it is only told again.
+    pub is_new: bool,
+}
+
+/// What came of a payment. The same event gets the same outcome again, but for a late
+/// one, which becomes paid or a refund due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PaymentOutcome {
     /// The order is paid with it.
     Paid(Box<OrderRow>),
     /// The order ended, or another payment paid it: this money is to be given back, once.
     RefundDue(Box<OrderRow>),
+    /// It came too late; whether its units can be taken again is not known yet.
+    Late(Box<OrderRow>),
     /// Not the order's amount or currency: the order is as it was, and the money is to be given back.
     Mismatch { due: Money },
     /// No such order is recorded yet. The event waits for it.
@@ -102,10 +114,16 @@ pub enum PaymentState {
     RefundDue,
     Unmatched,
     Mismatch,
+    Late,
 }
 
 impl PaymentState {
-    pub const ALL: [Self; 4] = [Self::Applied, Self::RefundDue, Self::Unmatched, Self::Mismatch];
+    pub const ALL: [Self; 5] = [Self::Applied, Self::RefundDue, Self::Unmatched, Self::Mismatch, Self::Late];
+
+    /// Is its money to be given back?
+    pub fn is_due_back(self) -> bool {
+        matches!(self, Self::RefundDue | Self::Mismatch)
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -113,6 +131,7 @@ impl PaymentState {
             Self::RefundDue => "refund_due",
             Self::Unmatched => "unmatched",
             Self::Mismatch => "mismatch",
+            Self::Late => "late",
         }
     }
 }
@@ -146,8 +165,11 @@ pub struct SaleTally {
     pub refunds_due: u64,
     /// Stock moves that the inventory has not followed yet.
     pub moves_waiting: u64,
-    /// Orders kept as stale, and in quarantine.
+    /// Payments that came too late and wait for a verdict.
+    pub late: u64,
+    /// Orders kept as stale that wait for a verdict, that were refused, and orders in quarantine.
     pub stale: u64,
+    pub stale_refused: u64,
     pub quarantined: u64,
 }
 

@@ -41,6 +41,8 @@ pub struct Recorded {
     pub known: u32,
     /// Orders that came too late for their epoch.
     pub stale: Vec<OrderId>,
+    /// Payments that waited for one of the orders, and are to be given back.
+    pub refunds_due: u32,
 }
 
 /// Why a batch was not recorded. Nothing of it was.

@@ -12,7 +12,8 @@ use crate::domain::{
     record,
 };
 use crate::store::{
-    Change, OrderRow, PartitionRow, PartitionState, PaymentEvent, PaymentRow, PaymentState, StoredSale,
+    Change, LatePayment, OrderRow, PartitionRow, PartitionState, PaymentEvent, PaymentRow, PaymentState, StaleOrder,
+    StaleState, StoredSale,
 };
 
 /// The columns of [`OrderColumns`]. Named and not `*`, so that a column that a later program adds does not confuse this one.
@@ -85,6 +86,47 @@ impl TryFrom<PaymentColumns> for PaymentRow {
             event: PaymentEvent { id: row.event_id, order: order_id(&row.order_id)?, paid },
             state: state.ok_or_else(|| odd("payment_events.state", &row.state))?,
             received_at: UnixMillis(row.received_at),
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct LateColumns {
+    #[sqlx(flatten)]
+    payment: PaymentColumns,
+    sale_id: String,
+}
+
+impl TryFrom<LateColumns> for LatePayment {
+    type Error = Failure;
+
+    fn try_from(row: LateColumns) -> Result<Self, Failure> {
+        let PaymentRow { event, .. } = row.payment.try_into()?;
+        Ok(Self { event, sale: parsed("orders.sale_id", &row.sale_id)? })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct StaleColumns {
+    partition_id: i64,
+    epoch: i64,
+    record: String,
+    kept_at: i64,
+    state: String,
+    reason: String,
+}
+
+impl TryFrom<StaleColumns> for StaleOrder {
+    type Error = Failure;
+
+    fn try_from(row: StaleColumns) -> Result<Self, Failure> {
+        let state = StaleState::ALL.into_iter().find(|state| state.as_str() == row.state);
+        Ok(Self {
+            order: record::parse(&row.record).map_err(|error| Failure::Broken(error.to_string()))?,
+            scope: scope(row.partition_id, row.epoch)?,
+            kept_at: UnixMillis(row.kept_at),
+            state: state.ok_or_else(|| odd("stale_orders.state", &row.state))?,
+            reason: row.reason,
         })
     }
 }

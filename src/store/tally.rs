@@ -25,7 +25,9 @@ struct LegCount {
 pub(super) struct Aside {
     refunds_due: i64,
     moves_waiting: i64,
+    late: i64,
     stale: i64,
+    stale_refused: i64,
     quarantined: i64,
 }
 
@@ -75,7 +77,9 @@ impl Count {
             legs,
             refunds_due: unsigned("refunds_due", aside.refunds_due)?,
             moves_waiting: unsigned("moves_waiting", aside.moves_waiting)?,
+            late: unsigned("late", aside.late)?,
             stale: unsigned("stale", aside.stale)?,
+            stale_refused: unsigned("stale_refused", aside.stale_refused)?,
             quarantined: unsigned("quarantined", aside.quarantined)?,
         })
     }

@@ -51,6 +51,7 @@ pub struct WriterMeters {
     batch_orders: Histogram,
     lag: Gauge,
     dead_letters: Counter,
+    refund_due: Counter,
 }
 
 impl std::fmt::Debug for WriterMeters {
@@ -65,6 +66,7 @@ impl WriterMeters {
             batch_orders: meters.histogram("rushgate_writer_batch_orders", &[]),
             lag: meters.gauge("rushgate_writer_lag_seconds", &[]),
             dead_letters: meters.counter("rushgate_dead_letters_total", &[]),
+            refund_due: meters.counter("rushgate_refund_due_total", &[]),
         }
     }
 }

@@ -64,6 +64,7 @@ impl LaneWriter {
                 Ok(recorded) => {
                     self.away_since = None;
                     self.count(orders);
+                    self.parts.meters.refund_due.increment(recorded.refunds_due.into());
                     if !recorded.stale.is_empty() {
                         tracing::warn!(orders = ?recorded.stale, "orders came too late for their epoch; kept as stale");
                     }

@@ -17,7 +17,8 @@ use rushgate::domain::{
 use rushgate::inventory::memory::MemoryInventory;
 use rushgate::inventory::redis::RedisInventory;
 use rushgate::inventory::{
-    Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Snapshot, StockMove, Verdict,
+    Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Revived, Snapshot, StockMove,
+    Verdict,
 };
 use rushgate::shutdown::Shutdown;
 use serde_json::json;
@@ -62,6 +63,10 @@ impl Bench {
 
     async fn apply(&self, order: OrderId, to: OrderStatus) {
         self.inventory.apply(self.scope, &[StockMove { order, to }]).await.unwrap();
+    }
+
+    async fn revive(&self, claim: &Claim) -> Revived {
+        self.inventory.revive(self.scope, claim.order.id).await.unwrap()
     }
 
     /// `[free, held, sold]` per counter, in the order of pools and legs.
@@ -472,7 +477,7 @@ over_both! {
                 bench.apply(claim.order.id, to).await;
                 let end = match (from, to) {
                     (OrderStatus::Held, to) => to,
-                    (OrderStatus::Paid, OrderStatus::Refunded) => OrderStatus::Refunded,
+                    (OrderStatus::Paid, OrderStatus::Cancelled | OrderStatus::Refunded) => to,
                     (from, _) => from,
                 };
                 assert_eq!(bench.status(&claim).await, Some(end), "{from} to {to}");
@@ -484,6 +489,132 @@ over_both! {
                 assert_eq!(bench.counters(&sale).await, [expected], "{from} to {to}");
             }
         }
+    }
+
+    async fn an_expired_order_takes_its_units_again(bench: Bench) {
+        let sale = limited(10, 3);
+        let bench = bench.with(&sale).await;
+        let claim = some(&sale, "b", "1", 2);
+        bench.verdict(&claim).await;
+        bench.apply(claim.order.id, OrderStatus::Expired).await;
+        let before = bench.inventory.changes(bench.scope, 0).await.unwrap().version;
+        for _ in 0..2 {
+            assert_eq!(bench.revive(&claim).await, Revived::Taken);
+            assert_eq!((bench.counters(&sale).await, bench.status(&claim).await), (vec![[8, 0, 2]], Some(OrderStatus::Paid)));
+        }
+        let changes = bench.inventory.changes(bench.scope, before).await.unwrap();
+        assert_eq!((numbers(&changes.stock), changes.version), (vec![[8, 0, 2]], before + 1), "the shards hear of it, once");
+        assert_eq!(bench.verdict(&some(&sale, "b", "2", 2)).await, limit_reached(&[&claim]), "it counts for its buyer");
+        assert_eq!(bench.verdict(&claim).await, known(&claim, OrderStatus::Paid));
+    }
+
+    async fn a_held_order_is_sold_when_its_payment_comes_late(bench: Bench) {
+        let sale = concert(1);
+        let bench = bench.with(&sale).await;
+        let claim = one(&sale, "b");
+        bench.verdict(&claim).await;
+        assert_eq!(bench.revive(&claim).await, Revived::Taken);
+        assert_eq!((bench.counters(&sale).await, bench.status(&claim).await), (vec![[0, 0, 1]], Some(OrderStatus::Paid)));
+    }
+
+    async fn who_was_refused_once_is_refused_from_then_on(bench: Bench) {
+        let sale = concert(1);
+        let bench = bench.with(&sale).await;
+        let (late, other) = (one(&sale, "late"), one(&sale, "other"));
+        bench.verdict(&late).await;
+        bench.apply(late.order.id, OrderStatus::Expired).await;
+        bench.verdict(&other).await;
+        let version = bench.inventory.changes(bench.scope, 0).await.unwrap().version;
+        assert_eq!(bench.revive(&late).await, Revived::Refused);
+        bench.apply(other.order.id, OrderStatus::Cancelled).await;
+        assert_eq!(bench.revive(&late).await, Revived::Refused, "two who ask must not hear two verdicts");
+        assert_eq!((bench.counters(&sale).await, bench.status(&late).await), (vec![[1, 0, 0]], Some(OrderStatus::Expired)));
+        assert_eq!(bench.verdict(&late).await, known(&late, OrderStatus::Expired), "it answers as before");
+        assert_eq!(bench.inventory.outbox(bench.scope, Duration::ZERO, 1).await.unwrap()[0].orders, std::slice::from_ref(&late.order));
+        assert_eq!(bench.inventory.changes(bench.scope, 0).await.unwrap().version, version + 1, "a refusal changes nothing");
+        // In the next epoch it is asked anew.
+        let snapshot = Snapshot { sales: vec![sale.clone()], orders: bench.orders().await };
+        let next = Bench { scope: Scope { epoch: Epoch(2), ..SCOPE }, ..bench };
+        next.inventory.rebuild(next.scope, &snapshot).await.unwrap();
+        next.inventory.open(next.scope).await.unwrap();
+        assert_eq!(next.revive(&late).await, Revived::Taken);
+    }
+
+    async fn a_journey_is_revived_on_all_its_legs_or_on_none(bench: Bench) {
+        let sale = train(1, 3);
+        let bench = bench.with(&sale).await;
+        let long = |buyer| lines(&sale, buyer, vec![line("first", "A", "D", 1), line("second", "A", "B", 2), line("second", "B", "C", 1)]);
+        let (fits, collides) = (long("a"), long("b"));
+        for claim in [&fits, &collides] {
+            assert_eq!(bench.verdict(claim).await, Verdict::Granted);
+            bench.apply(claim.order.id, OrderStatus::Expired).await;
+        }
+        assert_eq!(bench.revive(&fits).await, Revived::Taken);
+        let revived = [[0, 0, 1], [0, 0, 1], [0, 0, 1], [1, 0, 2], [2, 0, 1], [3, 0, 0]];
+        assert_eq!(bench.counters(&sale).await, revived);
+        assert_eq!(bench.revive(&collides).await, Revived::Refused);
+        assert_eq!(bench.counters(&sale).await, revived, "nothing of it was taken");
+    }
+
+    async fn nobody_comes_over_a_limit_by_a_late_payment(bench: Bench) {
+        let sale = Sale { limits: Limits { per_buyer: 2, per_passenger: 1 }, ..train(10, 10) };
+        let bench = bench.with(&sale).await;
+        let (mine, of_passenger) = (lines(&sale, "b", vec![line("first", "A", "B", 2)]), lines(&sale, "c", vec![seat("first", "A", "B", "p")]));
+        for claim in [&mine, &of_passenger] {
+            bench.verdict(claim).await;
+            bench.apply(claim.order.id, OrderStatus::Expired).await;
+        }
+        let one_more = check(&sale, "b", "2", &Ask::Lines(vec![line("second", "A", "B", 1)]));
+        let elsewhere = lines(&sale, "d", vec![seat("second", "C", "D", "p")]);
+        assert_eq!(bench.confirm(&[one_more, elsewhere]).await.verdicts, [Verdict::Granted, Verdict::Granted]);
+        let before = bench.counters(&sale).await;
+        assert_eq!((bench.revive(&mine).await, bench.revive(&of_passenger).await), (Revived::Refused, Revived::Refused));
+        assert_eq!(bench.counters(&sale).await, before);
+    }
+
+    async fn what_comes_late_after_a_revival_is_followed_if_it_is_an_end(bench: Bench) {
+        let sale = limited(1, 1);
+        let bench = bench.with(&sale).await;
+        for (key, end) in [("1", OrderStatus::Cancelled), ("2", OrderStatus::Refunded)] {
+            let claim = some(&sale, "b", key, 1);
+            assert_eq!(bench.verdict(&claim).await, Verdict::Granted, "the one before is over");
+            if end == OrderStatus::Refunded {
+                bench.apply(claim.order.id, OrderStatus::Expired).await;
+            }
+            assert_eq!(bench.revive(&claim).await, Revived::Taken);
+            bench.apply(claim.order.id, OrderStatus::Expired).await;
+            assert_eq!(bench.status(&claim).await, Some(OrderStatus::Paid), "it expired before it was revived, not after");
+            assert_eq!(bench.counters(&sale).await, [[0, 0, 1]]);
+            bench.apply(claim.order.id, end).await;
+            assert_eq!((bench.counters(&sale).await, bench.status(&claim).await), (vec![[1, 0, 0]], Some(end)));
+            assert_eq!(bench.revive(&claim).await, Revived::Refused);
+        }
+    }
+
+    async fn only_what_is_held_paid_or_expired_is_revived(bench: Bench) {
+        let sale = concert(10);
+        let bench = bench.with(&sale).await;
+        for end in [OrderStatus::Cancelled, OrderStatus::Refunded] {
+            let claim = one(&sale, end.as_str());
+            bench.verdict(&claim).await;
+            bench.apply(claim.order.id, end).await;
+            assert_eq!(bench.revive(&claim).await, Revived::Refused, "{end}");
+        }
+        assert_eq!(bench.revive(&one(&sale, "stranger")).await, Revived::Refused);
+        assert_eq!(bench.counters(&sale).await, [[10, 0, 0]]);
+        bench.inventory.fence(bench.scope).await.unwrap();
+        let fenced = bench.inventory.revive(bench.scope, one(&sale, "stranger").order.id).await;
+        assert!(matches!(fenced, Err(Fault::Fenced(_))), "{fenced:?}");
+    }
+
+    async fn a_late_payment_counts_in_a_sale_that_is_closed(bench: Bench) {
+        let sale = concert(1);
+        let bench = bench.with(&sale).await;
+        let claim = one(&sale, "b");
+        bench.verdict(&claim).await;
+        bench.apply(claim.order.id, OrderStatus::Expired).await;
+        let bench = bench.with(&Sale { state: SaleState::Closed, version: 2, ..sale }).await;
+        assert_eq!(bench.revive(&claim).await, Revived::Taken, "the claim came in time");
     }
 
     async fn moves_of_one_call_are_made_in_their_order(bench: Bench) {
@@ -996,7 +1127,13 @@ impl Walk {
                 assert_eq!((one.verdicts, one.stock), (other.verdicts, other.stock));
                 assert_eq!(one.outbox.is_some(), other.outbox.is_some());
             }
-            9..15 if !self.claims.is_empty() => {
+            9..11 if !self.claims.is_empty() => {
+                let order = self.random.choice(&self.claims).unwrap().order.id;
+                let [one, other] =
+                    self.both(async |bench| bench.inventory.revive(bench.scope, order).await.unwrap()).await;
+                assert_eq!(one, other);
+            }
+            11..15 if !self.claims.is_empty() => {
                 let moves: Vec<_> = (0..self.random.usize(1..6))
                     .map(|_| StockMove {
                         order: self.random.choice(&self.claims).unwrap().order.id,

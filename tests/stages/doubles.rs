@@ -18,7 +18,8 @@ use rushgate::domain::{
 use rushgate::epochs::Epochs;
 use rushgate::inventory::memory::MemoryInventory;
 use rushgate::inventory::{
-    Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Snapshot, StockMove,
+    Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Revived, Snapshot,
+    StockMove,
 };
 use rushgate::meters::Meters;
 use rushgate::queue::envelope::{Content, Envelope};
@@ -98,6 +99,9 @@ impl Inventory for BadLine {
 
     async fn apply(&self, scope: Scope, moves: &[StockMove]) -> Result<(), Fault> {
         self.inner.apply(scope, moves).await
+    }
+    async fn revive(&self, scope: Scope, order: OrderId) -> Result<Revived, Fault> {
+        self.inner.revive(scope, order).await
     }
     async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault> {
         if self.is_silent.load(Ordering::SeqCst) {

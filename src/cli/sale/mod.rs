@@ -313,7 +313,9 @@ fn shown_motion(balance: &Value) -> String {
     let count = |field: &str| balance[field].as_u64().unwrap_or(0);
     for (count, what) in [
         (count("refunds_due"), "refunds due"),
+        (count("late_payments"), "late payments"),
         (count("stale"), "stale orders"),
+        (count("stale_refused"), "stale orders that were refused"),
         (count("quarantined"), "quarantined orders"),
         (messages(true), "dead letters"),
     ] {

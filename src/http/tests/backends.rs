@@ -14,15 +14,16 @@ use crate::domain::{
     Scope, UnixMillis,
 };
 use crate::inventory::{
-    self, Changes, Confirmed, Defined, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Snapshot, StockMove,
-    Verdict,
+    self, Changes, Confirmed, Defined, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Revived, Snapshot,
+    StockMove, Verdict,
 };
 use crate::queue::envelope::Envelope;
 use crate::queue::{Publisher, Strain, Unconfirmed};
 use crate::store::partitions::StoreSnapshot;
 use crate::store::{
-    CancelOutcome, Change, Deployment, Fault, OrderFilter, OrderRow, Orders, PartitionRow, PartitionState, Partitions,
-    PaymentEvent, PaymentOutcome, PaymentRow, PutSale, Recorder, SaleTally, Sales, Schema, Store, StoredSale,
+    CancelOutcome, Change, Deployment, Fault, Judged, LateClaim, LatePayment, LatePayments, OrderFilter, OrderRow,
+    Orders, PartitionRow, PartitionState, Partitions, PaymentEvent, PaymentOutcome, PaymentRow, PutSale, Recorder,
+    SaleTally, Sales, Schema, StaleOrder, StaleOrders, StaleState, Store, StoredSale,
 };
 
 const SCOPE: Scope = Scope { partition: Partition(0), epoch: Epoch(1) };
@@ -164,6 +165,9 @@ impl Inventory for Backends {
     async fn apply(&self, _: Scope, _: &[StockMove]) -> Result<(), inventory::Fault> {
         no_part_either()
     }
+    async fn revive(&self, _: Scope, _: OrderId) -> Result<Revived, inventory::Fault> {
+        no_part_either()
+    }
     async fn define(&self, _: Scope, _: &Sale) -> Result<Defined, inventory::Fault> {
         no_part_either()
     }
@@ -212,10 +216,10 @@ impl Orders for Backends {
         Ok(self.stored.lock().unwrap().get(&id).cloned())
     }
 
-    async fn pay(&self, event: &PaymentEvent, _: Duration) -> Result<PaymentOutcome, Fault> {
+    async fn pay(&self, event: &PaymentEvent, _: Duration) -> Result<Judged, Fault> {
         self.up()?;
         if let Some(outcome) = self.events.lock().unwrap().get(&event.id) {
-            return Ok(outcome.clone());
+            return Ok(Judged { outcome: outcome.clone(), is_new: false });
         }
         let outcome = match self.stored.lock().unwrap().get_mut(&event.order) {
             None => PaymentOutcome::Unmatched,
@@ -229,7 +233,7 @@ impl Orders for Backends {
             },
         };
         self.events.lock().unwrap().insert(event.id.clone(), outcome.clone());
-        Ok(outcome)
+        Ok(Judged { outcome, is_new: true })
     }
 
     async fn cancel(&self, id: OrderId, buyer: Option<&BuyerId>) -> Result<CancelOutcome, Fault> {
@@ -273,6 +277,29 @@ impl Orders for Backends {
         no_part()
     }
     async fn history(&self, _: OrderId) -> Result<Vec<(UnixMillis, OrderStatus)>, Fault> {
+        no_part()
+    }
+}
+
+#[async_trait]
+impl LatePayments for Backends {
+    async fn late_payments(&self, _: u32) -> Result<Vec<LatePayment>, Fault> {
+        no_part()
+    }
+    async fn settle_late(&self, _: &str, _: LateClaim) -> Result<Judged, Fault> {
+        no_part()
+    }
+}
+
+#[async_trait]
+impl StaleOrders for Backends {
+    async fn stale_orders(&self, _: StaleState, _: u32) -> Result<Vec<StaleOrder>, Fault> {
+        no_part()
+    }
+    async fn readmitted(&self, _: OrderId) -> Result<bool, Fault> {
+        no_part()
+    }
+    async fn refuse_stale(&self, _: OrderId, _: &Refusal) -> Result<(), Fault> {
         no_part()
     }
 }

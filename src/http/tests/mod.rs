@@ -79,6 +79,22 @@ impl Heard {
     }
 }
 
+fn payments(
+    backends: &Arc<Backends>,
+    epochs: &Epochs,
+    (provider, clock): (PaymentProvider, &Arc<dyn Clock>),
+    meters: &Meters,
+) -> Payments {
+    let parts = payment::Parts {
+        store: Arc::<Backends>::clone(backends),
+        inventory: Arc::<Backends>::clone(backends),
+        epochs: epochs.clone(),
+        clock: Arc::clone(clock),
+        settings: Payment { provider, callback_secret: Secret(SECRET.to_owned()), ..Payment::default() },
+    };
+    Payments::new(parts, meters)
+}
+
 impl Gateway {
     async fn open() -> Self {
         Self::with(Settings::default(), 100, PaymentProvider::Sandbox).await
@@ -137,8 +153,7 @@ impl Gateway {
         };
         let claims = Claims::new(parts, std::slice::from_ref(&batcher));
         shutdown.spawn(batcher.run(shutdown.clone()));
-        let payment = Payment { provider, callback_secret: Secret(SECRET.to_owned()), ..Payment::default() };
-        let payments = Payments::new(Arc::clone(&store), Arc::clone(&clock), payment, &meters);
+        let payments = payments(&backends, &epochs, (provider, &clock), &meters);
         let readiness = Readiness::new().with("inventory", || Ok(()));
         let server = Server::bind(&settings).await.unwrap();
         let address = server.address();

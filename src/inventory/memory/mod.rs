@@ -13,7 +13,8 @@ use crate::domain::{Claim, NodeId, OrderId, OutboxId, Partition, Sale, SaleId, S
 use crate::inventory::footprint::counters_of;
 use crate::inventory::memory::room::{Door, Room, entry_key, leg_stock};
 use crate::inventory::{
-    Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Snapshot, StockMove,
+    Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Revived, Snapshot,
+    StockMove,
 };
 
 mod room;
@@ -70,6 +71,10 @@ impl Inventory for MemoryInventory {
 
     async fn apply(&self, scope: Scope, moves: &[StockMove]) -> Result<(), Fault> {
         self.within(scope, |room| room.apply(moves))
+    }
+
+    async fn revive(&self, scope: Scope, order: OrderId) -> Result<Revived, Fault> {
+        self.within(scope, |room| room.revive(order))
     }
 
     async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault> {

@@ -6,7 +6,9 @@ use crate::domain::{
     Claim, Order, OrderHint, OrderId, OrderStatus, OutboxId, Phase, Refusal, Sale, SaleId, UnixMillis,
 };
 use crate::inventory::footprint::{Footprint, LegKey, Person, Tally, counters_of};
-use crate::inventory::{Confirmed, Defined, Fault, KnownOrder, LegStock, OutboxEntry, Snapshot, StockMove, Verdict};
+use crate::inventory::{
+    Confirmed, Defined, Fault, KnownOrder, LegStock, OutboxEntry, Revived, Snapshot, StockMove, Verdict,
+};
 
 /// What a scope holds.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub(super) struct Room {
     /// The orders in which they were granted, each with the version at which it was.
     granted: Vec<(u64, OrderHint)>,
     people: HashMap<Person, Vec<(OrderId, u32)>>,
+    /// Expired orders that were refused their units when a late payment came.
+    refused_late: HashSet<OrderId>,
     pub(super) outbox: BTreeMap<EntryKey, Vec<OrderId>>,
     last_entry: EntryKey,
 }
@@ -53,6 +57,7 @@ impl Room {
             orders: BTreeMap::new(),
             granted: Vec::new(),
             people: HashMap::new(),
+            refused_late: HashSet::new(),
             outbox: BTreeMap::new(),
             last_entry: (0, 0),
         }
@@ -111,16 +116,8 @@ impl Room {
             Phase::Paused => return Verdict::Refused(Refusal::Paused),
             Phase::Closed => return Verdict::Refused(Refusal::Closed),
         }
-        for (person, units) in &footprint.people {
-            let limit = match person {
-                Person::Buyer(..) => sale.limits.per_buyer,
-                Person::Passenger(..) => sale.limits.per_passenger,
-            };
-            let has = self.people.get(person).map_or(&[][..], Vec::as_slice);
-            if has.iter().map(|(_, units)| units).sum::<u32>() + units > limit {
-                let orders = has.iter().map(|(id, _)| *id).collect();
-                return Verdict::Refused(Refusal::LimitReached { orders });
-            }
+        if let Some(has) = self.over_limit(sale, footprint) {
+            return Verdict::Refused(Refusal::LimitReached { orders: has.iter().map(|(id, _)| *id).collect() });
         }
         let counters = footprint.legs.iter().map(|(key, units)| (self.counters.get(key), units));
         let mut exhausted = counters.filter(|(counter, units)| counter.is_none_or(|counter| counter.free < **units));
@@ -131,6 +128,18 @@ impl Room {
             }
             Some(_) => Verdict::Refused(Refusal::SoldOut),
         }
+    }
+
+    /// What the first person has who would come over a limit of the sale.
+    fn over_limit(&self, sale: &Sale, footprint: &Footprint) -> Option<&[(OrderId, u32)]> {
+        footprint.people.iter().find_map(|(person, units)| {
+            let limit = match person {
+                Person::Buyer(..) => sale.limits.per_buyer,
+                Person::Passenger(..) => sale.limits.per_passenger,
+            };
+            let has = self.people.get(person).map_or(&[][..], Vec::as_slice);
+            (has.iter().map(|(_, units)| units).sum::<u32>() + units > limit).then_some(has)
+        })
     }
 
     fn grant(&mut self, order: &Order, footprint: &Footprint, version: u64) {
@@ -156,7 +165,7 @@ impl Room {
             let from = known.status;
             let makes_sense = match from {
                 OrderStatus::Held => *to != OrderStatus::Held,
-                OrderStatus::Paid => *to == OrderStatus::Refunded,
+                OrderStatus::Paid => matches!(to, OrderStatus::Cancelled | OrderStatus::Refunded),
                 OrderStatus::Expired | OrderStatus::Cancelled | OrderStatus::Refunded => false,
             };
             if !makes_sense {
@@ -174,6 +183,36 @@ impl Room {
             }
             self.version = version;
         }
+    }
+
+    pub(super) fn revive(&mut self, id: OrderId) -> Revived {
+        let Some(KnownOrder { order, status }) = self.orders.get(&id) else { return Revived::Refused };
+        let (from, footprint) = (*status, Footprint::of(order));
+        match from {
+            OrderStatus::Paid => return Revived::Taken,
+            OrderStatus::Held => {}
+            OrderStatus::Expired => {
+                let is_free = |(key, units): &(LegKey, u32)| self.counters.get(key).is_some_and(|c| c.free >= *units);
+                let sale = self.sales.get(&order.sale).map(|(sale, _)| sale);
+                let may_have = sale.is_some_and(|sale| self.over_limit(sale, &footprint).is_none());
+                if self.refused_late.contains(&id) || !may_have || !footprint.legs.iter().all(is_free) {
+                    self.refused_late.insert(id);
+                    return Revived::Refused;
+                }
+            }
+            OrderStatus::Cancelled | OrderStatus::Refunded => return Revived::Refused,
+        }
+        self.version += 1;
+        for (key, units) in &footprint.legs {
+            self.shift(key, *units, (Place::of(from), Place::Sold), self.version);
+        }
+        if from == OrderStatus::Expired {
+            for (person, units) in footprint.people {
+                self.people.entry(person).or_default().push((id, units));
+            }
+        }
+        self.orders.entry(id).and_modify(|known| known.status = OrderStatus::Paid);
+        Revived::Taken
     }
 
     pub(super) fn define(&mut self, sale: &Sale) -> Defined {

@@ -10,7 +10,9 @@ use crate::domain::{
 };
 use crate::inventory::footprint::LegKey;
 use crate::inventory::redis::keys;
-use crate::inventory::{Changes, Confirmed, Defined, Fault, KnownOrder, LegStock, NodeBeat, OutboxEntry, Verdict};
+use crate::inventory::{
+    Changes, Confirmed, Defined, Fault, KnownOrder, LegStock, NodeBeat, OutboxEntry, Revived, Verdict,
+};
 
 /// How long the text of an order id is, and with the units how long a person's part is.
 const ID: usize = 32;
@@ -117,6 +119,14 @@ impl Reply {
             }
         }
         Ok(Confirmed { version, verdicts, outbox, stock })
+    }
+
+    pub(super) fn revived(mut self) -> Result<Revived, Fault> {
+        match self.text()?.as_str() {
+            "taken" => Ok(Revived::Taken),
+            "refused" => Ok(Revived::Refused),
+            other => Err(unreadable(other)),
+        }
     }
 
     pub(super) fn defined(mut self) -> Result<Defined, Fault> {

@@ -12,7 +12,7 @@ pub(super) enum Part {
     Sales,
     /// Hash: sale/pool/leg → "capacity free held sold".
     Counters,
-    /// Hash: order id → the letter of its status and its record without the id.
+    /// Hash: order id → the letter of its status and its record without the id; behind it ` refused` if a late payment found no units.
     Orders,
     /// Hash: person → their orders, each 32 digits of the id and 2 of the units.
     People,

@@ -27,7 +27,8 @@ use crate::inventory::redis::connection::{Links, Target};
 use crate::inventory::redis::plan::Plan;
 use crate::inventory::redis::scripts::{Call, Scripts};
 use crate::inventory::{
-    Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Snapshot, StockMove,
+    Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Revived, Snapshot,
+    StockMove,
 };
 use crate::shutdown::Shutdown;
 
@@ -135,6 +136,10 @@ impl Inventory for RedisInventory {
 
     async fn apply(&self, scope: Scope, moves: &[StockMove]) -> Result<(), Fault> {
         self.hot(&self.scripts(scope).apply(moves)).await.map(drop)
+    }
+
+    async fn revive(&self, scope: Scope, order: OrderId) -> Result<Revived, Fault> {
+        self.hot(&self.scripts(scope).revive(order)).await?.revived()
     }
 
     async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault> {

@@ -50,7 +50,7 @@ macro_rules! by_digest {
     };
 }
 
-by_digest!(confirm, apply, define, changes, stock, order, orders, outbox, outbox_len, outbox_remove);
+by_digest!(confirm, apply, revive, define, changes, stock, order, orders, outbox, outbox_len, outbox_remove);
 
 /// Declares the scripts that are sent as text, one constant per file.
 macro_rules! by_text {
@@ -145,6 +145,10 @@ impl Scripts {
         let letters = moves.iter().map(|stock_move| stock_move.to.letter()).collect();
         let ids = moves.iter().map(|stock_move| keys::order(stock_move.order));
         self.digest(&self.loaded.apply, std::iter::once(letters).chain(ids).collect())
+    }
+
+    pub(super) fn revive(&self, id: OrderId) -> Call {
+        self.digest(&self.loaded.revive, vec![keys::order(id)])
     }
 
     pub(super) fn define(&self, sale: &Sale) -> Call {

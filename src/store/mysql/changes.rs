@@ -11,10 +11,10 @@ use super::orders::locked;
 use super::{CHUNK, ServerClock, padded, portions};
 use crate::crash::{self, CrashPoint};
 use crate::domain::{BuyerId, OrderEvent, OrderId, OrderStatus, SaleId, UnixMillis, record};
-use crate::store::CancelOutcome;
 use crate::store::failure::Failure;
 use crate::store::guard::Units;
 use crate::store::rows::{due_by, order_id, parsed};
+use crate::store::{CancelOutcome, OrderRow};
 
 /// An order that became something else.
 pub(super) struct Changed {
@@ -101,9 +101,21 @@ pub(super) async fn expire(
     Ok(u32::try_from(changed.len()).unwrap_or(limit))
 }
 
-pub(super) async fn become_paid(conn: &mut MySqlConnection, paid: Changed, now: UnixMillis) -> Result<(), Failure> {
-    update_status(conn, &[paid.id], (OrderStatus::Held, OrderStatus::Paid), now).await?;
+pub(super) async fn become_paid(conn: &mut MySqlConnection, row: &OrderRow, now: UnixMillis) -> Result<(), Failure> {
+    let paid = Changed { id: row.order.id, sale: row.order.sale.clone(), status: OrderStatus::Paid };
+    update_status(conn, &[paid.id], (row.status, paid.status), now).await?;
     follow(conn, &[paid], now).await
+}
+
+/// Paid and refunded at once: the inventory has taken units for an expired order, and has to give them back.
+pub(super) async fn take_and_give_back(
+    conn: &mut MySqlConnection,
+    row: &OrderRow,
+    now: UnixMillis,
+) -> Result<(), Failure> {
+    update_status(conn, &[row.order.id], (row.status, OrderStatus::Refunded), now).await?;
+    let became = |status| Changed { id: row.order.id, sale: row.order.sale.clone(), status };
+    follow(conn, &[became(OrderStatus::Paid), became(OrderStatus::Refunded)], now).await
 }
 
 /// The conditional update; all of them, or something is broken, since they are locked.

@@ -23,11 +23,13 @@ use crate::store::schema::{self, AppliedColumns};
 use crate::store::{Deployment, Fault, Recorder, Schema, Store};
 
 mod changes;
+mod late;
 mod orders;
 mod partitions;
 mod payments;
 mod recorder;
 mod sales;
+mod stale;
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/mysql");
 

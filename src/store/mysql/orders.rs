@@ -13,9 +13,7 @@ use crate::store::failure::{Failure, within};
 use crate::store::pool::run;
 use crate::store::rows::{self, LegColumns, OrderColumns, PaymentColumns, order_columns, order_id, parsed, status};
 use crate::store::tally::{Aside, Count};
-use crate::store::{
-    CancelOutcome, Fault, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentOutcome, PaymentRow, SaleTally,
-};
+use crate::store::{CancelOutcome, Fault, Judged, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentRow, SaleTally};
 
 #[async_trait]
 impl Orders for MySqlStore {
@@ -27,7 +25,7 @@ impl Orders for MySqlStore {
         run!(self.reports(), conn => list(&mut conn, filter))
     }
 
-    async fn pay(&self, event: &PaymentEvent, grace: Duration) -> Result<PaymentOutcome, Fault> {
+    async fn pay(&self, event: &PaymentEvent, grace: Duration) -> Result<Judged, Fault> {
         run!(self.primary, conn => payments::pay(&mut conn, &self.clock, event, grace))
     }
 
@@ -158,11 +156,17 @@ async fn tally(conn: &mut MySqlConnection, sale: &SaleId, step: Duration) -> Res
         "SELECT (SELECT COUNT(*) FROM payment_events p JOIN orders o ON o.order_id = p.order_id \
                  WHERE p.state IN ('refund_due', 'mismatch') AND o.sale_id = ?) AS refunds_due, \
                 (SELECT COUNT(*) FROM stock_moves WHERE sale_id = ?) AS moves_waiting, \
-                (SELECT COUNT(*) FROM stale_orders s WHERE s.sale_id = ? \
+                (SELECT COUNT(*) FROM payment_events p JOIN orders o ON o.order_id = p.order_id \
+                 WHERE p.state = 'late' AND o.sale_id = ?) AS late, \
+                (SELECT COUNT(*) FROM stale_orders s WHERE s.sale_id = ? AND s.state = 'waiting' \
                  AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.order_id = s.order_id)) AS stale, \
+                (SELECT COUNT(*) FROM stale_orders s WHERE s.sale_id = ? AND s.state = 'refused' \
+                 AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.order_id = s.order_id)) AS stale_refused, \
                 (SELECT COUNT(*) FROM quarantined_orders q WHERE q.sale_id = ? \
                  AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.order_id = q.order_id)) AS quarantined",
     )
+    .bind(sale.as_str())
+    .bind(sale.as_str())
     .bind(sale.as_str())
     .bind(sale.as_str())
     .bind(sale.as_str())
@@ -175,7 +179,7 @@ async fn tally(conn: &mut MySqlConnection, sale: &SaleId, step: Duration) -> Res
 
 async fn payments(conn: &mut MySqlConnection, order: OrderId) -> Result<Vec<PaymentRow>, Failure> {
     let select = "SELECT event_id, order_id, amount, currency, state, received_at FROM payment_events \
-                  WHERE state IN ('applied', 'refund_due', 'unmatched', 'mismatch') AND order_id = ? \
+                  WHERE state IN ('applied', 'refund_due', 'unmatched', 'mismatch', 'late') AND order_id = ? \
                   ORDER BY received_at, event_id";
     rows::all(sqlx::query_as::<_, PaymentColumns>(select).bind(order.0.to_vec()).fetch_all(conn).await?)
 }

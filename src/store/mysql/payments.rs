@@ -10,7 +10,7 @@ use std::time::Duration;
 use sqlx::mysql::{MySql, MySqlConnection};
 use sqlx::{Connection, QueryBuilder};
 
-use super::changes::{Changed, become_paid, push_ids};
+use super::changes::{become_paid, push_ids};
 use super::orders::{by_id, locked};
 use super::{ServerClock, inserted};
 use crate::crash::{self, CrashPoint};
@@ -18,20 +18,20 @@ use crate::domain::{Money, OrderId, OrderStatus, UnixMillis};
 use crate::store::failure::Failure;
 use crate::store::judge::{check_same, judge, outcome};
 use crate::store::rows::{self, PaymentColumns, millis, order_id, parsed};
-use crate::store::{OrderRow, PaymentEvent, PaymentOutcome, PaymentRow, PaymentState};
+use crate::store::{Judged, OrderRow, PaymentEvent, PaymentRow, PaymentState};
 
 pub(super) async fn pay(
     conn: &mut MySqlConnection,
     clock: &ServerClock,
     event: &PaymentEvent,
     grace: Duration,
-) -> Result<PaymentOutcome, Failure> {
+) -> Result<Judged, Failure> {
     let mut tx = conn.begin().await?;
     let mut order = locked(&mut tx, event.order).await?;
     if let Some(stored) = payment(&mut tx, &event.id).await? {
         check_same(&stored, event)?;
         tx.rollback().await?;
-        return Ok(outcome(stored.state, order));
+        return Ok(Judged { outcome: outcome(stored.state, order), is_new: false });
     }
     let now = clock.now(&mut tx).await?;
     let mut state = order.as_ref().map_or(PaymentState::Unmatched, |row| judge(row, event.paid, now, grace));
@@ -53,16 +53,16 @@ pub(super) async fn pay(
     }
     tx.commit().await?;
     crash::reach(CrashPoint::CallbackCommitted);
-    Ok(outcome(state, order))
+    Ok(Judged { outcome: outcome(state, order), is_new: true })
 }
 
 /// Applies the payments that waited for these orders, which are rows since a moment ago and held. What counts is when a payment
-/// came: it is not the payer's fault that the order was still under way.
+/// came: it is not the payer's fault that the order was still under way. Returns how many of them are to be given back.
 pub(super) async fn apply_waiting(
     conn: &mut MySqlConnection,
     orders: &[OrderId],
     now: UnixMillis,
-) -> Result<(), Failure> {
+) -> Result<u32, Failure> {
     #[derive(sqlx::FromRow)]
     struct Waiting {
         event_id: String,
@@ -79,6 +79,7 @@ pub(super) async fn apply_waiting(
     push_ids(&mut query, orders);
     query.push(") ORDER BY received_at, event_id FOR UPDATE");
     let waiting: Vec<Waiting> = query.build_query_as().fetch_all(&mut *conn).await?;
+    let mut refunds_due = 0;
     for event in waiting {
         let id = order_id(&event.order_id)?;
         let mut row = by_id(conn, id).await?.ok_or_else(|| Failure::Broken(format!("order {id} is gone")))?;
@@ -86,29 +87,29 @@ pub(super) async fn apply_waiting(
         let grace = Duration::from_millis(rows::unsigned("payment_events.grace", event.grace)?);
         let state = judge(&row, paid, UnixMillis(event.received_at), grace);
         set_state(conn, &event.event_id, state).await?;
+        refunds_due += u32::from(state.is_due_back());
         if state == PaymentState::Applied {
             pay_order(conn, &mut row, now).await?;
         }
     }
-    Ok(())
+    Ok(refunds_due)
 }
 
-async fn pay_order(conn: &mut MySqlConnection, row: &mut OrderRow, now: UnixMillis) -> Result<(), Failure> {
-    let paid = Changed { id: row.order.id, sale: row.order.sale.clone(), status: OrderStatus::Paid };
-    become_paid(conn, paid, now).await?;
+pub(super) async fn pay_order(conn: &mut MySqlConnection, row: &mut OrderRow, now: UnixMillis) -> Result<(), Failure> {
+    become_paid(conn, row, now).await?;
     (row.status, row.changed_at) = (OrderStatus::Paid, now);
     Ok(())
 }
 
 /// The same event at the same moment, for an order that is not there yet: the other one was first.
-async fn repeated(conn: &mut MySqlConnection, event: &PaymentEvent) -> Result<PaymentOutcome, Failure> {
+async fn repeated(conn: &mut MySqlConnection, event: &PaymentEvent) -> Result<Judged, Failure> {
     let stored = payment(conn, &event.id).await?;
     let stored = stored.ok_or_else(|| Failure::Broken(format!("payment event {} came and went", event.id)))?;
     check_same(&stored, event)?;
-    Ok(outcome(stored.state, by_id(conn, event.order).await?))
+    Ok(Judged { outcome: outcome(stored.state, by_id(conn, event.order).await?), is_new: false })
 }
 
-async fn payment(conn: &mut MySqlConnection, id: &str) -> Result<Option<PaymentRow>, Failure> {
+pub(super) async fn payment(conn: &mut MySqlConnection, id: &str) -> Result<Option<PaymentRow>, Failure> {
     let select =
         "SELECT event_id, order_id, amount, currency, state, received_at FROM payment_events WHERE event_id = ?";
     let row: Option<PaymentColumns> = sqlx::query_as(select).bind(id).fetch_optional(conn).await?;
@@ -134,7 +135,7 @@ async fn insert(
     inserted(insert.execute(conn).await)
 }
 
-async fn set_state(conn: &mut MySqlConnection, event: &str, state: PaymentState) -> Result<(), Failure> {
+pub(super) async fn set_state(conn: &mut MySqlConnection, event: &str, state: PaymentState) -> Result<(), Failure> {
     let update = "UPDATE payment_events SET state = ? WHERE event_id = ?";
     sqlx::query(update).bind(state.as_str()).bind(event).execute(conn).await?;
     Ok(())

@@ -62,7 +62,7 @@ impl MySqlRecorder {
 
 /// How the guard is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Guard {
+pub(super) enum Guard {
     /// One statement per pool, so that a train of many legs is not as many round trips with the row locked that everyone wants.
     PoolByPool,
     /// One per leg, to name the one that does not hold.
@@ -130,7 +130,7 @@ async fn fill(
     let now = clock.now(conn).await?;
     let min_epochs = min_epochs(conn, &batch.partitions()).await?;
     let known = known(conn, &batch.ids()).await?;
-    let Sorted { fresh, stale, recorded } = batch.sort(&known, &min_epochs);
+    let Sorted { fresh, stale, mut recorded } = batch.sort(&known, &min_epochs);
     for orders in portions(&stale) {
         keep_stale(conn, orders, now).await?;
     }
@@ -139,19 +139,10 @@ async fn fill(
     }
     for orders in fresh.chunks(CHUNK) {
         let ids: Vec<OrderId> = orders.iter().map(|one| one.order.id).collect();
-        apply_waiting(conn, &ids, now).await?;
+        recorded.refunds_due += apply_waiting(conn, &ids, now).await?;
     }
     crash::reach(CrashPoint::WriterInserted);
-    for (sale, pool, legs) in Units::of_orders(&fresh).pools() {
-        match guard {
-            Guard::PoolByPool => take(conn, (sale, pool), legs).await?,
-            Guard::LegByLeg => {
-                for leg in legs.each() {
-                    take(conn, (sale, pool), &leg).await?;
-                }
-            }
-        }
-    }
+    take_units(conn, &Units::of_orders(&fresh), guard).await?;
     crash::reach(CrashPoint::WriterGuarded);
     Ok(recorded)
 }
@@ -203,7 +194,21 @@ async fn insert(conn: &mut MySqlConnection, orders: &[&Recordable], now: UnixMil
     Ok(())
 }
 
-/// The guard: units that are not there undo the whole batch.
+/// The guard: units that are not there undo the whole transaction.
+pub(super) async fn take_units(conn: &mut MySqlConnection, units: &Units, guard: Guard) -> Result<(), Failure> {
+    for (sale, pool, legs) in units.pools() {
+        match guard {
+            Guard::PoolByPool => take(conn, (sale, pool), legs).await?,
+            Guard::LegByLeg => {
+                for leg in legs.each() {
+                    take(conn, (sale, pool), &leg).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 async fn take(conn: &mut MySqlConnection, (sale, pool): (&SaleId, &PoolId), legs: &Legs) -> Result<(), Failure> {
     let (case, list) = (legs.case(), legs.list());
     let guard = format!(

@@ -15,7 +15,7 @@ use crate::store::failure::Failure;
 use crate::store::guard::Units;
 use crate::store::judge::{check_same, judge, outcome};
 use crate::store::rows::{self, PaymentColumns, due_by, millis, order_id, parsed};
-use crate::store::{CancelOutcome, PaymentEvent, PaymentOutcome, PaymentRow, PaymentState};
+use crate::store::{CancelOutcome, Judged, OrderRow, PaymentEvent, PaymentRow, PaymentState};
 
 /// An order that became something else.
 pub(super) struct Changed {
@@ -29,36 +29,35 @@ pub(super) async fn pay(
     clock: &dyn Clock,
     event: &PaymentEvent,
     grace: Duration,
-) -> Result<PaymentOutcome, Failure> {
+) -> Result<Judged, Failure> {
     let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
     let now = clock.now();
     let order = by_id(&mut tx, event.order).await?;
     if let Some(stored) = payment(&mut tx, &event.id).await? {
         check_same(&stored, event)?;
         tx.rollback().await?;
-        return Ok(outcome(stored.state, order));
+        return Ok(Judged { outcome: outcome(stored.state, order), is_new: false });
     }
     let state = order.as_ref().map_or(PaymentState::Unmatched, |row| judge(row, event.paid, now, grace));
     insert_payment(&mut tx, event, state, (now, grace)).await?;
     if let (PaymentState::Applied, Some(row)) = (state, &order) {
         crash::reach(CrashPoint::CallbackInserted);
-        let sale = row.order.sale.clone();
-        become_paid(&mut tx, Changed { id: event.order, sale, status: OrderStatus::Paid }, now).await?;
+        become_paid(&mut tx, row, now).await?;
         crash::reach(CrashPoint::CallbackUpdated);
     }
     let order = by_id(&mut tx, event.order).await?;
     tx.commit().await?;
     crash::reach(CrashPoint::CallbackCommitted);
-    Ok(outcome(state, order))
+    Ok(Judged { outcome: outcome(state, order), is_new: true })
 }
 
 /// Applies the payments that waited for these orders, which are rows since a moment ago and held. What counts is when a payment
-/// came: it is not the payer's fault that the order was still under way.
+/// came: it is not the payer's fault that the order was still under way. Returns how many of them are to be given back.
 pub(super) async fn apply_waiting(
     conn: &mut SqliteConnection,
     orders: &[OrderId],
     now: UnixMillis,
-) -> Result<(), Failure> {
+) -> Result<u32, Failure> {
     #[derive(sqlx::FromRow)]
     struct Waiting {
         event_id: String,
@@ -75,22 +74,20 @@ pub(super) async fn apply_waiting(
     push_ids(&mut query, orders);
     query.push(") ORDER BY received_at, event_id");
     let waiting: Vec<Waiting> = query.build_query_as().persistent(false).fetch_all(&mut *conn).await?;
+    let mut refunds_due = 0;
     for event in waiting {
         let id = order_id(&event.order_id)?;
         let row = by_id(conn, id).await?.ok_or_else(|| Failure::Broken(format!("order {id} is gone")))?;
         let paid = Money { amount: event.amount, currency: parsed("payment_events.currency", &event.currency)? };
         let grace = Duration::from_millis(rows::unsigned("payment_events.grace", event.grace)?);
         let state = judge(&row, paid, UnixMillis(event.received_at), grace);
-        sqlx::query("UPDATE payment_events SET state = ? WHERE event_id = ?")
-            .bind(state.as_str())
-            .bind(event.event_id)
-            .execute(&mut *conn)
-            .await?;
+        set_state(conn, &event.event_id, state).await?;
+        refunds_due += u32::from(state.is_due_back());
         if state == PaymentState::Applied {
-            become_paid(conn, Changed { id, sale: row.order.sale, status: OrderStatus::Paid }, now).await?;
+            become_paid(conn, &row, now).await?;
         }
     }
-    Ok(())
+    Ok(refunds_due)
 }
 
 /// A cancel or a refund.
@@ -168,9 +165,21 @@ pub(super) async fn expire(
     Ok(u32::try_from(changed.len()).unwrap_or(limit))
 }
 
-async fn become_paid(conn: &mut SqliteConnection, paid: Changed, now: UnixMillis) -> Result<(), Failure> {
-    update_status(conn, &[paid.id], (OrderStatus::Held, OrderStatus::Paid), now).await?;
+pub(super) async fn become_paid(conn: &mut SqliteConnection, row: &OrderRow, now: UnixMillis) -> Result<(), Failure> {
+    let paid = Changed { id: row.order.id, sale: row.order.sale.clone(), status: OrderStatus::Paid };
+    update_status(conn, &[paid.id], (row.status, paid.status), now).await?;
     follow(conn, &[paid], now).await
+}
+
+/// Paid and refunded at once: the inventory has taken units for an expired order, and has to give them back.
+pub(super) async fn take_and_give_back(
+    conn: &mut SqliteConnection,
+    row: &OrderRow,
+    now: UnixMillis,
+) -> Result<(), Failure> {
+    update_status(conn, &[row.order.id], (row.status, OrderStatus::Refunded), now).await?;
+    let became = |status| Changed { id: row.order.id, sale: row.order.sale.clone(), status };
+    follow(conn, &[became(OrderStatus::Paid), became(OrderStatus::Refunded)], now).await
 }
 
 /// The conditional update; all of them, or something is broken, since nobody else writes in between.
@@ -224,11 +233,17 @@ async fn give_back(conn: &mut SqliteConnection, units: &Units) -> Result<(), Fai
     Ok(())
 }
 
-async fn payment(conn: &mut SqliteConnection, id: &str) -> Result<Option<PaymentRow>, Failure> {
+pub(super) async fn payment(conn: &mut SqliteConnection, id: &str) -> Result<Option<PaymentRow>, Failure> {
     let select =
         "SELECT event_id, order_id, amount, currency, state, received_at FROM payment_events WHERE event_id = ?";
     let row: Option<PaymentColumns> = sqlx::query_as(select).bind(id).fetch_optional(conn).await?;
     row.map(PaymentRow::try_from).transpose()
+}
+
+pub(super) async fn set_state(conn: &mut SqliteConnection, event: &str, state: PaymentState) -> Result<(), Failure> {
+    let update = "UPDATE payment_events SET state = ? WHERE event_id = ?";
+    sqlx::query(update).bind(state.as_str()).bind(event).execute(conn).await?;
+    Ok(())
 }
 
 async fn insert_payment(

@@ -24,10 +24,12 @@ use crate::store::schema::{self, AppliedColumns};
 use crate::store::{Deployment, Fault, Recorder, Schema, Store};
 
 mod changes;
+mod late;
 mod orders;
 mod partitions;
 mod recorder;
 mod sales;
+mod stale;
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 

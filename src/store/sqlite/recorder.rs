@@ -66,14 +66,14 @@ async fn record(conn: &mut SqliteConnection, batch: &[Recordable], store: &Sqlit
     let now = store.clock().now();
     let min_epochs = min_epochs(&mut tx).await?;
     let known = known(&mut tx, &batch.ids()).await?;
-    let Sorted { fresh, stale, recorded } = batch.sort(&known, &min_epochs);
+    let Sorted { fresh, stale, mut recorded } = batch.sort(&known, &min_epochs);
     for orders in stale.chunks(CHUNK) {
         keep_stale(&mut tx, orders, now).await?;
     }
     for orders in fresh.chunks(CHUNK) {
         insert(&mut tx, orders, now).await?;
         let ids: Vec<OrderId> = orders.iter().map(|one| one.order.id).collect();
-        apply_waiting(&mut tx, &ids, now).await?;
+        recorded.refunds_due += apply_waiting(&mut tx, &ids, now).await?;
     }
     crash::reach(CrashPoint::WriterInserted);
     take(&mut tx, &Units::of_orders(&fresh)).await?;
@@ -122,7 +122,7 @@ async fn insert(conn: &mut SqliteConnection, orders: &[&Recordable], now: UnixMi
 }
 
 /// The guard, last: units that are not there undo the whole batch.
-async fn take(conn: &mut SqliteConnection, units: &Units) -> Result<(), Failure> {
+pub(super) async fn take(conn: &mut SqliteConnection, units: &Units) -> Result<(), Failure> {
     for (sale, pool, legs) in units.pools() {
         for (leg, units) in legs.iter() {
             let guard = "UPDATE pool_legs SET live = live + ?1 \

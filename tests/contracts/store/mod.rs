@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "these are tests")]
 
 mod endings;
+mod late;
 mod partitions;
 mod payments;
 mod recording;
@@ -13,6 +14,7 @@ mod rig;
 mod sales;
 mod schema;
 mod sequence;
+mod stale;
 mod traps;
 
 /// One module per backend, with the tests of the contract in it. Databases have the tests of their tables too, those of MySQL the ones
@@ -85,6 +87,21 @@ suite! { contract {
     payments::of_payments_that_wait_the_first_that_fits_pays,
     payments::a_payment_and_its_order_at_once_always_meet,
     payments::one_event_id_for_two_orders_is_a_fault,
+    late::a_late_payment_pays_an_expired_order_whose_units_were_taken_again,
+    late::a_late_payment_pays_an_order_that_did_not_expire_yet,
+    late::a_late_payment_that_is_refused_is_due_back_once,
+    late::what_was_taken_in_an_epoch_that_is_over_changes_nothing,
+    late::what_ends_an_order_before_the_verdict_makes_its_late_payments_due_back,
+    late::units_that_the_guard_has_no_room_for_are_given_back,
+    late::a_late_payment_of_a_journey_counts_on_every_leg,
+    late::of_many_who_settle_one_late_payment_one_does,
+    late::late_payments_expiry_and_cancel_at_once_end_in_one,
+    late::no_late_payment_is_settled_behind_a_fence,
+    late::a_payment_that_never_came_is_a_fault,
+    stale::stale_orders_are_listed_as_they_came,
+    stale::a_stale_order_is_readmitted_when_it_is_stored,
+    stale::a_stale_order_that_is_refused_stays_so_and_is_counted,
+    stale::one_that_was_stored_meanwhile_is_not_refused,
     endings::a_buyer_cancels_their_own_order_only,
     endings::an_order_is_cancelled_once,
     endings::a_paid_order_is_refunded_and_its_payment_due_back,

@@ -21,7 +21,7 @@ pub(super) async fn a_batch_is_recorded_once_however_often_it_comes(rig: &Rig) {
     assert_eq!(recorder.record(&[]).await.unwrap(), Recorded::default());
     assert_eq!(recorder.record(&rig.orders(0..4)).await.unwrap(), fresh(4));
     assert_eq!(recorder.record(&rig.orders(0..4)).await.unwrap(), known(4));
-    assert_eq!(rig.record(&rig.orders(2..6)).await, Recorded { fresh: 2, known: 2, stale: Vec::new() });
+    assert_eq!(rig.record(&rig.orders(2..6)).await, Recorded { fresh: 2, known: 2, ..Recorded::default() });
     assert_eq!(rig.live().await, 6);
     rig.store.cancel(id(0), None).await.unwrap();
     assert_eq!(rig.record(&rig.orders(0..4)).await, known(4), "an order that ended is known all the same");
@@ -47,7 +47,7 @@ pub(super) async fn an_order_reads_back_as_it_was_granted(rig: &Rig) {
 pub(super) async fn an_order_that_stands_twice_in_a_batch_is_one(rig: &Rig) {
     rig.selling(10).await;
     let batch = [rig.order(1), rig.order(2), rig.order(1)];
-    assert_eq!(rig.record(&batch).await, Recorded { fresh: 2, known: 1, stale: Vec::new() });
+    assert_eq!(rig.record(&batch).await, Recorded { fresh: 2, known: 1, ..Recorded::default() });
     assert_eq!(rig.live().await, 2);
 }
 
@@ -160,7 +160,7 @@ pub(super) async fn orders_of_an_old_epoch_are_kept_as_stale(rig: &Rig) {
     elsewhere.scope = scope(1, 1);
     let batch = [rig.order(0), rig.order(3), in_epoch(rig.order(4), 2), elsewhere];
     for (fresh, known) in [(2, 1), (0, 3)] {
-        let recorded = Recorded { fresh, known, stale: vec![id(3)] };
+        let recorded = Recorded { fresh, known, stale: vec![id(3)], ..Recorded::default() };
         assert_eq!(rig.record(&batch).await, recorded, "a partition's epochs are its own");
     }
     assert_eq!((rig.status(3).await, rig.live().await), (None, 5));

@@ -119,7 +119,9 @@ pub(super) async fn a_tally_counts_orders_units_and_legs(rig: &Rig) {
         ],
         refunds_due: 1,
         moves_waiting: 2,
+        late: 0,
         stale: 0,
+        stale_refused: 0,
         quarantined: 0,
     };
     assert_eq!(tally, expected);

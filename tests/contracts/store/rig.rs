@@ -275,7 +275,7 @@ pub(super) fn id(n: u32) -> OrderId {
     OrderId(id)
 }
 
-pub(super) fn scope(partition: u16, epoch: u64) -> Scope {
+pub(super) const fn scope(partition: u16, epoch: u64) -> Scope {
     Scope { partition: Partition(partition), epoch: Epoch(epoch) }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rushgate::domain::{OrderStatus, Sale, UnixMillis};
-use rushgate::store::{CancelOutcome, PaymentOutcome, RecordFault, Recordable};
+use rushgate::domain::{OrderStatus, Partition, Sale, UnixMillis};
+use rushgate::store::{CancelOutcome, LateClaim, PaymentOutcome, RecordFault, Recordable};
 
-use super::rig::{GRACE, Rig, change, id, line, payment, train};
+use super::rig::{GRACE, Rig, change, id, line, payment, scope, train};
 
 /// One step of the clock. So long that what a real clock adds during the test does not matter.
 const STEP: Duration = Duration::from_secs(1000);
@@ -16,9 +16,11 @@ struct Model {
     now: UnixMillis,
     sale: Sale,
     orders: BTreeMap<u32, (Recordable, OrderStatus)>,
-    /// Payments that wait for their order: when they came.
-    waiting: BTreeMap<u32, UnixMillis>,
+    /// Payments that wait for their order: their events, and when they came.
+    waiting: BTreeMap<u32, (String, UnixMillis)>,
     refunds_due: u64,
+    /// Late payments: their events and orders, the oldest first.
+    late: Vec<(String, u32)>,
     moves: usize,
     chance: fastrand::Rng,
 }
@@ -29,17 +31,19 @@ pub(super) async fn a_random_sequence_leaves_what_a_model_of_it_says(rig: &Rig) 
     rig.store.migrate().await.unwrap();
     let sale = train("c", 30, 40);
     rig.put(&sale).await;
+    rig.store.fence(Partition(0), None).await.unwrap();
     let mut model = Model {
         now: rig.start,
         sale,
         orders: BTreeMap::new(),
         waiting: BTreeMap::new(),
         refunds_due: 0,
+        late: Vec::new(),
         moves: 0,
         chance: fastrand::Rng::with_seed(seed),
     };
     for step in 0..STEPS {
-        match model.chance.u32(0..12) {
+        match model.chance.u32(0..14) {
             0..4 => model.record(rig).await,
             4..7 => model.pay(rig, step).await,
             7 => model.cancel(rig).await,
@@ -49,7 +53,8 @@ pub(super) async fn a_random_sequence_leaves_what_a_model_of_it_says(rig: &Rig) 
                 rig.advance(STEP);
                 model.now = model.now.plus(STEP);
             }
-            _ => model.expire(rig).await,
+            11 => model.expire(rig).await,
+            _ => model.settle(rig).await,
         }
         model.check(rig, seed, step).await;
     }
@@ -102,25 +107,26 @@ impl Model {
         assert_eq!(recorded.unwrap().fresh as usize, fresh.len());
         self.orders = after.orders;
         for n in fresh {
-            let Some(came) = self.waiting.remove(&n) else { continue };
+            let Some((event, came)) = self.waiting.remove(&n) else { continue };
             let (one, status) = self.orders.get_mut(&n).unwrap();
             if came < one.order.pay_by.plus(GRACE) {
                 *status = OrderStatus::Paid;
                 self.moves += 1;
             } else {
-                self.refunds_due += 1;
+                self.late.push((event, n));
             }
         }
     }
 
     async fn pay(&mut self, rig: &Rig, step: u32) {
         let n = self.chance.u32(0..60);
-        let outcome = rig.store.pay(&payment(&format!("e{step}"), n), GRACE).await.unwrap();
+        let event = format!("e{step}");
+        let outcome = rig.store.pay(&payment(&event, n), GRACE).await.unwrap().outcome;
         match self.orders.get_mut(&n) {
             None => {
                 assert_eq!(outcome, PaymentOutcome::Unmatched);
                 // A second one that waits will be given back when the first pays, and so on.
-                if self.waiting.insert(n, self.now).is_some() {
+                if self.waiting.insert(n, (event, self.now)).is_some() {
                     self.waiting.remove(&n);
                     self.settle_two(rig, n).await;
                 }
@@ -130,11 +136,55 @@ impl Model {
                 *status = OrderStatus::Paid;
                 self.moves += 1;
             }
+            Some((_, OrderStatus::Held | OrderStatus::Expired)) => {
+                assert!(matches!(outcome, PaymentOutcome::Late(_)), "{outcome:?}");
+                self.late.push((event, n));
+            }
             Some(_) => {
                 assert!(matches!(outcome, PaymentOutcome::RefundDue(_)), "{outcome:?}");
                 self.refunds_due += 1;
             }
         }
+    }
+
+    /// Tells of one late payment that its units were taken, in this epoch or in another, or that they were not.
+    async fn settle(&mut self, rig: &Rig) {
+        if self.late.is_empty() {
+            return;
+        }
+        let (event, n) = self.late.remove(self.chance.usize(0..self.late.len()));
+        let claim = match self.chance.u32(0..5) {
+            0 => LateClaim::Refused,
+            1 => LateClaim::Taken(scope(0, 2)),
+            _ => LateClaim::Taken(scope(0, 1)),
+        };
+        let settled = rig.store.settle_late(&event, claim).await.unwrap();
+        let (one, status) = self.orders[&n].clone();
+        let line = &one.order.lines[0];
+        let capacity = self.sale.pool(line.pool.as_str()).unwrap().1.capacity;
+        let in_use = self.live();
+        let fits = |leg| in_use.get(&(line.pool.to_string(), leg)).copied().unwrap_or(0) + line.quantity <= capacity;
+        let becomes = match (status, claim) {
+            (OrderStatus::Held | OrderStatus::Expired, LateClaim::Taken(wrong)) if wrong.epoch.0 == 2 => {
+                assert!(matches!(settled.outcome, PaymentOutcome::Late(_)) && !settled.is_new, "{settled:?}");
+                self.late.push((event, n));
+                return;
+            }
+            (OrderStatus::Held, LateClaim::Taken(_)) => OrderStatus::Paid,
+            (OrderStatus::Expired, LateClaim::Taken(_)) if line.legs.iter().all(fits) => OrderStatus::Paid,
+            (OrderStatus::Expired, LateClaim::Taken(_)) => OrderStatus::Refunded,
+            (status, _) => status,
+        };
+        let is_paid = becomes == OrderStatus::Paid && status != OrderStatus::Paid;
+        assert_eq!(matches!(settled.outcome, PaymentOutcome::Paid(_)), is_paid, "{status}, {claim:?}: {settled:?}");
+        assert_eq!(matches!(settled.outcome, PaymentOutcome::RefundDue(_)), !is_paid, "{settled:?}");
+        self.refunds_due += u64::from(!is_paid);
+        self.moves += match (status, becomes) {
+            (before, after) if before == after => 0,
+            (_, OrderStatus::Refunded) => 2,
+            _ => 1,
+        };
+        self.orders.insert(n, (one, becomes));
     }
 
     /// Two payments wait for one order: records it alone if it fits, so that the model needs to remember one only.
@@ -219,6 +269,7 @@ impl Model {
             orders: BTreeMap::new(),
             waiting: BTreeMap::new(),
             refunds_due: 0,
+            late: Vec::new(),
             moves: 0,
             chance: self.chance.clone(),
         }
@@ -237,6 +288,7 @@ impl Model {
             assert_eq!(*orders, expected as u64, "seed {seed}, step {step}: {status}");
         }
         assert_eq!(tally.refunds_due, self.refunds_due, "seed {seed}, step {step}");
+        assert_eq!(tally.late, self.late.len() as u64, "seed {seed}, step {step}");
         assert_eq!(tally.moves_waiting, self.moves as u64, "seed {seed}, step {step}");
     }
 }
