@@ -144,6 +144,7 @@ impl Watch {
         let begun = Instant::now();
         let scope = Scope { partition: row.partition, epoch: row.epoch };
         crash::reach(CrashPoint::RecoveryFenced);
+        parts.topology.widen(parts.store.lanes().await.map_err(text)?);
         close_older(parts, row).await?;
         if self.redriven != Some(row.epoch) {
             redrive_older(parts, row).await?;

@@ -139,6 +139,8 @@ impl Topology for PlantedTopology {
         Ok(self.0.lock().unwrap().iter().map(depth).collect())
     }
 
+    fn widen(&self, _: u16) {}
+
     fn lanes(&self) -> u16 {
         1
     }

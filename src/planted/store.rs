@@ -47,6 +47,7 @@ pub(crate) struct StoreState {
     pub(crate) down: bool,
     /// How many recorders it gives yet. None of them ever records anything.
     pub(crate) recorders: usize,
+    pub(crate) lanes: u16,
 }
 
 /// A connection that breaks whatever it is asked.
@@ -114,6 +115,10 @@ impl Store for PlantedStore {
 
     async fn deployment(&self, fresh: Deployment) -> Result<Deployment, store::Fault> {
         Ok(fresh)
+    }
+
+    async fn lanes(&self) -> Result<u16, store::Fault> {
+        Ok(self.up()?.lanes)
     }
 
     async fn recorder(&self) -> Result<Box<dyn Recorder>, store::Fault> {

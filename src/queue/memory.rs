@@ -391,6 +391,9 @@ impl Topology for Shared {
         Ok(depths)
     }
 
+    /// What another process put into other lanes ended with it.
+    fn widen(&self, _: u16) {}
+
     fn lanes(&self) -> u16 {
         u16::try_from(self.0.state().lanes.len()).unwrap_or(u16::MAX)
     }

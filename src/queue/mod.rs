@@ -95,6 +95,10 @@ pub trait Topology: fmt::Debug + Send + Sync + 'static {
 
     /// How many numbered lanes there are.
     fn lanes(&self) -> u16;
+
+    /// Takes note that others publish, or once published, into this many lanes: from now on there are as many at least, where messages
+    /// outlive a process. What is published here still goes into as many as are configured.
+    fn widen(&self, lanes: u16);
 }
 
 /// One of the parallel, ordered parts of the queue.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::domain::Partition;
 use crate::expiry;
 use crate::payment;
-use crate::queue::LaneId;
 use crate::readmission;
 use crate::recovery;
 use crate::relay;
@@ -31,9 +30,7 @@ pub(super) fn start(process: &Process, definitions: Definitions) {
         meters: WriterMeters::new(&meters),
         batch_max: settings.store.batch_max,
     };
-    for lane in (0..queue.topology.lanes()).map(LaneId::Number).chain([LaneId::Unroutable]) {
-        back.spawn_essential("lane", writer::write_lane(parts.clone(), lane, back.clone()));
-    }
+    back.spawn_essential("lanes", writer::write_lanes(parts, queue.topology.clone(), back.clone()));
 
     let recovery = recovery::Parts {
         store: store.clone(),

@@ -57,8 +57,12 @@ pub trait Store: Partitions + Sales + Orders + LatePayments + StaleOrders + fmt:
     /// Brings the schema up to date; returns the names of the migrations that were applied. Safe from several processes at once.
     async fn migrate(&self) -> Result<Vec<String>, Fault>;
 
-    /// What all processes of a deployment must agree about; the first who asks makes it from `fresh`.
+    /// What all processes of a deployment must agree about; the first who asks makes it from `fresh`. The lanes are the most that any
+    /// process asked with.
     async fn deployment(&self, fresh: Deployment) -> Result<Deployment, Fault>;
+
+    /// How many lanes the process came with that had the most of them, as [`Store::deployment`] was told. Zero if none was.
+    async fn lanes(&self) -> Result<u16, Fault>;
 
     /// A connection of its own for a writer, kept until it is dropped.
     async fn recorder(&self) -> Result<Box<dyn Recorder>, Fault>;
@@ -74,6 +78,8 @@ pub struct Deployment {
     pub secret: OrderSecret,
     /// How many partitions its inventory has. A sale's partition follows from it, so it cannot change under sales.
     pub partitions: u16,
+    /// How many lanes there are messages in, perhaps, whatever a process is configured to publish into.
+    pub lanes: u16,
 }
 
 /// How a schema stands to the program that meets it.

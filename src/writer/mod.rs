@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::crash::{self, CrashPoint};
 use crate::inventory::Inventory;
 use crate::meters::{Counter, Gauge, Histogram, Meters};
-use crate::queue::{Consumer, Delivery, Lane, LaneId};
+use crate::queue::{Consumer, Delivery, Lane, LaneId, Topology};
 use crate::shutdown::Shutdown;
 use crate::store::{Recorder, Store};
 use crate::writer::batch::{Batch, Item};
@@ -31,6 +31,9 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LAST: Duration = Duration::from_secs(2);
 /// How long a writer that cannot reach the store keeps its lane: longer than a store needs to restart or fail over.
 const LANE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two looks whether there are more lanes.
+const LANES_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What writers are made of. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -67,6 +70,26 @@ impl WriterMeters {
             lag: meters.gauge("rushgate_writer_lag_seconds", &[]),
             dead_letters: meters.counter("rushgate_dead_letters_total", &[]),
             refund_due: meters.counter("rushgate_refund_due_total", &[]),
+        }
+    }
+}
+
+/// Writes all lanes until the shutdown: the catch-all, and as many numbered ones as any process of the deployment came with, also
+/// one that came later. A message that lies in a lane into which nobody publishes any more is an order all the same.
+pub async fn write_lanes(parts: Parts, topology: Arc<dyn Topology>, shutdown: Shutdown) {
+    let write = |lane| shutdown.spawn_essential("lane", write_lane(parts.clone(), lane, shutdown.clone()));
+    write(LaneId::Unroutable);
+    let mut written = 0;
+    loop {
+        let lanes = topology.lanes();
+        (written..lanes).map(LaneId::Number).for_each(&write);
+        written = lanes;
+        if shutdown.sleep(LANES_INTERVAL).await {
+            return;
+        }
+        match parts.store.lanes().await {
+            Ok(lanes) => topology.widen(lanes),
+            Err(fault) => tracing::debug!(%fault, "it is not known whether there are more lanes"),
         }
     }
 }
@@ -180,17 +203,18 @@ impl LaneWriter {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
     use async_trait::async_trait;
 
     use super::*;
     use crate::clock::SystemClock;
     use crate::config::settings;
+    use crate::domain::Scope;
     use crate::planted::{Planted, SCOPE, order};
     use crate::queue::envelope::Envelope;
     use crate::queue::memory::ConfirmWhen;
-    use crate::queue::{self, Fault, Queue};
+    use crate::queue::{self, Fault, LaneDepth, Queue};
 
     fn parts(planted: &Planted, consumer: Arc<dyn Consumer>) -> Parts {
         Parts {
@@ -253,6 +277,86 @@ mod tests {
         async fn park(&mut self, _: &Delivery, _: &str) -> Result<(), Fault> {
             Ok(())
         }
+    }
+
+    /// Gives lanes in which nothing ever comes, and notes them.
+    #[derive(Debug, Default)]
+    struct Quiet(std::sync::Mutex<Vec<LaneId>>);
+
+    #[derive(Debug)]
+    struct Silent;
+
+    #[async_trait]
+    impl Consumer for Quiet {
+        async fn consume(&self, lane: LaneId) -> Result<Box<dyn Lane>, Fault> {
+            self.0.lock().unwrap().push(lane);
+            Ok(Box::new(Silent))
+        }
+    }
+
+    #[async_trait]
+    impl Lane for Silent {
+        async fn next(&mut self) -> Result<Delivery, Fault> {
+            std::future::pending().await
+        }
+
+        async fn ack(&mut self, _: &Delivery) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        async fn park(&mut self, _: &Delivery, _: &str) -> Result<(), Fault> {
+            Ok(())
+        }
+    }
+
+    /// As many lanes as it is told of.
+    #[derive(Debug)]
+    struct Wide(AtomicU16);
+
+    #[async_trait]
+    impl Topology for Wide {
+        async fn declare(&self) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn open(&self, _: Scope) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn close(&self, _: Scope) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn put(&self, _: Vec<u8>) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn barrier(&self, _: Scope) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn depths(&self) -> Result<Vec<LaneDepth>, Fault> {
+            Ok(Vec::new())
+        }
+        fn lanes(&self) -> u16 {
+            self.0.load(Ordering::SeqCst)
+        }
+        fn widen(&self, lanes: u16) {
+            self.0.fetch_max(lanes, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_that_another_process_came_with_is_written_too() {
+        let planted = Planted::new().await;
+        planted.store.lock().recorders = usize::MAX;
+        let topology = Arc::new(Wide(AtomicU16::new(2)));
+        let consumer = Arc::new(Quiet::default());
+        let given = Arc::clone(&consumer) as Arc<dyn Consumer>;
+        planted.shutdown.spawn(write_lanes(parts(&planted, given), topology, planted.shutdown.clone()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        planted.store.lock().lanes = 3;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let mut taken = consumer.0.lock().unwrap().clone();
+        taken.sort();
+        let numbered = (0..3).map(LaneId::Number);
+        assert_eq!(taken, numbered.chain([LaneId::Unroutable]).collect::<Vec<_>>(), "each of them once");
+        planted.shutdown.force();
     }
 
     #[tokio::test(start_paused = true)]

@@ -180,7 +180,7 @@ impl ByHand {
 
     async fn delete_all(&self, namespace: &str) {
         let channel = self.channel().await;
-        let lanes = (0..LANES).map(|lane| format!("lane.{lane}"));
+        let lanes = (0..LANES + 2).map(|lane| format!("lane.{lane}"));
         for name in lanes.chain(["unroutable".to_owned(), "dead".to_owned()]) {
             let name = format!("{namespace}.{name}");
             channel.queue_delete(name.clone().into(), QueueDeleteOptions::default()).await.unwrap();
@@ -641,6 +641,46 @@ mod broker {
             assert_eq!(number_of(&delivery), Some(1));
             lane.ack(&delivery).await.unwrap();
             drop(lane);
+            bench.end().await;
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn lanes_of_others_are_there_and_get_a_barrier_and_nothing_else() {
+        in_time(async {
+            let bench = Bench::rabbitmq().await;
+            let topology = Arc::clone(&bench.queue.topology);
+            topology.widen(LANES + 2);
+            topology.widen(1);
+            assert_eq!(topology.lanes(), LANES + 2);
+            assert!((0..LANES + 2).all(|lane| topology.barriers().contains(&lane)), "{:?}", topology.barriers());
+            topology.declare().await.unwrap();
+            topology.open(OTHER).await.unwrap();
+            bench.publish_all(0..4 * u64::from(LANES)).await;
+            topology.barrier(SCOPE).await.unwrap();
+            for number in LANES..LANES + 2 {
+                let first = bench.take(number).await.next().await.unwrap();
+                assert_eq!(Envelope::decode(&first.body).unwrap().content, Content::Barrier { lane: number });
+            }
+            let depths = topology.depths().await.unwrap();
+            assert!(depths.iter().any(|depth| depth.lane == LaneId::Number(LANES + 1)), "{depths:?}");
+            drop(topology);
+            bench.end().await;
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_has_more_lanes_than_the_exchange_is_bound_for_loses_nothing() {
+        in_time(async {
+            let bench = Bench::rabbitmq().await;
+            let wider = Bench::connect(settings::Queue { lanes: LANES + 2, ..bench.settings.clone() });
+            wider.publish_all(0..2 * u64::from(LANES + 2)).await;
+            assert_eq!(bench.depth(LaneId::Unroutable).await.messages, 4);
+            let numbered: Vec<_> = bench.drain().await.into_values().map(|messages| messages.len()).collect();
+            assert_eq!(numbered, [2; LANES as usize]);
+            wider.end().await;
             bench.end().await;
         })
         .await;

@@ -195,7 +195,14 @@ impl Watcher {
         let mut path: Vec<_> = state.history(id).into_iter().map(|(_, status)| status).collect();
         // The store's clock may have jumped back in between.
         path.sort_unstable();
-        let is_legal = matches!(path[..], [Held] | [Held, Paid | Expired | Cancelled] | [Held, Paid, Refunded]);
+        let is_legal = matches!(
+            path[..],
+            [Held]
+                | [Held, Paid | Expired | Cancelled]
+                | [Held, Paid, Refunded]
+                | [Held, Expired, Paid]
+                | [Held, Expired, Paid, Refunded]
+        );
         self.check("I6", is_legal && path.last() == Some(&row.status), || {
             format!("order {id} is {} by {path:?}", row.status)
         });
@@ -212,7 +219,7 @@ impl Watcher {
         let stands = match state.payments.get(event).map(|payment| payment.row.state) {
             Some(PaymentState::Applied) => status == Some(OrderStatus::Paid) && applied == 1,
             Some(PaymentState::RefundDue | PaymentState::Mismatch) => status.is_some(),
-            Some(PaymentState::Unmatched) | None => false,
+            Some(PaymentState::Unmatched | PaymentState::Late) | None => false,
         };
         self.check("I8", stands, || format!("payment {event} of {order}, which is {status:?}, applied {applied}"));
         let is_paid = status == Some(OrderStatus::Paid);

@@ -11,7 +11,8 @@ use rushgate::clock::Clock;
 use rushgate::domain::{Claim, NodeId, OrderId, OutboxId, Partition, Sale, SaleId, Scope, UnixMillis};
 use rushgate::inventory::memory::MemoryInventory;
 use rushgate::inventory::{
-    Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Snapshot, StockMove,
+    Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Revived, Snapshot,
+    StockMove,
 };
 use tokio::time::Instant;
 
@@ -40,6 +41,7 @@ struct State {
 enum Move {
     Confirm(Scope, Vec<Claim>, UnixMillis),
     Apply(Scope, Vec<StockMove>),
+    Revive(Scope, OrderId),
     Define(Scope, Sale),
     OutboxRemove(Scope, Vec<OutboxId>),
     Rebuild(Scope, Snapshot),
@@ -155,6 +157,7 @@ impl Server {
 enum Done {
     Confirmed(Confirmed),
     Defined(Defined),
+    Revived(Revived),
     Nothing,
 }
 
@@ -163,6 +166,7 @@ fn make(state: &mut State, made: &Move) -> Result<Done, Fault> {
     match made {
         Move::Confirm(scope, claims, now) => return at_once(memory.confirm(*scope, claims, *now)).map(Done::Confirmed),
         Move::Define(scope, sale) => return at_once(memory.define(*scope, sale)).map(Done::Defined),
+        Move::Revive(scope, order) => return at_once(memory.revive(*scope, *order)).map(Done::Revived),
         Move::Apply(scope, moves) => at_once(memory.apply(*scope, moves))?,
         Move::OutboxRemove(scope, entries) => at_once(memory.outbox_remove(*scope, entries))?,
         Move::Rebuild(scope, snapshot) => at_once(memory.rebuild(*scope, snapshot))?,
@@ -214,7 +218,7 @@ impl Inventory for InventoryLine {
             }
             match server.move_within(scope, made)? {
                 Done::Confirmed(confirmed) => Ok(confirmed),
-                Done::Defined(_) | Done::Nothing => Err(Fault::Unknown("another answer".to_owned())),
+                _ => Err(Fault::Unknown("another answer".to_owned())),
             }
         })
         .await
@@ -225,6 +229,15 @@ impl Inventory for InventoryLine {
         self.call("apply", move |server| server.move_within(scope, made).map(drop)).await
     }
 
+    async fn revive(&self, scope: Scope, order: OrderId) -> Result<Revived, Fault> {
+        let made = Move::Revive(scope, order);
+        self.call("revive", move |server| match server.move_within(scope, made)? {
+            Done::Revived(revived) => Ok(revived),
+            _ => Err(Fault::Unknown("another answer".to_owned())),
+        })
+        .await
+    }
+
     async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault> {
         self.call("changes", move |server| server.within(scope, |memory| at_once(memory.changes(scope, since)))).await
     }
@@ -233,7 +246,7 @@ impl Inventory for InventoryLine {
         let made = Move::Define(scope, sale.clone());
         self.call("define", move |server| match server.move_within(scope, made)? {
             Done::Defined(defined) => Ok(defined),
-            Done::Confirmed(_) | Done::Nothing => Err(Fault::Unknown("another answer".to_owned())),
+            _ => Err(Fault::Unknown("another answer".to_owned())),
         })
         .await
     }

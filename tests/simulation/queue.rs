@@ -234,6 +234,10 @@ impl Topology for Face {
         self.call("depths", |queue| async move { queue.topology.depths().await }).await
     }
 
+    fn widen(&self, lanes: u16) {
+        self.broker.queue.topology.widen(lanes);
+    }
+
     fn lanes(&self) -> u16 {
         self.broker.queue.topology.lanes()
     }

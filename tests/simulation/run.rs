@@ -7,7 +7,7 @@ use rushgate::clock::Clock;
 use rushgate::domain::{Legs, Partition, Scope, UnixMillis};
 use rushgate::meters::Meters;
 use rushgate::shutdown::Shutdown;
-use rushgate::store::{Change, PartitionState, Sales, Store};
+use rushgate::store::{Change, PartitionState, PaymentState, Sales, StaleState, Store};
 
 use crate::checker::Violation;
 use crate::clients::{self, Wish};
@@ -165,12 +165,15 @@ async fn what_moves(world: &World) -> String {
     let held = state.orders.values().filter(|row| row.status == rushgate::domain::OrderStatus::Held).count();
     let is_open = state.partitions.len() == usize::from(world.partitions)
         && state.partitions.values().all(|row| row.state == PartitionState::Open);
-    let still = messages == 0 && dead == 0 && outbox == 0 && state.moves.is_empty() && held == 0;
+    let late = state.payments.values().filter(|payment| payment.row.state == PaymentState::Late).count();
+    let stale = state.stale.values().filter(|stale| stale.state == StaleState::Waiting).count();
+    let waiting = state.moves.len() + late + stale;
+    let still = messages == 0 && dead == 0 && outbox == 0 && waiting == 0 && held == 0;
     if still && is_open && world.all_joined() {
         return String::new();
     }
     format!(
-        "at {now}: {messages} messages, {dead} dead letters, {outbox} outbox entries, {} moves, {held} held, open: {is_open}, joined: {}",
+        "at {now}: {messages} messages, {dead} dead letters, {outbox} outbox entries, {} moves, {late} late payments, {stale} stale orders, {held} held, open: {is_open}, joined: {}",
         state.moves.len(),
         world.all_joined()
     )

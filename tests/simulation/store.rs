@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rushgate::domain::{BuyerId, Epoch, OrderId, OrderStatus, Partition, Sale, SaleId, Scope, UnixMillis};
+use rushgate::domain::{BuyerId, Epoch, OrderId, OrderStatus, Partition, Refusal, Sale, SaleId, Scope, UnixMillis};
 use rushgate::store::{
-    CancelOutcome, Change, Deployment, Fault, OrderFilter, OrderRow, Orders, PartitionRow, Partitions, PaymentEvent,
-    PaymentOutcome, PaymentRow, PutSale, RecordFault, Recordable, Recorded, Recorder, SaleTally, Sales, Schema, Store,
-    StoreSnapshot, StoredSale,
+    CancelOutcome, Change, Deployment, Fault, Judged, LateClaim, LatePayment, LatePayments, OrderFilter, OrderRow,
+    Orders, PartitionRow, Partitions, PaymentEvent, PaymentRow, PutSale, RecordFault, Recordable, Recorded, Recorder,
+    SaleTally, Sales, Schema, StaleOrder, StaleOrders, StaleState, Store, StoreSnapshot, StoredSale,
 };
 
 use crate::checker::Watcher;
@@ -78,6 +78,10 @@ impl Store for StoreLine {
 
     async fn deployment(&self, fresh: Deployment) -> Result<Deployment, Fault> {
         self.read("deployment", |store| async move { store.deployment(fresh).await }).await
+    }
+
+    async fn lanes(&self) -> Result<u16, Fault> {
+        self.read("lanes", |store| async move { store.lanes().await }).await
     }
 
     async fn recorder(&self) -> Result<Box<dyn Recorder>, Fault> {
@@ -185,6 +189,34 @@ impl Sales for StoreLine {
 }
 
 #[async_trait]
+impl LatePayments for StoreLine {
+    async fn late_payments(&self, limit: u32) -> Result<Vec<LatePayment>, Fault> {
+        self.read("late_payments", move |store| async move { store.late_payments(limit).await }).await
+    }
+
+    async fn settle_late(&self, event: &str, claim: LateClaim) -> Result<Judged, Fault> {
+        let event = event.to_owned();
+        self.write("settle_late", move |store| async move { store.settle_late(&event, claim).await }).await
+    }
+}
+
+#[async_trait]
+impl StaleOrders for StoreLine {
+    async fn stale_orders(&self, state: StaleState, limit: u32) -> Result<Vec<StaleOrder>, Fault> {
+        self.read("stale_orders", move |store| async move { store.stale_orders(state, limit).await }).await
+    }
+
+    async fn readmitted(&self, id: OrderId) -> Result<bool, Fault> {
+        self.write("readmitted", move |store| async move { store.readmitted(id).await }).await
+    }
+
+    async fn refuse_stale(&self, id: OrderId, reason: &Refusal) -> Result<(), Fault> {
+        let reason = reason.clone();
+        self.write("refuse_stale", move |store| async move { store.refuse_stale(id, &reason).await }).await
+    }
+}
+
+#[async_trait]
 impl Orders for StoreLine {
     async fn order(&self, id: OrderId) -> Result<Option<OrderRow>, Fault> {
         self.read("order", move |store| async move { store.order(id).await }).await
@@ -195,7 +227,7 @@ impl Orders for StoreLine {
         self.read("orders", |store| async move { store.orders(&filter).await }).await
     }
 
-    async fn pay(&self, event: &PaymentEvent, grace: Duration) -> Result<PaymentOutcome, Fault> {
+    async fn pay(&self, event: &PaymentEvent, grace: Duration) -> Result<Judged, Fault> {
         let event = event.clone();
         self.write("pay", move |store| async move { store.pay(&event, grace).await }).await
     }

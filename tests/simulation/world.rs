@@ -14,13 +14,13 @@ use rushgate::domain::{Buffer, OrderSecret, Partition, Sale, SaleDocument, UnixM
 use rushgate::epochs::Epochs;
 use rushgate::inventory::Inventory;
 use rushgate::meters::Meters;
-use rushgate::payment::Payments;
-use rushgate::queue::{LaneId, Queue};
+use rushgate::payment::{self, Payments};
+use rushgate::queue::Queue;
 use rushgate::sales::Definitions;
 use rushgate::shutdown::Shutdown;
 use rushgate::store::Store;
 use rushgate::writer::{self, WriterMeters};
-use rushgate::{expiry, recovery, relay, returns};
+use rushgate::{expiry, readmission, recovery, relay, returns};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -243,12 +243,24 @@ impl World {
         shutdown.spawn_essential("registry", beating);
         let releases = release_times::keep_known(shards, Arc::clone(&store), GRACE, shutdown.clone());
         shutdown.spawn_essential("release times", releases);
-        let payment = settings::Payment { grace: GRACE, ..settings::Payment::default() };
-        let payments = Payments::new(store, clock, payment, &self.meters);
+        let payments = self.payments(life.node, ways, epochs);
         Arc::new(Gateway { life: Arc::clone(life), claims, payments, store: ways.store.clone() })
     }
 
+    fn payments(&self, index: usize, ways: &Ways, epochs: &Epochs) -> Payments {
+        let parts = payment::Parts {
+            store: Arc::new(ways.store.clone()),
+            inventory: Arc::clone(&ways.inventory),
+            epochs: epochs.clone(),
+            clock: self.clock(index),
+            settings: settings::Payment { grace: GRACE, ..settings::Payment::default() },
+        };
+        Payments::new(parts, &self.meters)
+    }
+
     fn start_writer(&self, index: usize, ways: &Ways, epochs: &Epochs, shutdown: &Shutdown) {
+        let payments = self.payments(index, ways, epochs);
+        shutdown.spawn_essential("late payments", payment::keep_settling(payments, shutdown.clone()));
         let Ways { inventory, queue, store } = ways;
         let (store, meters): (Arc<dyn Store>, _) = (Arc::new(store.clone()), &self.meters);
         let parts = writer::Parts {
@@ -259,9 +271,7 @@ impl World {
             meters: WriterMeters::new(meters),
             batch_max: 16,
         };
-        for lane in (0..queue.topology.lanes()).map(LaneId::Number) {
-            shutdown.spawn_essential("lane", writer::write_lane(parts.clone(), lane, shutdown.clone()));
-        }
+        shutdown.spawn_essential("lanes", writer::write_lanes(parts, Arc::clone(&queue.topology), shutdown.clone()));
         let recovery = recovery::Parts {
             store: Arc::clone(&store),
             inventory: Arc::clone(inventory),
@@ -280,6 +290,13 @@ impl World {
             meters: meters.clone(),
             after: RELAY_AFTER,
         };
+        let readmission = readmission::Parts {
+            store: Arc::clone(&store),
+            inventory: Arc::clone(inventory),
+            epochs: epochs.clone(),
+            clock: self.clock(index),
+        };
+        shutdown.spawn_essential("readmission", readmission::keep_readmitting(readmission, shutdown.clone()));
         shutdown.spawn_essential("relay", relay::keep_relaying(relay, shutdown.clone()));
         let expiring =
             expiry::keep_expiring(Arc::clone(&store), GRACE, EXPIRY_INTERVAL, meters.clone(), shutdown.clone());

@@ -224,6 +224,7 @@ impl Topology for Lanes {
         let told = self.0.lock().unwrap().clone().ok_or_else(|| queue::Fault("it is away".to_owned()))?;
         Ok(told.into_iter().map(|(lane, messages)| LaneDepth { lane, messages, consumers: 1 }).collect())
     }
+    fn widen(&self, _: u16) {}
     fn lanes(&self) -> u16 {
         1
     }

@@ -70,6 +70,9 @@ impl Topology for Counting {
     async fn depths(&self) -> Result<Vec<LaneDepth>, queue::Fault> {
         self.inner.depths().await
     }
+    fn widen(&self, lanes: u16) {
+        self.inner.widen(lanes);
+    }
     fn lanes(&self) -> u16 {
         self.inner.lanes()
     }

@@ -361,6 +361,9 @@ impl Store for Backends {
     async fn migrate(&self) -> Result<Vec<String>, Fault> {
         no_part()
     }
+    async fn lanes(&self) -> Result<u16, Fault> {
+        no_part()
+    }
     async fn deployment(&self, _: Deployment) -> Result<Deployment, Fault> {
         no_part()
     }

@@ -14,6 +14,7 @@
 //! they are told apart by message id. Its calls have no end when the broker is silent or blocks; so each has a time limit here.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
 
 use lapin::uri::AMQPUri;
 
@@ -45,7 +46,8 @@ pub fn connect(settings: &settings::Queue, shutdown: &Shutdown, meters: &Meters)
     let names = Names { namespace: settings.namespace.as_str().into(), lanes: settings.lanes.max(1) };
     let publishing = Link::start("rushgate publishing", uri.clone(), shutdown);
     let consuming = Link::start("rushgate consuming", uri, shutdown);
-    let topology = Declarations { names: names.clone(), consuming, publishing: Arc::clone(&publishing) };
+    let widest = Arc::new(AtomicU16::new(names.lanes));
+    let topology = Declarations { names: names.clone(), widest, consuming, publishing: Arc::clone(&publishing) };
     Queue {
         publisher: Arc::new(BrokerPublisher::new(publishing, names, settings, (shutdown, meters))),
         consumer: Arc::new(BrokerConsumer::new(topology.clone(), shutdown)),

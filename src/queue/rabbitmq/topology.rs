@@ -2,6 +2,7 @@
 //! by the broker (406), so nothing is left to its defaults, which differ between versions.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -161,10 +162,19 @@ pub(super) fn is_not_found(error: &lapin::Error) -> bool {
 #[derive(Debug, Clone)]
 pub(super) struct Declarations {
     pub(super) names: Names,
+    /// The most lanes that this process has heard of; as many as it has itself, or more.
+    pub(super) widest: Arc<AtomicU16>,
     /// For what is only asked and declared.
     pub(super) consuming: Arc<Link>,
     /// For barriers and replays, which are messages.
     pub(super) publishing: Arc<Link>,
+}
+
+impl Declarations {
+    /// The names, with every lane that there may be.
+    fn wide(&self) -> Names {
+        Names { lanes: self.lanes(), ..self.names.clone() }
+    }
 }
 
 #[async_trait]
@@ -173,7 +183,7 @@ impl Topology for Declarations {
         let _user = self.consuming.in_use();
         let mut attempt = 1;
         loop {
-            let declared = async { self.names.declare(&self.consuming.channel().await?).await };
+            let declared = async { self.wide().declare(&self.consuming.channel().await?).await };
             match declared.await {
                 Ok(()) => return Ok(()),
                 Err(fault) if attempt >= DECLARE_ATTEMPTS => return Err(fault),
@@ -186,7 +196,7 @@ impl Topology for Declarations {
 
     async fn open(&self, scope: Scope) -> Result<(), Fault> {
         let _user = self.consuming.in_use();
-        self.names.open(&self.consuming.channel().await?, scope).await
+        self.wide().open(&self.consuming.channel().await?, scope).await
     }
 
     async fn close(&self, scope: Scope) -> Result<(), Fault> {
@@ -216,14 +226,14 @@ impl Topology for Declarations {
     }
 
     fn barriers(&self) -> Vec<u16> {
-        (0..self.names.lanes).chain([CATCH_ALL]).collect()
+        (0..self.lanes()).chain([CATCH_ALL]).collect()
     }
 
     async fn depths(&self) -> Result<Vec<LaneDepth>, Fault> {
         let _user = self.consuming.in_use();
         let channel = self.consuming.channel().await?;
         let mut depths = Vec::new();
-        for lane in self.names.all() {
+        for lane in self.wide().all() {
             let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
             let asked = channel.queue_declare(self.names.queue(lane), options, FieldTable::default());
             let queue = in_time("asking for a queue's depth", asked).await?;
@@ -234,7 +244,11 @@ impl Topology for Declarations {
     }
 
     fn lanes(&self) -> u16 {
-        self.names.lanes
+        self.widest.load(Ordering::Relaxed)
+    }
+
+    fn widen(&self, lanes: u16) {
+        self.widest.fetch_max(lanes, Ordering::Relaxed);
     }
 }
 

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::domain::{OrderSecret, UnixMillis};
 use crate::store::failure::Failure;
 use crate::store::pool::{Pool, run};
+use crate::store::rows;
 use crate::store::schema::{self, AppliedColumns};
 use crate::store::{Deployment, Fault, Recorder, Schema, Store};
 
@@ -162,6 +163,10 @@ impl Store for SqliteStore {
         run!(self.writer(), conn => deployment(&mut conn, &fresh))
     }
 
+    async fn lanes(&self) -> Result<u16, Fault> {
+        run!(self.writer(), conn => lanes(&mut conn))
+    }
+
     async fn recorder(&self) -> Result<Box<dyn Recorder>, Fault> {
         Ok(Box::new(recorder::SqliteRecorder::new(self.clone())))
     }
@@ -195,9 +200,16 @@ async fn deployment(conn: &mut SqliteConnection, fresh: &Deployment) -> Result<D
         .bind(fresh.partitions)
         .execute(&mut *conn)
         .await?;
+    sqlx::query("UPDATE deployment SET lanes = MAX(lanes, ?)").bind(fresh.lanes).execute(&mut *conn).await?;
     let columns = "SELECT order_secret, partitions FROM deployment WHERE id = 1";
-    let (secret, partitions): (Vec<u8>, i32) = sqlx::query_as(columns).fetch_one(conn).await?;
+    let (secret, partitions): (Vec<u8>, i64) = sqlx::query_as(columns).fetch_one(&mut *conn).await?;
     let secret = secret.try_into().map_err(|_| Failure::Broken("the order secret has not 32 bytes".to_owned()))?;
-    let partitions = partitions.try_into().map_err(|_| Failure::Broken(format!("{partitions} partitions")))?;
-    Ok(Deployment { secret: OrderSecret(secret), partitions })
+    let partitions = rows::unsigned("deployment.partitions", partitions)?;
+    let lanes = lanes(conn).await?;
+    Ok(Deployment { secret: OrderSecret(secret), partitions, lanes })
+}
+
+async fn lanes(conn: &mut SqliteConnection) -> Result<u16, Failure> {
+    let lanes = sqlx::query_scalar("SELECT lanes FROM deployment").fetch_optional(conn).await?;
+    rows::unsigned("deployment.lanes", lanes.unwrap_or_default())
 }

@@ -45,6 +45,7 @@ suite! { contract {
     schema::a_new_schema_is_behind_and_then_current,
     schema::several_processes_migrate_at_once,
     schema::a_deployment_stays_as_the_first_process_began_it,
+    schema::a_deployment_has_the_most_lanes_that_any_process_came_with,
     partitions::a_partition_has_no_row_before_it_is_fenced,
     partitions::of_two_who_fence_at_once_one_wins,
     partitions::only_the_current_scope_is_opened,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rushgate::domain::{BuyerId, Money, OrderEvent, OrderId, OrderStatus, UnixMillis};
-use rushgate::store::{CancelOutcome, Fault, OrderRow, PaymentEvent, PaymentOutcome, PaymentRow, PaymentState};
+use rushgate::store::{CancelOutcome, Fault, Judged, OrderRow, PaymentEvent, PaymentOutcome, PaymentRow, PaymentState};
 
 use super::{Payment, State, broken, units};
 
@@ -13,17 +13,16 @@ fn judge(row: &OrderRow, paid: Money, at: UnixMillis, grace: Duration) -> Paymen
     if row.order.price != paid {
         return PaymentState::Mismatch;
     }
-    let in_time = at < row.order.pay_by.plus(grace);
-    if in_time && row.status == OrderStatus::Held { PaymentState::Applied } else { PaymentState::RefundDue }
+    match row.status {
+        OrderStatus::Held if at < row.order.pay_by.plus(grace) => PaymentState::Applied,
+        OrderStatus::Held | OrderStatus::Expired => PaymentState::Late,
+        OrderStatus::Paid | OrderStatus::Cancelled | OrderStatus::Refunded => PaymentState::RefundDue,
+    }
 }
 
 impl State {
-    pub(super) fn pay(
-        &mut self,
-        event: &PaymentEvent,
-        grace: Duration,
-        now: UnixMillis,
-    ) -> Result<PaymentOutcome, Fault> {
+    pub(super) fn pay(&mut self, event: &PaymentEvent, grace: Duration, now: UnixMillis) -> Result<Judged, Fault> {
+        let is_new = !self.payments.contains_key(&event.id);
         let state = match self.payments.get(&event.id) {
             Some(stored) if stored.row.event == *event => stored.row.state,
             Some(_) => return broken(format!("payment event {} came before, for another order or amount", event.id)),
@@ -38,17 +37,24 @@ impl State {
                 state
             }
         };
-        let row = self.orders.get(&event.order).map(|row| Box::new(OrderRow::clone(row)));
-        Ok(match (state, row) {
+        Ok(Judged { outcome: self.outcome(state, event.order), is_new })
+    }
+
+    /// What is said to a payment in this state, with the order as it is now.
+    pub(super) fn outcome(&self, state: PaymentState, order: OrderId) -> PaymentOutcome {
+        let row = self.orders.get(&order).map(|row| Box::new(OrderRow::clone(row)));
+        match (state, row) {
             (PaymentState::Applied, Some(row)) => PaymentOutcome::Paid(row),
+            (PaymentState::Late, Some(row)) => PaymentOutcome::Late(row),
             (PaymentState::RefundDue, Some(row)) => PaymentOutcome::RefundDue(row),
             (PaymentState::Mismatch, Some(row)) => PaymentOutcome::Mismatch { due: row.order.price },
             (PaymentState::Unmatched, _) | (_, None) => PaymentOutcome::Unmatched,
-        })
+        }
     }
 
-    /// Payments that waited for an order count from when they came, the first first.
-    pub(super) fn settle_waiting(&mut self, id: OrderId, now: UnixMillis) {
+    /// Payments that waited for an order count from when they came, the first first. Returns how many are to be given back.
+    pub(super) fn settle_waiting(&mut self, id: OrderId, now: UnixMillis) -> u32 {
+        let mut refunds_due = 0;
         let waits = |payment: &&Payment| payment.row.event.order == id && payment.row.state == PaymentState::Unmatched;
         let mut waiting: Vec<_> = self.payments.values().filter(waits).cloned().collect();
         waiting.sort_by(|a, b| (a.row.received_at, &a.row.event.id).cmp(&(b.row.received_at, &b.row.event.id)));
@@ -57,10 +63,12 @@ impl State {
             if let Some(payment) = self.payments.get_mut(&row.event.id) {
                 payment.row.state = state;
             }
+            refunds_due += u32::from(state.is_due_back());
             if state == PaymentState::Applied {
                 self.become_(id, OrderStatus::Paid, now);
             }
         }
+        refunds_due
     }
 
     /// A cancel or a refund.
@@ -102,7 +110,7 @@ impl State {
     }
 
     /// The status, the history and the move that the inventory follows, which are one change.
-    fn become_(&mut self, id: OrderId, status: OrderStatus, now: UnixMillis) {
+    pub(super) fn become_(&mut self, id: OrderId, status: OrderStatus, now: UnixMillis) {
         let Some(row) = self.orders.get_mut(&id) else { return };
         let row = Arc::make_mut(row);
         (row.status, row.changed_at) = (status, now);

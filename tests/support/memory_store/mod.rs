@@ -12,14 +12,17 @@ use async_trait::async_trait;
 use rushgate::clock::Clock;
 use rushgate::domain::{Order, OrderId, OrderStatus, Partition, PoolId, Sale, SaleId, Scope, UnixMillis};
 use rushgate::store::{
-    Change, Deployment, Fault, OrderRow, PartitionRow, PaymentRow, RecordFault, Recorder, Schema, Store, StoredSale,
+    Change, Deployment, Fault, OrderRow, PartitionRow, PaymentRow, RecordFault, Recorder, Schema, StaleOrder, Store,
+    StoredSale,
 };
 
 mod changes;
+mod late;
 mod orders;
 mod partitions;
 mod recorder;
 mod sales;
+mod stale;
 
 /// The only migration there is; the store's first one has this name everywhere.
 const MIGRATION: &str = "0001 orders at rest";
@@ -47,7 +50,7 @@ pub(crate) struct State {
     pub(crate) events: BTreeMap<(OrderId, OrderStatus), UnixMillis>,
     pub(crate) payments: BTreeMap<String, Payment>,
     pub(crate) moves: BTreeMap<(OrderId, OrderStatus), (SaleId, UnixMillis)>,
-    pub(crate) stale: BTreeMap<OrderId, Order>,
+    pub(crate) stale: BTreeMap<OrderId, StaleOrder>,
     pub(crate) quarantined: BTreeMap<OrderId, Order>,
     changes: Vec<Change>,
 }
@@ -167,7 +170,16 @@ impl Store for MemoryStore {
     }
 
     async fn deployment(&self, fresh: Deployment) -> Result<Deployment, Fault> {
-        self.transact(|state| Ok(state.deployment.get_or_insert(fresh).clone()))
+        self.transact(|state| {
+            let lanes = fresh.lanes;
+            let stands = state.deployment.get_or_insert(fresh);
+            stands.lanes = stands.lanes.max(lanes);
+            Ok(stands.clone())
+        })
+    }
+
+    async fn lanes(&self) -> Result<u16, Fault> {
+        self.read(|state| state.deployment.as_ref().map_or(0, |deployment| deployment.lanes))
     }
 
     async fn recorder(&self) -> Result<Box<dyn Recorder>, Fault> {

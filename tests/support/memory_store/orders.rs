@@ -4,10 +4,10 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rushgate::domain::{BuyerId, OrderEvent, OrderId, OrderStatus, SaleId, UnixMillis};
+use rushgate::domain::{BuyerId, Order, OrderEvent, OrderId, OrderStatus, SaleId, UnixMillis};
 use rushgate::store::{
-    CancelOutcome, Fault, LegTally, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentOutcome, PaymentRow,
-    PaymentState, SaleTally,
+    CancelOutcome, Fault, Judged, LegTally, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentRow, PaymentState,
+    SaleTally, StaleState,
 };
 
 use super::{MemoryStore, State};
@@ -29,7 +29,7 @@ impl Orders for MemoryStore {
         })
     }
 
-    async fn pay(&self, event: &PaymentEvent, grace: Duration) -> Result<PaymentOutcome, Fault> {
+    async fn pay(&self, event: &PaymentEvent, grace: Duration) -> Result<Judged, Fault> {
         let now = self.now();
         self.transact(|state| state.pay(event, grace, now))
     }
@@ -134,18 +134,22 @@ impl State {
             let (held, paid) = (on_leg(OrderStatus::Held), on_leg(OrderStatus::Paid));
             LegTally { pool: pool.clone(), leg: *leg, capacity: guard.capacity, live: guard.live, held, paid }
         });
-        let due = |state| matches!(state, PaymentState::RefundDue | PaymentState::Mismatch);
-        let payments = self.payments.values().filter(|payment| due(payment.row.state));
-        let aside = |orders: &std::collections::BTreeMap<OrderId, rushgate::domain::Order>| {
-            orders.values().filter(|order| order.sale == *sale && !self.orders.contains_key(&order.id)).count() as u64
+        let payments = |counts: fn(PaymentState) -> bool| {
+            let counted = self.payments.values().filter(move |payment| counts(payment.row.state));
+            counted.filter(|payment| of_sale(&payment.row.event.order)).count() as u64
         };
+        let is_aside = |order: &Order| order.sale == *sale && !self.orders.contains_key(&order.id);
+        let stale =
+            |state| self.stale.values().filter(|stale| stale.state == state && is_aside(&stale.order)).count() as u64;
         SaleTally {
             by_status: OrderStatus::ALL.into_iter().map(by_status).collect(),
             legs: legs.collect(),
-            refunds_due: payments.filter(|payment| of_sale(&payment.row.event.order)).count() as u64,
+            refunds_due: payments(PaymentState::is_due_back),
+            late: payments(|state| state == PaymentState::Late),
             moves_waiting: self.moves.values().filter(|(of, _)| of == sale).count() as u64,
-            stale: aside(&self.stale),
-            quarantined: aside(&self.quarantined),
+            stale: stale(StaleState::Waiting),
+            stale_refused: stale(StaleState::Refused),
+            quarantined: self.quarantined.values().filter(|order| is_aside(order)).count() as u64,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rushgate::domain::{OrderId, OrderStatus, Scope, UnixMillis, record};
-use rushgate::store::{OrderRow, RecordFault, Recordable, Recorded, Recorder};
+use rushgate::store::{OrderRow, RecordFault, Recordable, Recorded, Recorder, StaleOrder, StaleState};
 
 use super::{MemoryStore, State, units};
 
@@ -64,11 +64,15 @@ impl State {
         for one in once.into_values().filter(|one| !self.orders.contains_key(&one.order.id)) {
             if is_stale(self, one.scope) { stale.push(one) } else { fresh.push(one) }
         }
+        let mut refunds_due = 0;
         for one in &fresh {
-            self.insert(one, now)?;
+            refunds_due += self.insert(one, now)?;
         }
         for one in &stale {
-            self.stale.entry(one.order.id).or_insert_with(|| one.order.clone());
+            let Recordable { scope, order } = one;
+            let (order, scope, state) = (order.clone(), *scope, StaleState::Waiting);
+            let kept = StaleOrder { order, scope, kept_at: now, state, reason: String::new() };
+            self.stale.entry(one.order.id).or_insert(kept);
         }
         self.take(units(fresh.iter().map(|one| &one.order)))?;
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -76,10 +80,12 @@ impl State {
             fresh: count(fresh.len()),
             known: count(batch.len() - fresh.len() - stale.len()),
             stale: stale.iter().map(|one| one.order.id).collect(),
+            refunds_due,
         })
     }
 
-    fn insert(&mut self, one: &Recordable, now: UnixMillis) -> Result<(), RecordFault> {
+    /// Returns how many payments that waited for it are to be given back.
+    fn insert(&mut self, one: &Recordable, now: UnixMillis) -> Result<u32, RecordFault> {
         let Recordable { scope, order } = one;
         let mut lines = String::new();
         record::write_lines(&order.lines, &mut lines);
@@ -89,7 +95,6 @@ impl State {
         let (scope, status) = (*scope, OrderStatus::Held);
         let row = OrderRow { order: order.clone(), status, scope, recorded_at: now, changed_at: now };
         self.orders.insert(order.id, Arc::new(row));
-        self.settle_waiting(order.id, now);
-        Ok(())
+        Ok(self.settle_waiting(order.id, now))
     }
 }
