@@ -166,14 +166,14 @@ async fn what_moves(world: &World) -> String {
     let is_open = state.partitions.len() == usize::from(world.partitions)
         && state.partitions.values().all(|row| row.state == PartitionState::Open);
     let late = state.payments.values().filter(|payment| payment.row.state == PaymentState::Late).count();
-    let stale = state.stale.values().filter(|stale| stale.state == StaleState::Waiting).count();
-    let waiting = state.moves.len() + late + stale;
+    let unasked = state.stale.values().filter(|kept| kept.state == StaleState::Waiting).count();
+    let waiting = state.moves.len() + late + unasked;
     let still = messages == 0 && dead == 0 && outbox == 0 && waiting == 0 && held == 0;
     if still && is_open && world.all_joined() {
         return String::new();
     }
     format!(
-        "at {now}: {messages} messages, {dead} dead letters, {outbox} outbox entries, {} moves, {late} late payments, {stale} stale orders, {held} held, open: {is_open}, joined: {}",
+        "at {now}: {messages} messages, {dead} dead letters, {outbox} outbox entries, {} moves, {late} late payments, {unasked} stale orders, {held} held, open: {is_open}, joined: {}",
         state.moves.len(),
         world.all_joined()
     )

@@ -139,7 +139,7 @@ impl State {
             counted.filter(|payment| of_sale(&payment.row.event.order)).count() as u64
         };
         let is_aside = |order: &Order| order.sale == *sale && !self.orders.contains_key(&order.id);
-        let stale =
+        let kept_as =
             |state| self.stale.values().filter(|stale| stale.state == state && is_aside(&stale.order)).count() as u64;
         SaleTally {
             by_status: OrderStatus::ALL.into_iter().map(by_status).collect(),
@@ -147,8 +147,8 @@ impl State {
             refunds_due: payments(PaymentState::is_due_back),
             late: payments(|state| state == PaymentState::Late),
             moves_waiting: self.moves.values().filter(|(of, _)| of == sale).count() as u64,
-            stale: stale(StaleState::Waiting),
-            stale_refused: stale(StaleState::Refused),
+            stale: kept_as(StaleState::Waiting),
+            stale_refused: kept_as(StaleState::Refused),
             quarantined: self.quarantined.values().filter(|order| is_aside(order)).count() as u64,
         }
     }

@@ -70,8 +70,8 @@ impl State {
         }
         for one in &stale {
             let Recordable { scope, order } = one;
-            let (order, scope, state) = (order.clone(), *scope, StaleState::Waiting);
-            let kept = StaleOrder { order, scope, kept_at: now, state, reason: String::new() };
+            let (order, scope) = (order.clone(), *scope);
+            let kept = StaleOrder { order, scope, kept_at: now, state: StaleState::Waiting, reason: String::new() };
             self.stale.entry(one.order.id).or_insert(kept);
         }
         self.take(units(fresh.iter().map(|one| &one.order)))?;
