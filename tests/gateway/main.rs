@@ -7,6 +7,7 @@ mod crowd;
 mod operations;
 mod orders;
 mod proxies;
+mod recovery;
 mod sales;
 mod trouble;
 
@@ -14,6 +15,10 @@ mod trouble;
 mod client;
 #[path = "../support/database.rs"]
 mod database;
+#[path = "../support/private_redis.rs"]
+mod private_redis;
+#[path = "../support/process.rs"]
+mod process;
 #[path = "../support/servers.rs"]
 mod servers;
 #[path = "../support/site.rs"]
