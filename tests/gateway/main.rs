@@ -9,6 +9,7 @@ mod orders;
 mod payments;
 mod pressure;
 mod proxies;
+mod recovery;
 mod sales;
 mod trouble;
 
@@ -20,6 +21,8 @@ mod database;
 #[path = "../support/private_rabbitmq.rs"]
 mod private_rabbitmq;
 #[expect(dead_code, reason = "the fault suite also kills and freezes it")]
+#[path = "../support/private_redis.rs"]
+mod private_redis;
 #[path = "../support/process.rs"]
 mod process;
 #[path = "../support/servers.rs"]
