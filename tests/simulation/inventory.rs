@@ -269,6 +269,18 @@ impl Inventory for InventoryLine {
         self.call("outbox", move |server| server.within(scope, look)).await
     }
 
+    async fn outbox_behind(
+        &self,
+        scope: Scope,
+        after: Option<&OutboxId>,
+        min_age: Duration,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, Fault> {
+        let after = after.cloned();
+        let look = move |memory: &MemoryInventory| at_once(memory.outbox_behind(scope, after.as_ref(), min_age, limit));
+        self.call("outbox_behind", move |server| server.within(scope, look)).await
+    }
+
     async fn outbox_len(&self, scope: Scope) -> Result<u64, Fault> {
         self.call("outbox_len", move |server| server.within(scope, |memory| at_once(memory.outbox_len(scope)))).await
     }

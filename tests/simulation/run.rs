@@ -168,6 +168,7 @@ async fn what_moves(world: &World) -> String {
     let late = state.payments.values().filter(|payment| payment.row.state == PaymentState::Late).count();
     let unasked = state.stale.values().filter(|kept| kept.state == StaleState::Waiting).count();
     let waiting = state.moves.len() + late + unasked;
+    let dead = dead + state.letters.len() as u64;
     let still = messages == 0 && dead == 0 && outbox == 0 && waiting == 0 && held == 0;
     if still && is_open && world.all_joined() {
         return String::new();

@@ -6,9 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rushgate::domain::{BuyerId, Epoch, OrderId, OrderStatus, Partition, Refusal, Sale, SaleId, Scope, UnixMillis};
 use rushgate::store::{
-    CancelOutcome, Change, Deployment, Fault, Judged, LateClaim, LatePayment, LatePayments, OrderFilter, OrderRow,
-    Orders, PartitionRow, Partitions, PaymentEvent, PaymentRow, PutSale, RecordFault, Recordable, Recorded, Recorder,
-    SaleTally, Sales, Schema, StaleOrder, StaleOrders, StaleState, Store, StoreSnapshot, StoredSale,
+    CancelOutcome, Change, DeadLetter, DeadLetters, Deployment, Fault, Judged, LateClaim, LatePayment, LatePayments,
+    OrderFilter, OrderRow, Orders, PartitionRow, Partitions, PaymentEvent, PaymentRow, PutSale, RecordFault,
+    Recordable, Recorded, Recorder, SaleTally, Sales, Schema, StaleOrder, StaleOrders, StaleState, Store,
+    StoreSnapshot, StoredSale,
 };
 
 use crate::checker::Watcher;
@@ -197,6 +198,31 @@ impl LatePayments for StoreLine {
     async fn settle_late(&self, event: &str, claim: LateClaim) -> Result<Judged, Fault> {
         let event = event.to_owned();
         self.write("settle_late", move |store| async move { store.settle_late(&event, claim).await }).await
+    }
+}
+
+#[async_trait]
+impl DeadLetters for StoreLine {
+    async fn keep_dead_letter(&self, lane: &str, reason: &str, body: &[u8]) -> Result<(), Fault> {
+        let (lane, reason, body) = (lane.to_owned(), reason.to_owned(), body.to_vec());
+        let act = |store: MemoryStore| async move { store.keep_dead_letter(&lane, &reason, &body).await };
+        self.write("keep_dead_letter", act).await
+    }
+
+    async fn dead_letters(&self, after: u64, limit: u32) -> Result<Vec<DeadLetter>, Fault> {
+        self.read("dead_letters", move |store| async move { store.dead_letters(after, limit).await }).await
+    }
+
+    async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, Fault> {
+        self.read("dead_letter", move |store| async move { store.dead_letter(id).await }).await
+    }
+
+    async fn drop_dead_letter(&self, id: u64) -> Result<bool, Fault> {
+        self.write("drop_dead_letter", move |store| async move { store.drop_dead_letter(id).await }).await
+    }
+
+    async fn count_dead_letters(&self) -> Result<u64, Fault> {
+        self.read("count_dead_letters", |store| async move { store.count_dead_letters().await }).await
     }
 }
 

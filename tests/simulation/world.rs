@@ -271,6 +271,7 @@ impl World {
             meters: WriterMeters::new(meters),
             batch_max: 16,
         };
+        shutdown.spawn_essential("dead letters", writer::keep_dead_letters(parts.clone(), shutdown.clone()));
         shutdown.spawn_essential("lanes", writer::write_lanes(parts, Arc::clone(&queue.topology), shutdown.clone()));
         let recovery = recovery::Parts {
             store: Arc::clone(&store),

@@ -12,12 +12,13 @@ use async_trait::async_trait;
 use rushgate::clock::Clock;
 use rushgate::domain::{Order, OrderId, OrderStatus, Partition, PoolId, Sale, SaleId, Scope, UnixMillis};
 use rushgate::store::{
-    Change, Deployment, Fault, OrderRow, PartitionRow, PaymentRow, RecordFault, Recorder, Schema, StaleOrder, Store,
-    StoredSale,
+    Change, DeadLetter, Deployment, Fault, OrderRow, PartitionRow, PaymentRow, RecordFault, Recorder, Schema,
+    StaleOrder, Store, StoredSale,
 };
 
 mod changes;
 mod late;
+mod letters;
 mod orders;
 mod partitions;
 mod recorder;
@@ -52,6 +53,8 @@ pub(crate) struct State {
     pub(crate) moves: BTreeMap<(OrderId, OrderStatus), (SaleId, UnixMillis)>,
     pub(crate) stale: BTreeMap<OrderId, StaleOrder>,
     pub(crate) quarantined: BTreeMap<OrderId, Order>,
+    pub(crate) letters: BTreeMap<u64, DeadLetter>,
+    last_letter: u64,
     changes: Vec<Change>,
 }
 
