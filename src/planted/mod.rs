@@ -126,6 +126,10 @@ impl Topology for PlantedTopology {
         Ok(())
     }
 
+    async fn is_open(&self, _: Scope) -> Result<bool, queue::Fault> {
+        Ok(true)
+    }
+
     async fn put(&self, _: Vec<u8>) -> Result<(), queue::Fault> {
         Ok(())
     }

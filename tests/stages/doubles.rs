@@ -223,6 +223,9 @@ impl Topology for Lanes {
     async fn close(&self, _: Scope) -> Result<(), queue::Fault> {
         Ok(())
     }
+    async fn is_open(&self, _: Scope) -> Result<bool, queue::Fault> {
+        Ok(true)
+    }
     async fn barrier(&self, _: Scope) -> Result<(), queue::Fault> {
         Ok(())
     }
