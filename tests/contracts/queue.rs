@@ -466,6 +466,9 @@ async fn a_closed_scope_confirms_nothing_and_others_go_on(bench: &Bench) {
     bench.queue.topology.close(SCOPE).await.unwrap();
     bench.queue.topology.close(never).await.unwrap();
     bench.publish(2).await.expect_err("it is closed");
+    for (scope, open) in [(SCOPE, false), (never, false), (OTHER, true)] {
+        assert_eq!(bench.queue.topology.is_open(scope).await, Ok(open), "{scope}");
+    }
     for (scope, number) in [(SCOPE, 3), (never, 4)] {
         let refused = bench.queue.publisher.publish(numbered(scope, number)).await;
         assert!(matches!(refused, Err(Unconfirmed::NotSent(_))), "{refused:?}");

@@ -29,6 +29,7 @@ mod checker_tests;
 mod deployment;
 mod findings;
 mod log;
+mod matrix;
 mod run;
 mod sales;
 

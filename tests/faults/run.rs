@@ -62,6 +62,10 @@ impl Run {
         Self { dir, sales, rush: Rush::begin(crowd, at_once, seed), sampled, _sampler: watching }
     }
 
+    pub(crate) fn crowd(&self) -> &Crowd {
+        self.rush.crowd()
+    }
+
     pub(crate) fn log(&self) -> &Log {
         &self.rush.crowd().log
     }

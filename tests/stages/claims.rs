@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rushgate::confirm::{Answer, Unserved};
-use rushgate::domain::{Claim, Epoch, Order, OrderStatus, Refusal, Scope, UnixMillis};
+use rushgate::domain::{Ask, AskedLine, Claim, Epoch, Order, OrderStatus, Refusal, Scope, UnixMillis};
 use rushgate::inventory::{Fault, Inventory, NodeBeat, Snapshot, StockMove};
 use rushgate::queue::Unconfirmed;
 use tokio::task::JoinSet;
@@ -225,6 +225,20 @@ async fn a_claim_for_more_than_this_nodes_share_is_let_through_while_the_invento
     let answer = node.claim_many("bob", None, 4).await;
     assert!(matches!(answer, Answer::Refused(Refusal::AllHeld { .. })), "two are left, and all know it: {answer:?}");
     assert_eq!(node.stock().await, (2, 4, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_family_is_one_claim_at_every_leg_and_never_waits_for_a_refill_that_cannot_come() {
+    let node = Node::selling(3).await;
+    let beat = |name: &str| NodeBeat { node: name.parse().unwrap(), weight: 1.0, status: String::new() };
+    node.shards.learn_nodes(["a", "b"].map(beat).to_vec());
+    assert_eq!(node.left(), 2, "a half, rounded up");
+    let family = || Ask::Lines(vec![AskedLine { quantity: Some(1), ..AskedLine::default() }; 3]);
+    let answer = node.claim_for("alice", None, family()).await;
+    assert!(is_granted(&answer), "more than the share, and all that there is: {answer:?}");
+    let node = Node::selling(2).await;
+    let answer = node.claim_for("bob", None, family()).await;
+    assert_eq!(answer, Answer::Refused(Refusal::SoldOut), "more than there is");
 }
 
 #[tokio::test(start_paused = true)]

@@ -244,6 +244,9 @@ impl Topology for Lanes {
     async fn close(&self, _: Scope) -> Result<(), queue::Fault> {
         Ok(())
     }
+    async fn is_open(&self, _: Scope) -> Result<bool, queue::Fault> {
+        Ok(true)
+    }
     async fn barrier(&self, _: Scope) -> Result<(), queue::Fault> {
         Ok(())
     }
@@ -370,11 +373,15 @@ impl Node {
 
     /// Some units for this buyer.
     pub(crate) async fn claim_many(&self, buyer: &str, key: Option<&str>, quantity: u64) -> Answer {
+        self.claim_for(buyer, key, Ask::Quantity(quantity)).await
+    }
+
+    pub(crate) async fn claim_for(&self, buyer: &str, key: Option<&str>, ask: Ask<'_>) -> Answer {
         let request = Request {
             sale: "s",
             buyer: buyer.parse().expect("a buyer"),
             key: key.map(|key| key.parse().expect("a key")),
-            ask: Ask::Quantity(quantity),
+            ask,
         };
         self.claims.claim(request, rushgate::confirm::deadline(Duration::from_secs(20))).await
     }

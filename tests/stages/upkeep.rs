@@ -59,6 +59,9 @@ impl Topology for Counting {
     async fn close(&self, scope: Scope) -> Result<(), queue::Fault> {
         self.inner.close(scope).await
     }
+    async fn is_open(&self, scope: Scope) -> Result<bool, queue::Fault> {
+        self.inner.is_open(scope).await
+    }
     async fn put(&self, body: Vec<u8>) -> Result<(), queue::Fault> {
         self.puts.fetch_add(1, Ordering::SeqCst);
         self.inner.put(body).await
@@ -282,6 +285,16 @@ async fn what_only_the_outbox_knew_is_stored_before_the_partition_opens_again() 
     assert_eq!((row.order, row.status), (order.clone(), OrderStatus::Held));
     let stock = back.inventory.stock(next, &order.sale).await.expect("stock");
     assert_eq!((stock[0].free, stock[0].held), (9, 1), "and it was there to be rebuilt from");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_whose_exchange_is_gone_is_followed_by_another() {
+    let (back, scope, order) = with_a_grant_in_the_outbox().await;
+    back.topology.close(scope).await.expect("closed");
+    let next = back.reopened(scope).await;
+    assert!(back.topology.is_open(next).await.expect("an answer"));
+    let row = back.store.order(order.id).await.expect("a store").expect("a row");
+    assert_eq!(row.order, order, "what could not be published was stored all the same");
 }
 
 #[tokio::test(flavor = "multi_thread")]

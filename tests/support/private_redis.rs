@@ -113,6 +113,8 @@ fn launch(dir: &TempDir, port: u16, persistence: Persistence) -> Process {
     };
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--save", ""]);
     command.args(["--appendonly", log[0], "--appendfsync", log[1], "--enable-debug-command", "local"]);
+    // So that a test may move its folder to a disk that is full.
+    command.args(["--enable-protected-configs", "local"]);
     command.arg("--dir").arg(dir.path());
     Process::start("redis", command, &dir.path().join("log"))
 }
