@@ -31,6 +31,8 @@ use crate::store::{Change, PartitionRow, PartitionState, PutSale, Store, StoreSn
 
 /// Between two looks at a partition.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// So many looks at an open epoch for one at its exchange: two seconds.
+const LOOKS_PER_EXCHANGE: u32 = 8;
 /// Between two looks whether all barriers are stored.
 const BARRIER_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the writers may take to reach the barriers before they are sent again.
@@ -91,6 +93,8 @@ struct Watch {
     /// How many of others' epochs were seen since one was open: each gets twice the time of the one before, so that a rebuild that
     /// takes longer than expected comes to an end, however many wait for it.
     passed: u32,
+    /// How often an open epoch was looked at.
+    looks: u32,
 }
 
 impl Watch {
@@ -107,7 +111,11 @@ impl Watch {
             PartitionState::Fenced => Ok(()),
             PartitionState::Open => {
                 (self.others, self.passed) = (None, 0);
-                match broken(parts, &row).await {
+                let why = match broken(parts, &row).await {
+                    None => self.closed(parts, &row).await,
+                    why => why,
+                };
+                match why {
                     Some(why) => {
                         tracing::warn!(%partition, epoch = %row.epoch, why, "a recovery begins");
                         self.begin(parts, partition, Some(row.epoch)).await
@@ -116,6 +124,18 @@ impl Watch {
                 }
             }
         }
+    }
+
+    /// An epoch without its exchange confirms nothing, ever, and only a recovery makes exchanges. A broker that cannot be reached is no
+    /// reason to begin one.
+    async fn closed(&mut self, parts: &Parts, row: &PartitionRow) -> Option<String> {
+        self.looks = self.looks.wrapping_add(1);
+        if !self.looks.is_multiple_of(LOOKS_PER_EXCHANGE) {
+            return None;
+        }
+        let scope = Scope { partition: row.partition, epoch: row.epoch };
+        let gone = parts.topology.is_open(scope).await == Ok(false);
+        gone.then(|| "its exchange is gone".to_owned())
     }
 
     fn is_abandoned(&mut self, epoch: Epoch, takeover: Duration) -> bool {

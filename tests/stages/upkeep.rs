@@ -59,6 +59,9 @@ impl Topology for Counting {
     async fn close(&self, scope: Scope) -> Result<(), queue::Fault> {
         self.inner.close(scope).await
     }
+    async fn is_open(&self, scope: Scope) -> Result<bool, queue::Fault> {
+        self.inner.is_open(scope).await
+    }
     async fn put(&self, body: Vec<u8>) -> Result<(), queue::Fault> {
         self.puts.fetch_add(1, Ordering::SeqCst);
         self.inner.put(body).await
@@ -212,6 +215,20 @@ async fn a_rebuild_that_takes_longer_than_the_patience_of_others_still_comes_to_
         back.recover(Duration::from_millis(500));
     }
     back.open().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_whose_exchange_somebody_deleted_is_followed_by_another() {
+    let back = Back::new().await;
+    back.recover(Duration::ZERO);
+    let first = back.open().await;
+    back.topology.close(first).await.expect("deleted");
+    let followed = async {
+        while back.open().await == first {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, followed).await.expect("another epoch opens");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -214,6 +214,20 @@ impl Topology for Declarations {
         in_time("deleting an exchange", deleted).await
     }
 
+    async fn is_open(&self, scope: Scope) -> Result<bool, Fault> {
+        let _user = self.consuming.in_use();
+        let channel = self.consuming.channel().await?;
+        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        let name = self.names.exchange(scope);
+        let looked = async {
+            match channel.exchange_declare(name, ExchangeKind::Direct, options, FieldTable::default()).await {
+                Err(error) if is_not_found(&error) => Ok(false),
+                found => found.map(|()| true),
+            }
+        };
+        in_time("looking for an exchange", looked).await
+    }
+
     async fn put(&self, body: Vec<u8>) -> Result<(), Fault> {
         let _user = self.publishing.in_use();
         let channel = self.publishing.channel().await?;
