@@ -218,6 +218,20 @@ async fn a_rebuild_that_takes_longer_than_the_patience_of_others_still_comes_to_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_whose_exchange_somebody_deleted_is_followed_by_another() {
+    let back = Back::new().await;
+    back.recover(Duration::ZERO);
+    let first = back.open().await;
+    back.topology.close(first).await.expect("deleted");
+    let followed = async {
+        while back.open().await == first {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, followed).await.expect("another epoch opens");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_opens_before_the_catch_all_is_drained_too() {
     let back = Back::new().await;
     *back.topology.unmet.lock().unwrap() = Some(CATCH_ALL);
