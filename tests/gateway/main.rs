@@ -15,8 +15,10 @@ mod trouble;
 mod client;
 #[path = "../support/database.rs"]
 mod database;
+#[expect(dead_code, reason = "the fault suite does more with it")]
 #[path = "../support/private_redis.rs"]
 mod private_redis;
+#[expect(dead_code, reason = "the fault suite does more with it")]
 #[path = "../support/process.rs"]
 mod process;
 #[path = "../support/servers.rs"]

@@ -16,7 +16,7 @@ fn one() -> serde_json::Value {
 }
 
 /// A proxy before the server of this URL, and the URL of that.
-async fn before(url: &str, mode: Mode) -> (Proxy, String) {
+pub(crate) async fn before(url: &str, mode: Mode) -> (Proxy, String) {
     let (host, port) = ServerUrl::from(url).address().map(|(host, port)| (host.to_owned(), port)).expect("an address");
     let port = port.expect("a port");
     let upstream = tokio::net::lookup_host((host.as_str(), port)).await.expect("a name").next().expect("an address");
