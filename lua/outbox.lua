@@ -1,7 +1,8 @@
 -- Reads the oldest outbox entries with the orders in them.
 --
 -- KEYS: the scope's
--- ARGV: 1 run id, 2 how old an entry must be, in ms of this server's clock, 3 how many at most
+-- ARGV: 1 run id, 2 how old an entry must be, in ms of this server's clock, 3 how many at most, 4 an entry that they stand behind,
+--   or empty
 -- Returns: {'ok', {entry id, order ids as one text, their records…}…}; each order id has 32 digits
 -- Keeps: an entry whose orders are not there means that data is lost: it fences
 
@@ -11,7 +12,8 @@ if why then return { 'fenced', why } end
 local time = redis.call('TIME')
 local latest = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) - tonumber(ARGV[2])
 if latest < 0 then return { 'ok' } end
-local entries = redis.call('XRANGE', OUTBOX, '-', string.format('%d', latest), 'COUNT', ARGV[3])
+local first = ARGV[4] == '' and '-' or '(' .. ARGV[4]
+local entries = redis.call('XRANGE', OUTBOX, first, string.format('%d', latest), 'COUNT', ARGV[3])
 local ids = {}
 for _, entry in ipairs(entries) do
   for at = 1, #entry[2][2], 32 do

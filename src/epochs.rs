@@ -4,6 +4,7 @@
 //! that answers in it. Whoever meets a fence reports it here; from then on nobody uses that scope until it answers, or another.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -40,6 +41,8 @@ struct Inner {
     partitions: Vec<ArcSwap<Result<Scope, NotJoined>>>,
     /// Somebody knows that a look at the store is due.
     wake: Notify,
+    /// Whether any partition was ever joined.
+    joined: AtomicBool,
     /// Counts the changes of any standing, for those who wait for one.
     changed: watch::Sender<u64>,
 }
@@ -50,6 +53,7 @@ impl Epochs {
         Self(Arc::new(Inner {
             partitions: Partition::all(partitions).map(|_| starting()).collect(),
             wake: Notify::new(),
+            joined: AtomicBool::new(false),
             changed: watch::Sender::new(0),
         }))
     }
@@ -72,12 +76,12 @@ impl Epochs {
         self.scope(Partition::of(sale, self.partitions()))
     }
 
-    /// A scope that this process has joined, or why it has joined none.
-    pub fn any(&self) -> Result<Scope, NotJoined> {
-        let mut standings = Partition::all(self.partitions()).map(|partition| self.scope(partition));
-        let first =
-            standings.next().unwrap_or_else(|| Err(NotJoined::Unavailable("there are no partitions".to_owned())));
-        first.or_else(|reason| standings.find_map(Result::ok).ok_or(reason))
+    /// Has this process joined an epoch of any partition since it started? If not, why not.
+    pub fn has_joined(&self) -> Result<(), NotJoined> {
+        match self.all() {
+            Err(reason) if !self.0.joined.load(Ordering::Relaxed) => Err(reason),
+            _ => Ok(()),
+        }
     }
 
     /// The scopes of all partitions, or why one of them is not joined.
@@ -168,6 +172,7 @@ impl Epochs {
 
     fn set(&self, partition: Partition, standing: Result<Scope, NotJoined>) {
         if let Some(slot) = self.0.partitions.get(usize::from(partition.0)) {
+            self.0.joined.fetch_or(standing.is_ok(), Ordering::Relaxed);
             slot.store(Arc::new(standing));
             self.0.changed.send_modify(|count| *count += 1);
         }

@@ -1,4 +1,8 @@
 //! Publishes again whatever has been in the outbox too long. Duplicates end at the store's keys; the writer clears the entry.
+//!
+//! An entry that stays although it was published waits in a lane, most likely: its writer is behind, or its store is away. More
+//! copies do not help it, so they come less and less often. And it does not stand in the way of those behind it: the outbox is gone
+//! through page by page, over many rounds if need be, before it begins with the oldest again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,14 +13,18 @@ use tokio::time::Instant;
 use crate::crash::{self, CrashPoint};
 use crate::domain::{OutboxId, Partition, Scope};
 use crate::epochs::Epochs;
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, OutboxEntry};
 use crate::meters::Meters;
-use crate::queue::Publisher;
 use crate::queue::envelope::Envelope;
+use crate::queue::{Publisher, Unconfirmed};
 use crate::shutdown::Shutdown;
 
-/// Entries in one round.
-const LIMIT: usize = 64;
+/// Entries that are read at a time, and about as many are published in a round.
+const PAGE: usize = 64;
+/// Pages that are read in a round at most; with 128 orders in each entry, some hundred milliseconds of the inventory's time.
+const PAGES: usize = 8;
+/// The wait between two copies of an entry doubles, until it is so many times the first.
+const LONGEST_WAIT: u32 = 64;
 
 /// What a relay is made of.
 #[derive(Debug, Clone)]
@@ -29,18 +37,59 @@ pub struct Parts {
     pub after: Duration,
 }
 
+/// How far this process is with the outbox of one scope.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The entry that was looked at last; `None`: the oldest is next.
+    last: Option<OutboxId>,
+    /// Counts how often the end was reached.
+    pass: u64,
+    /// What was published from here, as far as it was still there at the last pass.
+    sent: HashMap<OutboxId, Sent>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    at: Instant,
+    /// Until it is published once more.
+    wait: Duration,
+    /// The pass in which it was last seen.
+    pass: u64,
+}
+
+impl Progress {
+    /// May this entry be published now?
+    fn is_due(&mut self, entry: &OutboxId) -> bool {
+        let Some(sent) = self.sent.get_mut(entry) else { return true };
+        sent.pass = self.pass;
+        sent.at.elapsed() >= sent.wait
+    }
+
+    fn note_sent(&mut self, entry: OutboxId, after: Duration) {
+        let before = self.sent.get(&entry).map(|sent| sent.wait);
+        let wait = before.map_or(after, |wait| (wait * 2).min(after * LONGEST_WAIT));
+        self.sent.insert(entry, Sent { at: Instant::now(), wait, pass: self.pass });
+    }
+
+    fn end_pass(&mut self) {
+        let pass = self.pass;
+        self.sent.retain(|_, sent| sent.pass == pass);
+        self.pass += 1;
+        self.last = None;
+    }
+}
+
 /// Relays until the shutdown. Several may do so at once.
 pub async fn keep_relaying(parts: Parts, shutdown: Shutdown) {
     let relayed_total = parts.meters.counter("rushgate_relayed_total", &[]);
-    // When this process last published an entry: a writer that is behind needs time, not the same again.
-    let mut published: HashMap<(Scope, OutboxId), Instant> = HashMap::new();
+    let mut progress: HashMap<Scope, Progress> = HashMap::new();
     while !shutdown.sleep(parts.after.mul_f64(0.25 + 0.25 * fastrand::f64())).await {
-        published.retain(|_, at| at.elapsed() < parts.after);
         // A partition that recovers does not keep the others waiting.
-        let joined =
-            Partition::all(parts.epochs.partitions()).filter_map(|partition| parts.epochs.scope(partition).ok());
+        let joined = Partition::all(parts.epochs.partitions());
+        let joined: Vec<_> = joined.filter_map(|partition| parts.epochs.scope(partition).ok()).collect();
+        progress.retain(|scope, _| joined.contains(scope));
         for scope in joined {
-            match relay(&parts, scope, &mut published).await {
+            match relay(&parts, scope, progress.entry(scope).or_default()).await {
                 Ok(relayed) => relayed_total.increment(relayed),
                 Err(reason) => tracing::warn!(%scope, reason, "the outbox is not relayed"),
             }
@@ -48,30 +97,37 @@ pub async fn keep_relaying(parts: Parts, shutdown: Shutdown) {
     }
 }
 
-async fn relay(
-    parts: &Parts,
-    scope: Scope,
-    published: &mut HashMap<(Scope, OutboxId), Instant>,
-) -> Result<u64, String> {
-    let entries = match parts.inventory.outbox(scope, parts.after, LIMIT).await {
-        Ok(entries) => entries,
-        Err(fault) => {
-            parts.epochs.report(scope, &fault);
-            return Err(fault.to_string());
-        }
-    };
+/// One round.
+async fn relay(parts: &Parts, scope: Scope, progress: &mut Progress) -> Result<u64, String> {
     let mut relayed = 0;
-    for entry in entries {
-        let key = (scope, entry.id.clone());
-        if published.contains_key(&key) {
-            continue;
+    for _ in 0..PAGES {
+        let page = parts.inventory.outbox_behind(scope, progress.last.as_ref(), parts.after, PAGE).await;
+        let page = page.map_err(|fault| {
+            parts.epochs.report(scope, &fault);
+            fault.to_string()
+        })?;
+        let is_last = page.len() < PAGE;
+        for OutboxEntry { id, orders } in page {
+            if progress.is_due(&id) {
+                crash::reach(CrashPoint::RelayRead);
+                let published = parts.publisher.publish(Envelope::orders(scope, Some(id.clone()), orders)).await;
+                // What may be in the queue counts as sent: a broker that confirms late gets no copies for that.
+                if !matches!(published, Err(Unconfirmed::NotSent(_))) {
+                    progress.note_sent(id.clone(), parts.after);
+                }
+                published.map_err(|fault| fault.to_string())?;
+                crash::reach(CrashPoint::RelayPublished);
+                relayed += 1;
+            }
+            progress.last = Some(id);
         }
-        crash::reach(CrashPoint::RelayRead);
-        let envelope = Envelope::orders(scope, Some(entry.id), entry.orders);
-        parts.publisher.publish(envelope).await.map_err(|fault| fault.to_string())?;
-        crash::reach(CrashPoint::RelayPublished);
-        published.insert(key, Instant::now());
-        relayed += 1;
+        if is_last {
+            progress.end_pass();
+            break;
+        }
+        if relayed >= PAGE as u64 {
+            break;
+        }
     }
     Ok(relayed)
 }

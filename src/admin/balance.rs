@@ -11,6 +11,7 @@ use crate::admin::{Answer, Parts, sales};
 use crate::audit::report::NAMED;
 use crate::audit::{Interrupted, Reading};
 use crate::domain::{Sale, SaleId, StopId};
+use crate::queue::LaneId;
 
 /// How long the orders behind a drift are looked for; an audit takes the time that it needs.
 const LOOK: Duration = Duration::from_secs(5);
@@ -21,6 +22,8 @@ pub(super) async fn balance(parts: &Parts, id: &SaleId) -> Result<Answer, Proble
     let reading = auditor.reading(id).await?;
     let Some(stored) = &reading.stored else { return Err(Interrupted::UnknownSale.into()) };
     let lanes = parts.topology.depths().await.map_err(|fault| Problem::new(Code::Unavailable, fault))?;
+    let dead: u64 = lanes.iter().filter(|lane| lane.lane == LaneId::Dead).map(|lane| lane.messages).sum();
+    let dead_letters = dead + parts.store.count_dead_letters().await?;
     let lanes = lanes
         .iter()
         .map(|lane| json!({"lane": lane.lane.to_string(), "messages": lane.messages, "consumers": lane.consumers}));
@@ -45,6 +48,7 @@ pub(super) async fn balance(parts: &Parts, id: &SaleId) -> Result<Answer, Proble
         "stale": reading.tally.stale,
         "stale_refused": reading.tally.stale_refused,
         "quarantined": reading.tally.quarantined,
+        "dead_letters": dead_letters,
         "drift": drift(parts, id, &reading).await,
         "nodes": nodes(parts, id),
     });

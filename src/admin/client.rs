@@ -94,6 +94,10 @@ impl Client {
         self.call(Method::PATCH, path, Some(body)).await
     }
 
+    pub async fn delete(&self, path: &str) -> Result<Value, ClientError> {
+        self.call(Method::DELETE, path, None).await
+    }
+
     /// Asks for an audit, which takes its time.
     pub async fn audit(&self, path: &str) -> Result<Value, ClientError> {
         self.within(AUDIT_TIMEOUT, Method::POST, path, None).await

@@ -18,13 +18,14 @@ const SALES: usize = 200;
 const DRIFT_SALES: usize = 8;
 const DRIFT_BUDGET: Duration = Duration::from_millis(250);
 
-/// Reads until the shutdown. `compare`: also inventory against store, which one kind of process does, the writers.
+/// Reads until the shutdown. `compare`: also what only the store knows, which one kind of process asks it for, the writers.
 pub async fn keep_measured(parts: Parts, compare: bool, shutdown: Shutdown) {
     let mut gauges = Gauges::new(parts);
     while !shutdown.sleep(INTERVAL).await {
         gauges.read_queue().await;
         gauges.read_shards();
         if compare {
+            gauges.read_letters().await;
             gauges.read_drift().await;
         }
         gauges.parts.meters.upkeep();
@@ -98,6 +99,13 @@ impl Gauges {
         for depth in self.parts.topology.depths().await.unwrap_or_default() {
             let lane = depth.lane.to_string();
             self.parts.meters.gauge("rushgate_lane_messages", &[("lane", &lane)]).set(number(depth.messages));
+        }
+    }
+
+    /// Those that are still in the queue are a lane like others.
+    async fn read_letters(&self) {
+        if let Ok(letters) = self.parts.store.count_dead_letters().await {
+            self.parts.meters.gauge("rushgate_dead_letters", &[]).set(number(letters));
         }
     }
 

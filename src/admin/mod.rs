@@ -2,7 +2,7 @@
 //!
 //! - [`server`]: connections, limits, timeouts; `guard`: who may ask
 //! - [`routes`]: from method, path and query to a [`routes::Call`]
-//! - `sales`, `orders`, `balance`, `process`: a call's answer; [`problem`]: its no
+//! - `sales`, `orders`, `letters`, `balance`, `process`: a call's answer; [`problem`]: its no
 //! - [`gauges`]: the metrics that nobody moves by working
 //! - [`client`]: the same API from the other side, for the commands
 //!
@@ -36,6 +36,7 @@ mod balance;
 pub mod client;
 pub mod gauges;
 mod guard;
+mod letters;
 mod orders;
 pub mod problem;
 mod process;
@@ -149,7 +150,6 @@ impl Answers {
             Call::Config => Ok(Answer::text("text/plain; charset=utf-8", (parts.process.config)())),
             Call::Nodes => process::nodes(parts),
             Call::Drain { dry_run } => Ok(process::drain(parts, who, dry_run).await),
-            Call::DeadLetters => process::dead_letters(parts).await,
             Call::Changes { subject, limit } => process::changes(parts, subject.as_deref(), limit).await,
             Call::Sales => sales::list(parts).await,
             Call::Sale(sale) => sales::show(parts, &sale).await,
@@ -161,6 +161,9 @@ impl Answers {
             Call::Orders(filter) => orders::list(parts, &filter).await,
             Call::Order(order) => orders::show(parts, order).await,
             Call::EndOrder { order, event, dry_run } => orders::end(parts, order, event, (who, dry_run)).await,
+            Call::DeadLetters { after, limit } => letters::list(parts, after, limit).await,
+            Call::DeadLetter(id) => letters::show(parts, id).await,
+            Call::ActOnDeadLetter { id, act, dry_run } => letters::act(parts, id, act, (who, dry_run)).await,
             Call::Audit { sale, wait } => self.audit(sale.as_ref(), wait, &CancellationToken::new()).await,
         }
     }

@@ -51,6 +51,7 @@ codes! {
     NotFound = "not_found" NOT_FOUND;
     UnknownSale = "unknown_sale" NOT_FOUND;
     UnknownOrder = "unknown_order" NOT_FOUND;
+    UnknownDeadLetter = "unknown_dead_letter" NOT_FOUND;
     NoGateway = "no_gateway" NOT_FOUND;
     MethodNotAllowed = "method_not_allowed" METHOD_NOT_ALLOWED;
     RequestTimeout = "request_timeout" REQUEST_TIMEOUT;

@@ -6,7 +6,6 @@ use crate::admin::problem::{Code, Problem};
 use crate::admin::{Answer, Parts, line};
 use crate::config::settings::Role;
 use crate::inventory::NodeBeat;
-use crate::queue::LaneId;
 use crate::store::Change;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -72,13 +71,6 @@ pub(super) async fn drain(parts: &Parts, who: &str, dry_run: bool) -> Answer {
         "dry_run": dry_run,
     });
     Answer::json(if before || dry_run { 200 } else { 202 }, body)
-}
-
-/// How many messages could not be stored and wait for an operator.
-pub(super) async fn dead_letters(parts: &Parts) -> Result<Answer, Problem> {
-    let depths = parts.topology.depths().await.map_err(|fault| Problem::new(Code::Unavailable, fault))?;
-    let messages: u64 = depths.iter().filter(|lane| lane.lane == LaneId::Dead).map(|lane| lane.messages).sum();
-    Ok(Answer::ok(json!({"messages": messages})))
 }
 
 pub(super) async fn changes(parts: &Parts, subject: Option<&str>, limit: u32) -> Result<Answer, Problem> {

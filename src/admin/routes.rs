@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper::Method;
 
+use crate::admin::letters::Act;
 use crate::admin::problem::{Code, Problem};
 use crate::domain::{Invalid, OrderEvent, OrderId, SaleId};
 use crate::sales::Edit;
@@ -34,7 +35,9 @@ pub enum Call {
     Drain { dry_run: bool },
     Changes { subject: Option<String>, limit: u32 },
     Audit { sale: Option<SaleId>, wait: Duration },
-    DeadLetters,
+    DeadLetters { after: u64, limit: u32 },
+    DeadLetter(u64),
+    ActOnDeadLetter { id: u64, act: Act, dry_run: bool },
 }
 
 /// A change of a sale: all of it, or what its body has to say.
@@ -86,8 +89,10 @@ fn methods(segments: &[&str]) -> Option<&'static str> {
         | ["orders", _]
         | ["sales", _, "balance"] => "GET",
         ["sales", _] => "GET, PUT",
+        ["dead-letters", _] => "GET, DELETE",
         ["sales", _, "open" | "pause" | "resume" | "close" | "stock"]
         | ["orders", _, "cancel" | "refund"]
+        | ["dead-letters", _, "replay"]
         | ["drain"] => "POST",
         ["sales", _, "buffer"] => "PATCH",
         ["audit"] => "GET, POST",
@@ -136,7 +141,13 @@ fn of_segments(method: &str, segments: &[&str], query: &mut Query) -> Result<Cal
         ["drain"] => Call::Drain { dry_run: query.flag("dry_run")? },
         ["changes"] => Call::Changes { subject: query.take("subject"), limit: query.limit()? },
         ["audit"] => Call::Audit { sale: query.parsed("sale")?, wait: query.duration("wait", MAX_WAIT)? },
-        _ => Call::DeadLetters,
+        ["dead-letters", letter] if method == "GET" => Call::DeadLetter(letter_id(letter)?),
+        ["dead-letters", letter, replay @ ..] => Call::ActOnDeadLetter {
+            id: letter_id(letter)?,
+            act: if replay.is_empty() { Act::Drop } else { Act::Replay },
+            dry_run: query.flag("dry_run")?,
+        },
+        _ => Call::DeadLetters { after: query.parsed("after")?.unwrap_or(0), limit: query.limit()? },
     })
 }
 
@@ -147,6 +158,10 @@ fn sale_id(text: &str) -> Result<SaleId, Problem> {
 
 fn order_id(text: &str) -> Result<OrderId, Problem> {
     text.parse().map_err(|_| Problem::new(Code::UnknownOrder, "There is no such order."))
+}
+
+fn letter_id(text: &str) -> Result<u64, Problem> {
+    text.parse().map_err(|_| Problem::new(Code::UnknownDeadLetter, "There is no such dead letter."))
 }
 
 /// The parameters that nobody has asked for yet; one that is left over is a mistake of the caller's.
@@ -300,6 +315,18 @@ mod tests {
         }
         assert_eq!(get("/admin/v1/orders?buyer=%f"), Err(Code::Malformed));
         assert_eq!(get("/admin/v1/orders?buyer=%ff"), Err(Code::Malformed));
+    }
+
+    #[test]
+    fn a_dead_letter_is_shown_replayed_and_dropped() {
+        let act = |id, act, dry_run| Ok(Call::ActOnDeadLetter { id, act, dry_run });
+        assert_eq!(get("/admin/v1/dead-letters"), Ok(Call::DeadLetters { after: 0, limit: 100 }));
+        assert_eq!(get("/admin/v1/dead-letters?after=7&limit=2"), Ok(Call::DeadLetters { after: 7, limit: 2 }));
+        assert_eq!(get("/admin/v1/dead-letters/7"), Ok(Call::DeadLetter(7)));
+        assert_eq!(ask("DELETE", "/admin/v1/dead-letters/7?dry_run=true"), act(7, Act::Drop, true));
+        assert_eq!(ask("POST", "/admin/v1/dead-letters/7/replay"), act(7, Act::Replay, false));
+        assert_eq!(get("/admin/v1/dead-letters/-1"), Err(Code::UnknownDeadLetter));
+        assert_eq!(get("/admin/v1/dead-letters/7/replay"), Err(Code::MethodNotAllowed));
     }
 
     #[test]

@@ -266,7 +266,7 @@ async fn i11_an_order_on_its_way_to_the_store_is_in_motion() {
 #[tokio::test]
 async fn i11_messages_in_a_lane_are_in_motion_and_dead_letters_are_told() {
     let (planted, sale) = sound().await;
-    *planted.topology.0.lock().unwrap() = vec![(LaneId::Number(0), 2), (LaneId::Unroutable, 1), (LaneId::Dead, 4)];
+    *planted.topology.deep.lock().unwrap() = vec![(LaneId::Number(0), 2), (LaneId::Unroutable, 1), (LaneId::Dead, 4)];
     let report = audit(&planted).await;
     assert_eq!((report.verdict, report.motion.lane_messages, report.motion.dead_letters), (Verdict::InMotion, 3, 4));
     // A sale by itself is clean: each of its orders is where it belongs.

@@ -11,6 +11,7 @@ use crate::config::{Flag, Loaded, Sources, load};
 
 mod audit;
 mod config;
+mod dead_letters;
 mod exit;
 mod migrate;
 mod online;
@@ -43,6 +44,7 @@ enum Command {
     Config(config::Config),
     Sale(sale::Sale),
     Audit(audit::Audit),
+    DeadLetters(dead_letters::DeadLetters),
 }
 
 /// Where the settings come from; the same for every command.
@@ -69,7 +71,7 @@ impl Cli {
             flags.extend(serve.flags());
         }
         let mut sources = Sources::of_process(self.config.config.clone(), flags);
-        if matches!(self.command, Command::Sale(_) | Command::Audit(_)) {
+        if matches!(self.command, Command::Sale(_) | Command::Audit(_) | Command::DeadLetters(_)) {
             // These ask another process. Of the settings they need only where its admin API is; the environment of a shell may
             // have the URLs of a deployment and not its config file, which makes no sense to a process that serves.
             sources.env.retain(|(name, _)| name.to_string_lossy().starts_with(remote::SETTINGS));
@@ -84,6 +86,7 @@ impl Cli {
             Command::Config(config) => config.run(loaded, self.config.config).await,
             Command::Sale(sale) => sale.run(loaded).await,
             Command::Audit(audit) => audit.run(loaded).await,
+            Command::DeadLetters(letters) => letters.run(loaded).await,
         }
     }
 }

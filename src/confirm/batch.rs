@@ -22,7 +22,8 @@ use crate::queue::Publisher;
 use crate::queue::envelope::Envelope;
 use crate::shutdown::Shutdown;
 
-/// Batches whose publish may be unconfirmed at one time; the broker's latency times its throughput, generously.
+/// Batches that may be decided or unconfirmed at one time, so many more than calls that these never wait for a broker that is well:
+/// its latency times its throughput, generously.
 const PUBLISHES_IN_FLIGHT: usize = 64;
 /// Claims that may wait, in batches: past that the answer is busy, at once.
 const WAITING_BATCHES: usize = 32;
@@ -103,20 +104,21 @@ impl Batcher {
         let calls = Arc::new(Semaphore::new(limits.batches_in_flight));
         let publishes = Arc::new(Semaphore::new(PUBLISHES_IN_FLIGHT));
         loop {
+            // The permit to publish first: what is granted must not pile up between the inventory and the broker.
+            let Ok(publish) = Arc::clone(&publishes).acquire_owned().await else { return };
             let Ok(call) = Arc::clone(&calls).acquire_owned().await else { return };
             let mut batch = Vec::with_capacity(limits.batch_max);
             if waiting.recv_many(&mut batch, limits.batch_max).await == 0 {
                 return;
             }
-            let (desk, publishes) = (Arc::clone(&desk), Arc::clone(&publishes));
+            let desk = Arc::clone(&desk);
             shutdown.spawn(async move {
                 let decided = desk.decide(batch).await;
                 drop(call);
                 if let Some(granted) = decided {
-                    // A semaphore that is never closed.
-                    let _publish = publishes.acquire().await;
                     desk.publish(granted).await;
                 }
+                drop(publish);
             });
         }
     }

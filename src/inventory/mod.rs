@@ -57,7 +57,18 @@ pub trait Inventory: fmt::Debug + Send + Sync + 'static {
     async fn orders(&self, scope: Scope, cursor: Option<String>) -> Result<(Vec<KnownOrder>, Option<String>), Fault>;
 
     /// The oldest outbox entries that have been there for `min_age` at least, on the inventory's own clock; at most `limit`.
-    async fn outbox(&self, scope: Scope, min_age: Duration, limit: usize) -> Result<Vec<OutboxEntry>, Fault>;
+    async fn outbox(&self, scope: Scope, min_age: Duration, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
+        self.outbox_behind(scope, None, min_age, limit).await
+    }
+
+    /// The same for those that were written after this entry, whether or not it is still there.
+    async fn outbox_behind(
+        &self,
+        scope: Scope,
+        entry: Option<&OutboxId>,
+        min_age: Duration,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, Fault>;
 
     /// How many entries the outbox has.
     async fn outbox_len(&self, scope: Scope) -> Result<u64, Fault>;

@@ -152,8 +152,16 @@ impl Inventory for PlantedInventory {
         Ok((page, next))
     }
 
-    async fn outbox(&self, _: Scope, _: Duration, limit: usize) -> Result<Vec<OutboxEntry>, inventory::Fault> {
-        Ok(self.up()?.outbox.iter().take(limit).cloned().collect())
+    async fn outbox_behind(
+        &self,
+        _: Scope,
+        entry: Option<&OutboxId>,
+        _: Duration,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, inventory::Fault> {
+        let state = self.up()?;
+        let behind = state.outbox.iter().filter(|known| entry.is_none_or(|entry| known.id > *entry));
+        Ok(behind.take(limit).cloned().collect())
     }
 
     async fn outbox_len(&self, _: Scope) -> Result<u64, inventory::Fault> {

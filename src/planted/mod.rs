@@ -2,6 +2,7 @@
 //!
 //! Real backends cannot be made to hold what the audit has to find; these can.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -108,9 +109,14 @@ fn on(order: &Order, pool: &PoolId, leg: u8) -> u32 {
     lines.map(|line| line.quantity).sum()
 }
 
-/// Lanes that are as deep as they are told.
+/// Lanes that are as deep as they are told, and what was put into them.
 #[derive(Debug, Default)]
-pub(crate) struct PlantedTopology(pub(crate) Mutex<Vec<(LaneId, u64)>>);
+pub(crate) struct PlantedTopology {
+    pub(crate) deep: Mutex<Vec<(LaneId, u64)>>,
+    pub(crate) put: Mutex<Vec<Vec<u8>>>,
+    /// It confirms nothing.
+    pub(crate) is_mute: AtomicBool,
+}
 
 #[async_trait]
 impl Topology for PlantedTopology {
@@ -126,7 +132,11 @@ impl Topology for PlantedTopology {
         Ok(())
     }
 
-    async fn put(&self, _: Vec<u8>) -> Result<(), queue::Fault> {
+    async fn put(&self, body: Vec<u8>) -> Result<(), queue::Fault> {
+        if self.is_mute.load(Ordering::Relaxed) {
+            return Err(queue::Fault("no confirm".to_owned()));
+        }
+        self.put.lock().unwrap().push(body);
         Ok(())
     }
 
@@ -136,7 +146,7 @@ impl Topology for PlantedTopology {
 
     async fn depths(&self) -> Result<Vec<LaneDepth>, queue::Fault> {
         let depth = |&(lane, messages)| LaneDepth { lane, messages, consumers: 1 };
-        Ok(self.0.lock().unwrap().iter().map(depth).collect())
+        Ok(self.deep.lock().unwrap().iter().map(depth).collect())
     }
 
     fn widen(&self, _: u16) {}

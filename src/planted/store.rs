@@ -14,10 +14,10 @@ use crate::planted::{NOW, SCOPE, on};
 use crate::store::orders::LegTally;
 use crate::store::partitions::StoreSnapshot;
 use crate::store::{
-    self, CancelOutcome, Change, Deployment, Judged, LateClaim, LatePayment, LatePayments, OrderFilter, OrderRow,
-    Orders, PartitionRow, PartitionState, Partitions, PaymentEvent, PaymentOutcome, PaymentRow, PaymentState, PutSale,
-    RecordFault, Recordable, Recorded, Recorder, SaleTally, Sales, Schema, StaleOrder, StaleOrders, StaleState, Store,
-    StoredSale,
+    self, CancelOutcome, Change, DeadLetter, DeadLetters, Deployment, Judged, LateClaim, LatePayment, LatePayments,
+    OrderFilter, OrderRow, Orders, PartitionRow, PartitionState, Partitions, PaymentEvent, PaymentOutcome, PaymentRow,
+    PaymentState, PutSale, RecordFault, Recordable, Recorded, Recorder, SaleTally, Sales, Schema, StaleOrder,
+    StaleOrders, StaleState, Store, StoredSale,
 };
 
 fn path(status: OrderStatus) -> Vec<OrderStatus> {
@@ -45,6 +45,9 @@ pub(crate) struct StoreState {
     /// Somebody else changes the sale before the next put.
     pub(crate) race: u32,
     pub(crate) down: bool,
+    pub(crate) letters: Vec<DeadLetter>,
+    /// How many more of them are counted.
+    pub(crate) letters_beside: u64,
     /// How many recorders it gives yet. None of them ever records anything.
     pub(crate) recorders: usize,
     pub(crate) lanes: u16,
@@ -211,6 +214,44 @@ impl Sales for PlantedStore {
         let state = self.up()?;
         let matching = state.log.iter().rev().filter(|change| subject.is_none_or(|subject| change.subject == subject));
         Ok(matching.take(limit as usize).cloned().collect())
+    }
+}
+
+#[async_trait]
+impl DeadLetters for PlantedStore {
+    async fn keep_dead_letter(&self, lane: &str, reason: &str, body: &[u8]) -> Result<(), store::Fault> {
+        let mut state = self.up()?;
+        let id = state.letters.last().map_or(1, |last| last.id + 1);
+        state.letters.push(DeadLetter {
+            id,
+            lane: lane.to_owned(),
+            reason: reason.to_owned(),
+            kept_at: NOW,
+            bytes: body.len() as u64,
+            body: body.to_vec(),
+        });
+        Ok(())
+    }
+
+    async fn dead_letters(&self, after: u64, limit: u32) -> Result<Vec<DeadLetter>, store::Fault> {
+        let state = self.up()?;
+        Ok(state.letters.iter().filter(|letter| letter.id > after).take(limit as usize).cloned().collect())
+    }
+
+    async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, store::Fault> {
+        Ok(self.up()?.letters.iter().find(|letter| letter.id == id).cloned())
+    }
+
+    async fn drop_dead_letter(&self, id: u64) -> Result<bool, store::Fault> {
+        let mut state = self.up()?;
+        let before = state.letters.len();
+        state.letters.retain(|letter| letter.id != id);
+        Ok(state.letters.len() < before)
+    }
+
+    async fn count_dead_letters(&self) -> Result<u64, store::Fault> {
+        let state = self.up()?;
+        Ok(state.letters.len() as u64 + state.letters_beside)
     }
 }
 

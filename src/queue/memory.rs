@@ -19,7 +19,7 @@ use crate::meters::{Histogram, Meters};
 use crate::queue::envelope::{Content, Envelope};
 use crate::queue::tags::Taking;
 use crate::queue::{
-    Consumer, Delivery, Fault, Lane, LaneDepth, LaneId, Publisher, Queue, Strain, Topology, Unconfirmed,
+    Consumer, Delivery, Fault, Lane, LaneDepth, LaneId, Parked, Publisher, Queue, Strain, Topology, Unconfirmed,
 };
 
 /// Messages of a lane, waiting or delivered, at most. A message is a batch of orders of some 20 KB at the very most.
@@ -45,7 +45,7 @@ pub fn bounded(settings: &settings::Queue, meters: &Meters, (confirm, lane_messa
         state: Mutex::new(State {
             scopes: HashSet::new(),
             lanes: (0..settings.lanes.max(1)).map(|_| Line::default()).collect(),
-            dead: Vec::new(),
+            dead: Line::default(),
             turn: 0,
             takings: 0,
         }),
@@ -75,8 +75,8 @@ struct Memory {
 struct State {
     scopes: HashSet<Scope>,
     lanes: Vec<Line>,
-    /// What was parked, with the reason.
-    dead: Vec<(Vec<u8>, String)>,
+    /// What was parked.
+    dead: Line,
     /// The lane that is next in the round.
     turn: usize,
     takings: u64,
@@ -96,6 +96,7 @@ struct Line {
 struct Message {
     body: Vec<u8>,
     redelivered: bool,
+    parked: Option<Parked>,
     /// Told when the message is acknowledged; dropped untold when it is parked.
     stored: Option<oneshot::Sender<()>>,
     /// Since when its confirm is outstanding, where that waits for the acknowledgement.
@@ -104,7 +105,7 @@ struct Message {
 
 impl Message {
     fn new(body: Vec<u8>) -> Self {
-        Self { body, redelivered: false, stored: None, unconfirmed: None }
+        Self { body, redelivered: false, parked: None, stored: None, unconfirmed: None }
     }
 }
 
@@ -141,6 +142,17 @@ impl Memory {
 enum Refused {
     Closed,
     Full,
+}
+
+impl State {
+    /// `None` for the unroutable ones: every lane is always bound here, so nothing is ever unroutable, and that lane stays empty.
+    fn line(&mut self, lane: LaneId) -> Option<&mut Line> {
+        match lane {
+            LaneId::Number(number) => self.lanes.get_mut(usize::from(number)),
+            LaneId::Unroutable => None,
+            LaneId::Dead => Some(&mut self.dead),
+        }
+    }
 }
 
 impl Line {
@@ -215,28 +227,20 @@ impl Publisher for Shared {
 #[async_trait]
 impl Consumer for Shared {
     async fn consume(&self, lane: LaneId) -> Result<Box<dyn Lane>, Fault> {
-        let index = match lane {
-            LaneId::Number(number) => usize::from(number),
-            // Every lane is always bound here, so nothing is ever unroutable: a lane that stays empty.
-            LaneId::Unroutable => usize::MAX,
-            LaneId::Dead => return Err(Fault("the dead letters are for operators; nobody consumes them".to_owned())),
-        };
         let mut state = self.0.state();
-        if lane != LaneId::Unroutable && index >= state.lanes.len() {
-            return Err(Fault(format!("there is no lane {lane}")));
-        }
         state.takings += 1;
         let consumer = state.takings;
-        let changed = match state.lanes.get_mut(index) {
+        let changed = match state.line(lane) {
             Some(found) => {
                 found.consumers.push_back(consumer);
                 Arc::clone(&found.changed)
             }
-            None => Arc::default(),
+            None if lane == LaneId::Unroutable => Arc::default(),
+            None => return Err(Fault(format!("there is no lane {lane}"))),
         };
         Ok(Box::new(Taken {
             memory: Arc::clone(&self.0),
-            index,
+            lane,
             consumer,
             taking: Taking::new(),
             delivered: 0,
@@ -249,8 +253,7 @@ impl Consumer for Shared {
 #[derive(Debug)]
 struct Taken {
     memory: Arc<Memory>,
-    /// Of the lane; of none for the unroutable ones.
-    index: usize,
+    lane: LaneId,
     consumer: u64,
     taking: Taking,
     /// The number of the last delivery.
@@ -262,14 +265,19 @@ impl Taken {
     /// The lane's next message, if it is this consumer's turn and there is one.
     fn take(&mut self) -> Option<Delivery> {
         let mut state = self.memory.state();
-        let line = state.lanes.get_mut(self.index)?;
+        let line = state.line(self.lane)?;
         if line.consumers.front() != Some(&self.consumer) {
             return None;
         }
         let message = line.ready.pop_front()?;
         self.delivered += 1;
         let tag = self.taking.tag(self.delivered);
-        let delivery = Delivery { tag, body: message.body.clone(), redelivered: message.redelivered };
+        let delivery = Delivery {
+            tag,
+            body: message.body.clone(),
+            redelivered: message.redelivered,
+            parked: message.parked.clone(),
+        };
         line.delivered.insert(self.delivered, message);
         Some(delivery)
     }
@@ -305,7 +313,7 @@ impl Lane for Taken {
 
     async fn ack(&mut self, up_to: &Delivery) -> Result<(), Fault> {
         self.settle(up_to, |state, number| {
-            let delivered = &mut state.lanes[self.index].delivered;
+            let Some(Line { delivered, .. }) = state.line(self.lane) else { return Ok(()) };
             let later = delivered.split_off(&(number + 1));
             for message in std::mem::replace(delivered, later).into_values() {
                 // Nobody waits where a confirm means less, or where the wait was too long.
@@ -316,15 +324,19 @@ impl Lane for Taken {
     }
 
     async fn park(&mut self, delivery: &Delivery, reason: &str) -> Result<(), Fault> {
+        if self.lane == LaneId::Dead {
+            return Err(Fault("a dead letter is parked already".to_owned()));
+        }
         let most = self.memory.lane_messages;
         self.settle(delivery, |state, number| {
             if state.dead.len() >= most {
                 return Err(Fault(format!("there are {most} dead letters, and no room for more")));
             }
-            let message = state.lanes[self.index].delivered.remove(&number);
+            let message = state.line(self.lane).and_then(|line| line.delivered.remove(&number));
             let message = message.ok_or_else(|| Fault("the message was acknowledged before".to_owned()))?;
-            state.dead.push((message.body, reason.to_owned()));
-            tracing::warn!(lane = self.index, reason, dead = state.dead.len(), "a message was parked");
+            let parked = Parked { lane: self.lane.to_string(), reason: reason.to_owned() };
+            state.dead.push(Message { parked: Some(parked), ..Message::new(message.body) });
+            tracing::warn!(lane = %self.lane, reason, dead = state.dead.len(), "a message was parked");
             Ok(())
         })
     }
@@ -333,7 +345,7 @@ impl Lane for Taken {
 impl Drop for Taken {
     fn drop(&mut self) {
         let mut state = self.memory.state();
-        let Some(line) = state.lanes.get_mut(self.index) else { return };
+        let Some(line) = state.line(self.lane) else { return };
         if line.consumers.front() == Some(&self.consumer) {
             // Only the first in line was served, so all that is delivered was delivered to it.
             for (_, message) in std::mem::take(&mut line.delivered).into_iter().rev() {
@@ -387,7 +399,8 @@ impl Topology for Shared {
         let mut depths: Vec<_> = numbered
             .map(|(number, line)| depth(LaneId::Number(number), line.ready.len(), line.consumers.len()))
             .collect();
-        depths.extend([depth(LaneId::Unroutable, 0, 0), depth(LaneId::Dead, state.dead.len(), 0)]);
+        let dead = depth(LaneId::Dead, state.dead.ready.len(), state.dead.consumers.len());
+        depths.extend([depth(LaneId::Unroutable, 0, 0), dead]);
         Ok(depths)
     }
 

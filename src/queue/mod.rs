@@ -107,7 +107,9 @@ pub enum LaneId {
     Number(u16),
     /// Where a message goes that no lane was bound for. It is an order all the same, so a writer drains it too.
     Unroutable,
-    /// Where messages go that cannot be stored. Nobody consumes it; operators look into it.
+    /// Where messages go that cannot be stored. A writer takes them from there into the store, undecoded, where operators look
+    /// into them: to look into a broker's queue is to count a delivery of each message, and too many of those drop it. Here
+    /// alone several consumers may share the lane, and nothing can be parked.
     Dead,
 }
 
@@ -136,6 +138,22 @@ pub struct Delivery {
     pub tag: u64,
     pub body: Vec<u8>,
     pub redelivered: bool,
+    /// Of a dead letter.
+    pub parked: Option<Parked>,
+}
+
+/// Where a dead letter comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    /// As a [`LaneId`] is written, or what is known instead.
+    pub lane: String,
+    /// In the words of whoever parked it, a writer or the broker.
+    pub reason: String,
+}
+
+impl Parked {
+    /// Of what is not told.
+    pub(crate) const UNKNOWN: &str = "unknown";
 }
 
 /// What keeps messages from being confirmed.

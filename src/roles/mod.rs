@@ -206,7 +206,7 @@ fn open_doors(
     process.back.spawn_essential("admin", admin.serve(parts, process.back.clone()));
 }
 
-/// Fit for traffic is a node that can answer claims of at least one partition.
+/// Fit for traffic is a node that has joined once, and has a broker to speak to.
 ///
 /// What all nodes suffer from alike takes none of them out: a balancer without nodes answers 502, also to those who pay, cancel or
 /// ask. So a partition that recovers is only noted, and so is what piles up before a broker that blocks or does not confirm. A
@@ -219,7 +219,7 @@ fn readiness(process: &Process, gateway: Option<&Gateway>) -> Readiness {
     let (joined, standing) = (epochs.clone(), epochs.clone());
     let readiness = Readiness::new()
         .with_standing("store", &process.store_standing)
-        .with("inventory", move || joined.any().map(|_| ()).map_err(|reason| reason.to_string()))
+        .with("inventory", move || joined.has_joined().map_err(|reason| reason.to_string()))
         .with("queue", move || publisher.ready())
         .with_note(move || {
             let out =
@@ -230,8 +230,7 @@ fn readiness(process: &Process, gateway: Option<&Gateway>) -> Readiness {
     let (shards, pressure) = (gateway.shards.clone(), gateway.pressure.clone());
     readiness
         .with("shards", move || {
-            let mut joined = Partition::all(partitions).filter(|partition| epochs.scope(*partition).is_ok());
-            let filled = joined.any(|partition| shards.is_filled(partition));
+            let filled = Partition::all(partitions).any(|partition| shards.is_filled(partition));
             filled.then_some(()).ok_or_else(|| "the inventory has not been heard yet".to_owned())
         })
         .with_note(move || {

@@ -1,6 +1,6 @@
 //! Orders at rest. The store decides what becomes of an order once it is recorded, and which epoch is open.
 //!
-//! This file and the six below are the contract; `sqlite` and `mysql` keep it, and one suite (`tests/contracts/store.rs`)
+//! This file and the seven below are the contract; `sqlite` and `mysql` keep it, and one suite (`tests/contracts/store.rs`)
 //! runs over both. Only `store/sqlite` and `store/mysql` know SQL; what they share lies beside them: connections (`pool`), rows
 //! (`rows`), and what is decided or counted in memory (`batch`, `guard`, `judge`, `tally`, `schema`).
 //!
@@ -10,6 +10,7 @@
 //! - [`orders`]: what happens to an order afterwards: payment, cancel, expiry; and the stock moves that follow from it
 //! - [`late`]: payments that came too late, and what the inventory said to them
 //! - [`stale`]: orders that came too late for their epoch
+//! - [`dead_letters`]: messages that could not be stored as orders, for operators
 //!
 //! Every change of an order's status is one conditional update on the store's own clock, so that of two that race one wins. In
 //! the same transaction stands the stock move that the inventory has to follow, and the order's history.
@@ -29,6 +30,7 @@ mod rows;
 mod schema;
 mod tally;
 
+pub mod dead_letters;
 pub mod late;
 pub mod mysql;
 pub mod orders;
@@ -38,6 +40,7 @@ pub mod sales;
 pub mod sqlite;
 pub mod stale;
 
+pub use dead_letters::{DeadLetter, DeadLetters};
 pub use late::{LateClaim, LatePayment, LatePayments};
 pub use orders::{
     CancelOutcome, Judged, LegTally, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentOutcome, PaymentRow,
@@ -50,7 +53,9 @@ pub use stale::{StaleOrder, StaleOrders, StaleState};
 
 /// A whole store.
 #[async_trait]
-pub trait Store: Partitions + Sales + Orders + LatePayments + StaleOrders + fmt::Debug + Send + Sync + 'static {
+pub trait Store:
+    Partitions + Sales + Orders + LatePayments + StaleOrders + DeadLetters + fmt::Debug + Send + Sync + 'static
+{
     /// How the schema stands to this program.
     async fn schema(&self) -> Result<Schema, Fault>;
 

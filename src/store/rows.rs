@@ -12,8 +12,8 @@ use crate::domain::{
     record,
 };
 use crate::store::{
-    Change, LatePayment, OrderRow, PartitionRow, PartitionState, PaymentEvent, PaymentRow, PaymentState, StaleOrder,
-    StaleState, StoredSale,
+    Change, DeadLetter, LatePayment, OrderRow, PartitionRow, PartitionState, PaymentEvent, PaymentRow, PaymentState,
+    StaleOrder, StaleState, StoredSale,
 };
 
 /// The columns of [`OrderColumns`]. Named and not `*`, so that a column that a later program adds does not confuse this one.
@@ -127,6 +127,31 @@ impl TryFrom<StaleColumns> for StaleOrder {
             kept_at: UnixMillis(row.kept_at),
             state: state.ok_or_else(|| odd("stale_orders.state", &row.state))?,
             reason: row.reason,
+        })
+    }
+}
+
+#[derive(FromRow)]
+pub(super) struct DeadLetterColumns {
+    id: i64,
+    lane: String,
+    reason: String,
+    kept_at: i64,
+    bytes: i64,
+    body: Vec<u8>,
+}
+
+impl TryFrom<DeadLetterColumns> for DeadLetter {
+    type Error = Failure;
+
+    fn try_from(row: DeadLetterColumns) -> Result<Self, Failure> {
+        Ok(Self {
+            id: unsigned("dead_letters.id", row.id)?,
+            lane: row.lane,
+            reason: row.reason,
+            kept_at: UnixMillis(row.kept_at),
+            bytes: unsigned("the length of dead_letters.body", row.bytes)?,
+            body: row.body,
         })
     }
 }

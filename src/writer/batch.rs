@@ -66,7 +66,7 @@ mod tests {
     const SCOPE: Scope = Scope { partition: Partition(0), epoch: Epoch(1) };
 
     fn delivery(tag: u64, body: Vec<u8>) -> Delivery {
-        Delivery { tag, body, redelivered: false }
+        Delivery { tag, body, redelivered: false, parked: None }
     }
 
     fn orders(outbox: &str) -> Vec<u8> {

@@ -24,7 +24,10 @@ use crate::store::{Recorder, Store};
 use crate::writer::batch::{Batch, Item};
 
 mod batch;
+mod letters;
 mod record;
+
+pub use letters::keep_dead_letters;
 
 /// Between two tries of something that failed: doubled from the first to the last, with jitter.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);

@@ -666,12 +666,20 @@ over_both! {
         assert_eq!(entries[0].orders, [a.order.clone(), b.order.clone()]);
         assert_eq!(entries[1].orders, std::slice::from_ref(&c.order));
         assert_eq!(aged(Duration::ZERO, 1).await, entries[..1]);
+        let behind = async |entry: &OutboxId, limit| {
+            let behind = bench.inventory.outbox_behind(bench.scope, Some(entry), Duration::ZERO, limit);
+            behind.await.unwrap()
+        };
+        assert_eq!(behind(&first, 10).await, entries[1..]);
+        assert_eq!(behind(&second, 10).await, []);
+        assert_eq!(behind(&"no-entry".parse().unwrap(), 10).await, entries, "nothing stands before a stranger");
 
         bench.apply(a.order.id, OrderStatus::Expired).await;
         assert_eq!(aged(Duration::ZERO, 10).await, entries, "an order's end changes no entry");
         let stranger: OutboxId = "no-entry".parse().unwrap();
-        bench.inventory.outbox_remove(bench.scope, &[first.clone(), stranger, first]).await.unwrap();
+        bench.inventory.outbox_remove(bench.scope, &[first.clone(), stranger, first.clone()]).await.unwrap();
         assert_eq!(aged(Duration::ZERO, 10).await, entries[1..]);
+        assert_eq!(behind(&first, 10).await, entries[1..], "what stood behind a removed entry still does");
         bench.inventory.outbox_remove(bench.scope, &[second]).await.unwrap();
         assert_eq!(bench.inventory.outbox_len(bench.scope).await, Ok(0));
         assert_eq!(bench.verdict(&one(&sale, "d")).await, Verdict::Granted, "an empty outbox takes the next entry");

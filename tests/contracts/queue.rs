@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
+use futures_util::StreamExt;
+use lapin::options::{BasicConsumeOptions, BasicRejectOptions, ExchangeDeleteOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use rushgate::config::settings;
@@ -16,7 +17,7 @@ use rushgate::domain::{Epoch, Partition, Scope};
 use rushgate::meters::Meters;
 use rushgate::queue::envelope::{Content, Envelope};
 use rushgate::queue::memory::ConfirmWhen;
-use rushgate::queue::{Delivery, Fault, Lane, LaneDepth, LaneId, Queue, Strain, Unconfirmed};
+use rushgate::queue::{Delivery, Fault, Lane, LaneDepth, LaneId, Parked, Queue, Strain, Unconfirmed};
 use rushgate::shutdown::Shutdown;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -260,6 +261,7 @@ contract! {
     what_a_dropped_lane_had_not_acknowledged_comes_again_first,
     an_acknowledgement_covers_all_before_it,
     a_parked_message_goes_to_the_dead_letters_and_nothing_else_does,
+    a_dead_letter_says_where_it_comes_from_and_stays_until_it_is_acknowledged,
     what_is_put_is_in_a_lane_behind_all_that_is_there,
     a_lane_has_one_consumer_and_the_next_takes_over,
     a_tag_of_an_earlier_taking_acknowledges_nothing,
@@ -268,7 +270,7 @@ contract! {
     a_scope_that_is_opened_again_confirms_again,
     a_barrier_comes_behind_everything,
     depths_say_what_waits_and_who_consumes,
-    what_cannot_be_consumed_is_refused,
+    what_is_no_lane_is_refused,
     many_publishers_at_once_lose_nothing_and_send_nothing_twice,
     an_exchange_closed_under_load_confirms_only_what_is_in_the_lanes,
     a_confirm_is_measured,
@@ -367,6 +369,28 @@ async fn a_parked_message_goes_to_the_dead_letters_and_nothing_else_does(bench: 
     let left: Vec<_> = bench.drain().await[&0].iter().map(|(number, _)| *number).collect();
     assert_eq!(left, [number_of(&deliveries[2]).unwrap(), number_of(&deliveries[3]).unwrap()]);
     assert_eq!(bench.depth(LaneId::Dead).await.messages, 1);
+}
+
+async fn a_dead_letter_says_where_it_comes_from_and_stays_until_it_is_acknowledged(bench: &Bench) {
+    let (mut lane, deliveries) = fill(bench, 3).await;
+    assert_eq!(deliveries[0].parked, None);
+    lane.park(&deliveries[1], "it is poison").await.unwrap();
+    lane.park(&deliveries[0], "it is poison too").await.unwrap();
+    let mut dead = bench.queue.consumer.consume(LaneId::Dead).await.unwrap();
+    let first = dead.next().await.unwrap();
+    let parked = Parked { lane: "0".to_owned(), reason: "it is poison".to_owned() };
+    assert_eq!((&first.body, first.redelivered, &first.parked), (&deliveries[1].body, false, &Some(parked.clone())));
+    dead.park(&first, "again").await.expect_err("it is dead already");
+    drop(dead);
+    let mut dead = bench.queue.consumer.consume(LaneId::Dead).await.unwrap();
+    let again = dead.next().await.unwrap();
+    assert_eq!((&again.body, again.redelivered, again.parked.as_ref()), (&first.body, true, Some(&parked)));
+    dead.ack(&again).await.unwrap();
+    let second = dead.next().await.unwrap();
+    assert_eq!((&second.body, second.parked.unwrap().reason.as_str()), (&deliveries[0].body, "it is poison too"));
+    dead.ack(&Delivery { parked: None, ..second }).await.unwrap();
+    drop(dead);
+    assert_eq!(bench.depth(LaneId::Dead).await.messages, 0);
 }
 
 async fn what_is_put_is_in_a_lane_behind_all_that_is_there(bench: &Bench) {
@@ -495,11 +519,11 @@ async fn depths_say_what_waits_and_who_consumes(bench: &Bench) {
     assert_eq!(bench.depth(LaneId::Number(1)).await.consumers, 1);
 }
 
-async fn what_cannot_be_consumed_is_refused(bench: &Bench) {
-    for lane in [LaneId::Dead, LaneId::Number(LANES)] {
-        bench.queue.consumer.consume(lane).await.expect_err("nobody consumes it");
+async fn what_is_no_lane_is_refused(bench: &Bench) {
+    bench.queue.consumer.consume(LaneId::Number(LANES)).await.expect_err("there is none");
+    for lane in [LaneId::Unroutable, LaneId::Dead] {
+        bench.queue.consumer.consume(lane).await.unwrap();
     }
-    bench.queue.consumer.consume(LaneId::Unroutable).await.unwrap();
 }
 
 async fn many_publishers_at_once_lose_nothing_and_send_nothing_twice(bench: &Bench) {
@@ -699,6 +723,32 @@ mod broker {
             let barrier = Envelope::decode(&lane.next().await.unwrap().body).unwrap();
             assert!(matches!(barrier.content, Content::Barrier { lane } if lane >= LANES), "{barrier:?}");
             drop(lane);
+            bench.end().await;
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_dead_letter_that_the_broker_itself_moved_says_so() {
+        in_time(async {
+            let bench = Bench::rabbitmq().await;
+            bench.publish_all(0..u64::from(LANES)).await;
+            let by_hand = ByHand::connect().await;
+            let channel = by_hand.channel().await;
+            let queue = format!("{}.lane.1", bench.settings.namespace);
+            let consume = channel.basic_consume(
+                queue.as_str().into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            );
+            let rejected = consume.await.unwrap().next().await.unwrap().unwrap();
+            rejected.acker.reject(BasicRejectOptions { requeue: false }).await.unwrap();
+            let mut dead = bench.queue.consumer.consume(LaneId::Dead).await.unwrap();
+            let letter = dead.next().await.unwrap();
+            let parked = Parked { lane: "1".to_owned(), reason: "the broker moved it: rejected".to_owned() };
+            assert_eq!((letter.body, letter.parked), (rejected.data, Some(parked)));
+            drop(dead);
             bench.end().await;
         })
         .await;

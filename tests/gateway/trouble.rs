@@ -238,6 +238,9 @@ async fn a_partition_that_is_being_rebuilt_says_so_and_comes_back_with_what_the_
     })
     .await;
     assert_eq!(site.gateway(0).order(&order.order(), "alice").await.unwrap().status, 200, "reads go on");
+    let ready = site.gateway(0).get("/readyz?verbose", &[]).await.unwrap();
+    assert_eq!(ready.status, 200, "a balancer leaves it in, or nobody would answer those who pay and look: {ready:?}");
+    assert!(ready.body.to_string().contains("[!]partition 0: recovering"), "{ready:?}");
     site.add("writer");
     eventually("it sells again", || async {
         let reply = site.gateway(0).claim("s", "bob", None, &one()).await?;

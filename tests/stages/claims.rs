@@ -240,3 +240,43 @@ async fn whom_another_node_has_just_granted_the_last_but_one_unit_is_not_refused
     let again = node.claim("alice", Some("k")).await;
     assert!(matches!(again, Answer::Granted { replayed: true, .. }), "{again:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_does_not_confirm_bounds_what_is_granted() {
+    let node = Arc::new(Node::behind_gates(1000).await);
+    node.inventory.gate.add_permits(1000);
+    let mut asking = JoinSet::new();
+    for number in 0..200 {
+        let node = Arc::clone(&node);
+        asking.spawn(async move { node.claim(&format!("b{number}"), None).await });
+        // One after the other, so that each is a batch.
+        settle().await;
+    }
+    let (_, held, _) = node.stock().await;
+    assert_eq!(held, 64, "no more than may be unconfirmed");
+    assert_eq!(node.broker.messages.load(Ordering::SeqCst), 64);
+    node.broker.gate.add_permits(1000);
+    let answers = asking.join_all().await;
+    assert!(answers.iter().all(is_granted), "the rest is decided when there is room");
+    assert_eq!(node.inventory.calls.lock().unwrap().iter().sum::<usize>(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_slow_and_well_does_not_hold_the_inventory_up() {
+    let node = Arc::new(Node::selling(1000).await);
+    let call = Duration::from_millis(2);
+    *node.inventory.confirm_takes.lock().unwrap() = call;
+    // Fifty batches are unconfirmed at any time.
+    *node.broker.takes.lock().unwrap() = call * 50;
+    let begun = tokio::time::Instant::now();
+    let mut asking = JoinSet::new();
+    for number in 0..500 {
+        let node = Arc::clone(&node);
+        asking.spawn(async move { node.claim(&format!("b{number}"), None).await });
+        tokio::time::sleep(call).await;
+    }
+    assert!(asking.join_all().await.iter().all(is_granted));
+    let calls = node.inventory.calls.lock().unwrap().len();
+    assert!(calls > 490, "each claim found the inventory free: {calls} calls");
+    assert!(begun.elapsed() < call * 560, "{:?}", begun.elapsed());
+}

@@ -49,6 +49,8 @@ pub(crate) struct BadLine {
     pub(crate) gate: Semaphore,
     /// How many claims each call had.
     pub(crate) calls: Mutex<Vec<usize>>,
+    /// How long a call of `confirm` takes.
+    pub(crate) confirm_takes: Mutex<Duration>,
     pub(crate) rebuild_takes: Mutex<Duration>,
     pub(crate) rebuilds_fail: AtomicBool,
     /// How many were begun.
@@ -70,6 +72,7 @@ impl BadLine {
             fates: Mutex::default(),
             gate: Semaphore::new(0),
             calls: Mutex::default(),
+            confirm_takes: Mutex::default(),
             rebuild_takes: Mutex::default(),
             rebuilds_fail: AtomicBool::new(false),
             rebuilds: AtomicUsize::new(0),
@@ -83,6 +86,8 @@ impl Inventory for BadLine {
     async fn confirm(&self, scope: Scope, claims: &[Claim], now: UnixMillis) -> Result<Confirmed, Fault> {
         self.calls.lock().unwrap().push(claims.len());
         self.gate.acquire().await.expect("an open gate").forget();
+        let takes = *self.confirm_takes.lock().unwrap();
+        tokio::time::sleep(takes).await;
         let fate = self.fates.lock().unwrap().pop_front();
         match fate {
             None => self.inner.confirm(scope, claims, now).await,
@@ -115,8 +120,14 @@ impl Inventory for BadLine {
     async fn orders(&self, scope: Scope, cursor: Option<String>) -> Result<(Vec<KnownOrder>, Option<String>), Fault> {
         self.inner.orders(scope, cursor).await
     }
-    async fn outbox(&self, scope: Scope, min_age: Duration, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
-        self.inner.outbox(scope, min_age, limit).await
+    async fn outbox_behind(
+        &self,
+        scope: Scope,
+        entry: Option<&OutboxId>,
+        min_age: Duration,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, Fault> {
+        self.inner.outbox_behind(scope, entry, min_age, limit).await
     }
     async fn outbox_len(&self, scope: Scope) -> Result<u64, Fault> {
         self.inner.outbox_len(scope).await
@@ -163,6 +174,8 @@ impl Inventory for BadLine {
 #[derive(Debug)]
 pub(crate) struct Broker {
     pub(crate) gate: Semaphore,
+    /// How long it takes to confirm one.
+    pub(crate) takes: Mutex<Duration>,
     pub(crate) refuses: Mutex<Option<Unconfirmed>>,
     /// What it is told to suffer from.
     pub(crate) strain: Mutex<Strain>,
@@ -181,6 +194,8 @@ impl Publisher for Broker {
             self.got.lock().unwrap().extend(orders.iter().map(|order| order.id));
         }
         self.gate.acquire().await.expect("an open gate").forget();
+        let takes = *self.takes.lock().unwrap();
+        tokio::time::sleep(takes).await;
         self.refuses.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 
@@ -273,6 +288,7 @@ impl Node {
         let inventory = Arc::new(BadLine::to(inner));
         let broker = Arc::new(Broker {
             gate: Semaphore::new(0),
+            takes: Mutex::default(),
             refuses: Mutex::default(),
             strain: Mutex::default(),
             is_away: Mutex::default(),

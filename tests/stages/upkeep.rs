@@ -1,6 +1,6 @@
 //! What runs behind the doors, when one part of it cannot go on: the rest does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -389,4 +389,66 @@ async fn one_partition_is_relayed_while_another_recovers() {
     node.clock.advance(Duration::from_secs(1));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(node.broker.messages.load(Ordering::SeqCst) > before, "the outbox is published again");
+}
+
+/// A node whose granted batches of one order each, so many of them, are all in the outbox.
+async fn with_outbox(entries: u32) -> Node {
+    let node = Node::selling(entries).await;
+    for number in 0..entries {
+        node.claim(&format!("b{number}"), None).await;
+    }
+    node.clock.advance(Duration::from_secs(3600));
+    node
+}
+
+fn keep_relaying(node: &Node, after: Duration) {
+    let epochs = Epochs::new(1);
+    epochs.assume(SCOPE);
+    let parts = relay::Parts {
+        inventory: Arc::clone(&node.inventory) as Arc<dyn Inventory>,
+        publisher: Arc::clone(&node.broker) as Arc<dyn Publisher>,
+        epochs,
+        meters: Meters::new(),
+        after,
+    };
+    node.shutdown.spawn(relay::keep_relaying(parts, node.shutdown.clone()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_that_wait_do_not_keep_those_behind_them_from_being_relayed() {
+    let node = with_outbox(300).await;
+    node.broker.got.lock().unwrap().clear();
+    keep_relaying(&node, Duration::from_secs(5));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let relayed: BTreeSet<_> = node.broker.got.lock().unwrap().iter().copied().collect();
+    assert_eq!(relayed.len(), 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_stays_is_relayed_less_and_less_often() {
+    let node = with_outbox(1).await;
+    let before = node.broker.messages.load(Ordering::SeqCst);
+    keep_relaying(&node, Duration::from_secs(5));
+    let mut copies = Vec::new();
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_secs(15 * 60)).await;
+        copies.push(node.broker.messages.load(Ordering::SeqCst) - before);
+    }
+    assert!((6..=9).contains(&copies[0]), "5 s, 10 s, 20 s and so on: {copies:?}");
+    assert!((2..=12).contains(&(copies[3] - copies[0])), "then every 320 s: {copies:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_relayed_is_not_relayed_again_at_once() {
+    for (refused, copies) in
+        [(queue::Unconfirmed::Unknown(String::new()), 1..=2), (queue::Unconfirmed::NotSent(String::new()), 3..=12)]
+    {
+        let node = with_outbox(1).await;
+        *node.broker.refuses.lock().unwrap() = Some(refused.clone());
+        let before = node.broker.messages.load(Ordering::SeqCst);
+        keep_relaying(&node, Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_millis(11_900)).await;
+        let tried = node.broker.messages.load(Ordering::SeqCst) - before;
+        assert!(copies.contains(&tried), "{refused:?}: {tried}");
+    }
 }

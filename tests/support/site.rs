@@ -204,12 +204,14 @@ impl Site {
         Node { child, name: name.to_owned(), said, public, admin }
     }
 
-    /// Waits until every process says that it is ready.
+    /// Waits until every process says that it is ready, with nothing to note.
     pub(crate) async fn ready(&self) {
         for node in &self.nodes {
             eventually(&format!("{} is ready", node.name), || async {
                 let reply = node.admin.get("/readyz?verbose", &[]).await?;
-                if reply.status == 200 { Ok(()) } else { Err(format!("{reply:?}")) }
+                // A partition that is out, or closed, is noted and makes no node unready.
+                let noted = reply.body.as_str().is_some_and(|said| said.contains("[!]partition"));
+                if reply.status == 200 && !noted { Ok(()) } else { Err(format!("{reply:?}")) }
             })
             .await;
         }
@@ -263,7 +265,7 @@ impl Site {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rushgate"));
         command.args(arguments).stdin(Stdio::null());
         match self.nodes.last() {
-            Some(node) if matches!(arguments.first(), Some(&"sale" | &"audit")) => {
+            Some(node) if matches!(arguments.first(), Some(&"sale" | &"audit" | &"dead-letters")) => {
                 command.env("RUSHGATE_ADMIN_URL", node.admin.base())
             }
             _ => command.arg("--config").arg(&self.config),

@@ -14,6 +14,7 @@ use crate::planted::{self, Planted};
 use crate::queue::LaneId;
 
 mod figures;
+mod letters;
 
 struct Running {
     planted: Planted,

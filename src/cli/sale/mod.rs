@@ -298,15 +298,13 @@ fn shown_legs(balance: &Value) -> String {
 }
 
 fn shown_motion(balance: &Value) -> String {
-    let messages = |dead: bool| {
-        let lanes = each(&balance["lanes"]).filter(move |lane| (lane["lane"] == "dead") == dead);
-        lanes.filter_map(|lane| lane["messages"].as_u64()).sum::<u64>()
-    };
+    let alive = each(&balance["lanes"]).filter(|lane| lane["lane"] != "dead");
+    let messages: u64 = alive.filter_map(|lane| lane["messages"].as_u64()).sum();
     let [outbox, moves] = ["outbox_entries", "stock_moves"].map(|field| told(&balance[field]));
     let drift = &balance["drift"];
     let when = if drift["in_motion"] == true { ", while orders are on their way" } else { "" };
     let mut lines = vec![
-        format!("On their way: {outbox} outbox entries, {} messages, {moves} stock moves.", messages(false)),
+        format!("On their way: {outbox} outbox entries, {messages} messages, {moves} stock moves."),
         format!("Drift: {} units{when}.", told(&drift["units"])),
     ];
     lines.extend(each(&drift["orders"]).map(|order| format!("  {}", told(order))));
@@ -317,7 +315,7 @@ fn shown_motion(balance: &Value) -> String {
         (count("stale"), "stale orders"),
         (count("stale_refused"), "stale orders that were refused"),
         (count("quarantined"), "quarantined orders"),
-        (messages(true), "dead letters"),
+        (count("dead_letters"), "dead letters"),
     ] {
         if count > 0 {
             lines.push(format!("{count} {what}."));

@@ -31,7 +31,7 @@ fn a_balance_shows_the_equation_and_what_disturbs_it() {
         "legs": [{"pool": "p", "leg": 0, "from": "A", "to": "B", "capacity": 10, "free": 7, "held": 2, "sold": 1, "balanced": true,
                   "store": {"capacity": 10, "live": 3, "held": 2, "paid": 1}}],
         "outbox_entries": 1, "lanes": [{"lane": "0", "messages": 3}, {"lane": "dead", "messages": 2}], "stock_moves": 0,
-        "refunds_due": 1, "stale": 0, "quarantined": 0,
+        "refunds_due": 1, "stale": 0, "quarantined": 0, "dead_letters": 2,
         "drift": {"units": 1, "in_motion": false, "orders": ["ab"]},
         "nodes": [{"node": "n1", "weight": 1.0, "shards": {"p": [4]}}],
     });

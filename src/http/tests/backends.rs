@@ -21,9 +21,9 @@ use crate::queue::envelope::Envelope;
 use crate::queue::{Publisher, Strain, Unconfirmed};
 use crate::store::partitions::StoreSnapshot;
 use crate::store::{
-    CancelOutcome, Change, Deployment, Fault, Judged, LateClaim, LatePayment, LatePayments, OrderFilter, OrderRow,
-    Orders, PartitionRow, PartitionState, Partitions, PaymentEvent, PaymentOutcome, PaymentRow, PutSale, Recorder,
-    SaleTally, Sales, Schema, StaleOrder, StaleOrders, StaleState, Store, StoredSale,
+    CancelOutcome, Change, DeadLetter, DeadLetters, Deployment, Fault, Judged, LateClaim, LatePayment, LatePayments,
+    OrderFilter, OrderRow, Orders, PartitionRow, PartitionState, Partitions, PaymentEvent, PaymentOutcome, PaymentRow,
+    PutSale, Recorder, SaleTally, Sales, Schema, StaleOrder, StaleOrders, StaleState, Store, StoredSale,
 };
 
 const SCOPE: Scope = Scope { partition: Partition(0), epoch: Epoch(1) };
@@ -177,7 +177,13 @@ impl Inventory for Backends {
     async fn orders(&self, _: Scope, _: Option<String>) -> Result<(Vec<KnownOrder>, Option<String>), inventory::Fault> {
         no_part_either()
     }
-    async fn outbox(&self, _: Scope, _: Duration, _: usize) -> Result<Vec<OutboxEntry>, inventory::Fault> {
+    async fn outbox_behind(
+        &self,
+        _: Scope,
+        _: Option<&OutboxId>,
+        _: Duration,
+        _: usize,
+    ) -> Result<Vec<OutboxEntry>, inventory::Fault> {
         no_part_either()
     }
     async fn outbox_len(&self, _: Scope) -> Result<u64, inventory::Fault> {
@@ -349,6 +355,25 @@ impl Sales for Backends {
         no_part()
     }
     async fn changes(&self, _: Option<&str>, _: u32) -> Result<Vec<Change>, Fault> {
+        no_part()
+    }
+}
+
+#[async_trait]
+impl DeadLetters for Backends {
+    async fn keep_dead_letter(&self, _: &str, _: &str, _: &[u8]) -> Result<(), Fault> {
+        no_part()
+    }
+    async fn dead_letters(&self, _: u64, _: u32) -> Result<Vec<DeadLetter>, Fault> {
+        no_part()
+    }
+    async fn dead_letter(&self, _: u64) -> Result<Option<DeadLetter>, Fault> {
+        no_part()
+    }
+    async fn drop_dead_letter(&self, _: u64) -> Result<bool, Fault> {
+        no_part()
+    }
+    async fn count_dead_letters(&self) -> Result<u64, Fault> {
         no_part()
     }
 }

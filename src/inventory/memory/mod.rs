@@ -115,10 +115,19 @@ impl Inventory for MemoryInventory {
         })
     }
 
-    async fn outbox(&self, scope: Scope, min_age: Duration, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
+    async fn outbox_behind(
+        &self,
+        scope: Scope,
+        entry: Option<&OutboxId>,
+        min_age: Duration,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, Fault> {
         let now = self.clock.now();
+        // What is no id of an entry stands before all of them.
+        let from = entry.and_then(entry_key).map_or(Bound::Unbounded, Bound::Excluded);
         self.within(scope, |room| {
-            let aged = room.outbox.iter().take_while(|((at, _), _)| UnixMillis(*at).plus(min_age) <= now);
+            let behind = room.outbox.range((from, Bound::Unbounded));
+            let aged = behind.take_while(|((at, _), _)| UnixMillis(*at).plus(min_age) <= now);
             aged.take(limit).map(|(key, ids)| room.entry(*key, ids)).collect()
         })
     }

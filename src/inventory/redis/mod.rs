@@ -123,6 +123,11 @@ impl RedisInventory {
     }
 }
 
+/// An id of another form is no entry here, and Redis would refuse the whole call for it.
+fn is_entry(id: &OutboxId) -> bool {
+    id.as_str().split_once('-').is_some_and(|(at, n)| at.parse::<u64>().is_ok() && n.parse::<u64>().is_ok())
+}
+
 async fn query(connection: &mut Connection, command: &Cmd) -> Result<Value, Fault> {
     command.query_async(connection).await.map_err(|error| fault::of(&error))
 }
@@ -169,8 +174,15 @@ impl Inventory for RedisInventory {
         self.cold(&self.scripts(scope).orders(cursor, ORDERS_PAGE)).await?.orders()
     }
 
-    async fn outbox(&self, scope: Scope, min_age: Duration, limit: usize) -> Result<Vec<OutboxEntry>, Fault> {
-        self.cold(&self.scripts(scope).outbox(min_age, limit)).await?.outbox()
+    async fn outbox_behind(
+        &self,
+        scope: Scope,
+        entry: Option<&OutboxId>,
+        min_age: Duration,
+        limit: usize,
+    ) -> Result<Vec<OutboxEntry>, Fault> {
+        let entry = entry.filter(|id| is_entry(id));
+        self.cold(&self.scripts(scope).outbox(entry, min_age, limit)).await?.outbox()
     }
 
     async fn outbox_len(&self, scope: Scope) -> Result<u64, Fault> {
@@ -178,11 +190,7 @@ impl Inventory for RedisInventory {
     }
 
     async fn outbox_remove(&self, scope: Scope, entries: &[OutboxId]) -> Result<(), Fault> {
-        // An id of another form is no entry here, and would make Redis refuse them all.
-        let is_entry = |id: &&OutboxId| {
-            id.as_str().split_once('-').is_some_and(|(at, n)| at.parse::<u64>().is_ok() && n.parse::<u64>().is_ok())
-        };
-        self.hot(&self.scripts(scope).outbox_remove(entries.iter().filter(is_entry))).await.map(drop)
+        self.hot(&self.scripts(scope).outbox_remove(entries.iter().filter(|id| is_entry(id)))).await.map(drop)
     }
 
     async fn beat(&self, beat: &NodeBeat, timeout: Duration) -> Result<Vec<NodeBeat>, Fault> {

@@ -175,8 +175,9 @@ impl Scripts {
         self.digest(&self.loaded.orders, vec![cursor, page.to_string()])
     }
 
-    pub(super) fn outbox(&self, min_age: Duration, limit: usize) -> Call {
-        self.digest(&self.loaded.outbox, vec![min_age.as_millis().to_string(), limit.to_string()])
+    pub(super) fn outbox(&self, behind: Option<&OutboxId>, min_age: Duration, limit: usize) -> Call {
+        let behind = behind.map(ToString::to_string).unwrap_or_default();
+        self.digest(&self.loaded.outbox, vec![min_age.as_millis().to_string(), limit.to_string(), behind])
     }
 
     pub(super) fn outbox_len(&self) -> Call {

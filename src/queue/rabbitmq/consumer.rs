@@ -14,11 +14,18 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::queue::rabbitmq::session::{CALL_TIMEOUT, in_time};
 use crate::queue::rabbitmq::topology::{Declarations, is_not_found, put};
 use crate::queue::tags::Taking;
-use crate::queue::{Consumer, Delivery, Fault, Lane, LaneId, Topology};
+use crate::queue::{Consumer, Delivery, Fault, Lane, LaneId, Parked, Topology};
 use crate::shutdown::Shutdown;
 
 /// Messages that the broker sends ahead of their acknowledgement; more than a writer's batch takes.
 const PREFETCH: u16 = 64;
+/// Of dead letters one: each that is sent ahead counts as delivered when its consumer dies, and a broker has a limit for that.
+const PREFETCH_DEAD: u16 = 1;
+/// The headers of a dead letter: those that a writer sets, and those of the broker, for what it moved itself.
+const REASON: &str = "reason";
+const LANE: &str = "lane";
+const BROKER_REASON: &str = "x-first-death-reason";
+const BROKER_QUEUE: &str = "x-first-death-queue";
 
 /// [`Consumer`] at a broker.
 #[derive(Debug)]
@@ -34,7 +41,8 @@ impl BrokerConsumer {
 
     async fn subscribe(&self, channel: &Channel, lane: LaneId) -> lapin::Result<lapin::Consumer> {
         let queue = self.topology.names.queue(lane);
-        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+        let prefetch = if lane == LaneId::Dead { PREFETCH_DEAD } else { PREFETCH };
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
         channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), FieldTable::default()).await
     }
 }
@@ -42,12 +50,10 @@ impl BrokerConsumer {
 #[async_trait]
 impl Consumer for BrokerConsumer {
     async fn consume(&self, lane: LaneId) -> Result<Box<dyn Lane>, Fault> {
-        match lane {
-            LaneId::Number(number) if number >= self.topology.lanes() => {
-                return Err(Fault(format!("there is no lane {lane}")));
-            }
-            LaneId::Dead => return Err(Fault("the dead letters are for operators; nobody consumes them".to_owned())),
-            LaneId::Number(_) | LaneId::Unroutable => {}
+        if let LaneId::Number(number) = lane
+            && number >= self.topology.lanes()
+        {
+            return Err(Fault(format!("there is no lane {lane}")));
         }
         let user = self.topology.consuming.in_use();
         let mut declared = false;
@@ -101,6 +107,17 @@ impl BrokerLane {
         self.open.as_mut().expect("a lane is open until it is dropped")
     }
 
+    fn parked(&self, headers: Option<&FieldTable>) -> Parked {
+        let text = |name: &str| match headers?.inner().get(name)? {
+            AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
+            _ => None,
+        };
+        let lane = text(LANE).or_else(|| Some(self.topology.names.lane_of(&text(BROKER_QUEUE)?)));
+        let reason = text(REASON).or_else(|| Some(format!("the broker moved it: {}", text(BROKER_REASON)?)));
+        let unknown = || Parked::UNKNOWN.to_owned();
+        Parked { lane: lane.unwrap_or_else(unknown), reason: reason.unwrap_or_else(unknown) }
+    }
+
     async fn acknowledge(&mut self, number: u64, multiple: bool) -> Result<(), Fault> {
         let channel = &self.open().channel;
         in_time("acknowledging", channel.basic_ack(number, BasicAckOptions { multiple })).await
@@ -114,7 +131,8 @@ impl Lane for BrokerLane {
             Some(Ok(delivery)) => {
                 self.outstanding.insert(delivery.delivery_tag);
                 let tag = self.taking.tag(delivery.delivery_tag);
-                Ok(Delivery { tag, body: delivery.data, redelivered: delivery.redelivered })
+                let parked = (self.lane == LaneId::Dead).then(|| self.parked(delivery.properties.headers().as_ref()));
+                Ok(Delivery { tag, body: delivery.data, redelivered: delivery.redelivered, parked })
             }
             Some(Err(error)) => Err(Fault(format!("lane {}: {error}", self.lane))),
             None => Err(Fault(format!("lane {}: the broker ended it", self.lane))),
@@ -131,6 +149,9 @@ impl Lane for BrokerLane {
     }
 
     async fn park(&mut self, delivery: &Delivery, reason: &str) -> Result<(), Fault> {
+        if self.lane == LaneId::Dead {
+            return Err(Fault("a dead letter is parked already".to_owned()));
+        }
         let number = self.taking.number(delivery.tag)?;
         if !self.outstanding.contains(&number) {
             return Err(Fault("the message was acknowledged before".to_owned()));
@@ -140,8 +161,8 @@ impl Lane for BrokerLane {
             None => self.topology.publishing.channel().await?,
         };
         let mut headers = FieldTable::default();
-        headers.insert("reason".into(), AMQPValue::LongString(reason.into()));
-        headers.insert("lane".into(), AMQPValue::LongString(self.lane.to_string().into()));
+        headers.insert(REASON.into(), AMQPValue::LongString(reason.into()));
+        headers.insert(LANE.into(), AMQPValue::LongString(self.lane.to_string().into()));
         // An error drops the channel, and the message stays in the lane.
         put(&parking, self.topology.names.queue(LaneId::Dead), &delivery.body, headers).await?;
         self.parking = Some(parking);

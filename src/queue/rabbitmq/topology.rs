@@ -56,6 +56,13 @@ impl Names {
         .into()
     }
 
+    /// What the queue of this name is called elsewhere: its lane, if it is one of ours.
+    pub(super) fn lane_of(&self, queue: &str) -> String {
+        let ours = queue.strip_prefix(&*self.namespace).and_then(|name| name.strip_prefix('.'));
+        let lane = ours.map(|name| name.strip_prefix("lane.").unwrap_or(name));
+        lane.unwrap_or(queue).to_owned()
+    }
+
     fn all(&self) -> impl Iterator<Item = LaneId> {
         (0..self.lanes).map(LaneId::Number).chain([LaneId::Unroutable, LaneId::Dead])
     }
@@ -264,6 +271,15 @@ mod tests {
         assert_eq!(names.exchange(scope).as_str(), "rushgate.orders.p3.e7");
         let queues: Vec<_> = names.all().map(|lane| names.queue(lane).to_string()).collect();
         assert_eq!(queues, ["rushgate.lane.0", "rushgate.lane.1", "rushgate.unroutable", "rushgate.dead"]);
+    }
+
+    #[test]
+    fn a_queue_is_called_as_its_lane_is() {
+        let names = Names { namespace: "rushgate".into(), lanes: 2 };
+        for lane in names.all() {
+            assert_eq!(names.lane_of(names.queue(lane).as_str()), lane.to_string());
+        }
+        assert_eq!(names.lane_of("rushgate-other.lane.0"), "rushgate-other.lane.0");
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::store::schema::{self, AppliedColumns};
 use crate::store::{Deployment, Fault, Recorder, Schema, Store};
 
 mod changes;
+mod dead_letters;
 mod late;
 mod orders;
 mod partitions;

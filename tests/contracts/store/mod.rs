@@ -5,6 +5,7 @@
 
 mod endings;
 mod late;
+mod letters;
 mod partitions;
 mod payments;
 mod recording;
@@ -117,6 +118,11 @@ suite! { contract {
     reports::the_next_release_is_the_earliest_held_order_of_the_sale,
     reports::a_tally_counts_orders_units_and_legs,
     reports::an_order_that_nobody_knows_has_nothing,
+    letters::dead_letters_are_kept_byte_by_byte,
+    letters::a_walk_through_dead_letters_goes_on_where_it_was,
+    letters::a_list_of_dead_letters_has_only_the_beginning_of_a_long_one,
+    letters::a_dead_letter_is_dropped_once_and_its_id_is_not_used_again,
+    letters::long_words_about_a_dead_letter_are_cut,
     sequence::a_random_sequence_leaves_what_a_model_of_it_says,
 } exact {
     endings::payment_ends_and_expiry_begins_at_the_same_millisecond,
