@@ -23,6 +23,7 @@ mod private_rabbitmq;
 #[expect(dead_code, reason = "the fault suite also kills and freezes it")]
 #[path = "../support/private_redis.rs"]
 mod private_redis;
+#[expect(dead_code, reason = "the fault suite does more with it")]
 #[path = "../support/process.rs"]
 mod process;
 #[path = "../support/servers.rs"]
