@@ -339,7 +339,7 @@ async fn connections_that_stopped_answering_are_replaced() {
 async fn connections_that_rest_are_kept_alive_by_the_kernel() {
     let server = Server::start().await;
     let (bench, _) = server.bench(PATIENT).await;
-    bench.with(&concert(10)).await;
+    let _bench = bench.with(&concert(10)).await;
     let to = format!("0100007F:{:04X}", server.port);
     // The columns: number, local and remote address, state, queues, and which timer runs; 01 is established, 02 the keepalive.
     until("every connection to rest", async || {
