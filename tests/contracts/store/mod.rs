@@ -138,6 +138,7 @@ suite! { contract {
     traps::raising_min_epoch_waits_for_batches_under_way,
     traps::a_recorder_that_failed_says_so_until_it_is_dropped,
     traps::a_server_that_is_not_there_is_named_with_the_cause,
+    traps::a_migration_waits_for_one_that_runs,
     traps::the_clock_is_the_servers,
     traps::reports_are_read_from_the_replica,
 } }

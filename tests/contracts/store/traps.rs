@@ -271,6 +271,18 @@ pub(super) async fn a_server_that_is_not_there_is_named_with_the_cause(rig: &Rig
     assert!(!fault.0.contains("hush"), "a password is not repeated: {fault}");
 }
 
+pub(super) async fn a_migration_waits_for_one_that_runs(rig: &Rig) {
+    let mut other = rig.raw().await;
+    let lock = "SELECT GET_LOCK(SHA2(CONCAT('rushgate migrate ', DATABASE()), 224), 0)";
+    assert_eq!(sqlx::query_scalar::<_, i64>(lock).fetch_one(&mut other).await.unwrap(), 1);
+    let store = rig.another();
+    let mut migrating = std::pin::pin!(store.migrate());
+    let early = timeout(Duration::from_millis(300), migrating.as_mut()).await;
+    assert!(early.is_err(), "another has the lock: {early:?}");
+    other.close().await.unwrap();
+    migrating.await.unwrap();
+}
+
 pub(super) async fn the_clock_is_the_servers(rig: &Rig) {
     let (before, now, after) = (SystemClock.now(), rig.store.now().await.unwrap(), SystemClock.now());
     assert!(before.0 - 1 <= now.0 && now.0 <= after.0 + 1, "the server runs on this machine: {before} {now} {after}");
