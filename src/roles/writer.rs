@@ -30,7 +30,7 @@ pub(super) fn start(process: &Process, definitions: Definitions) {
         meters: WriterMeters::new(&meters),
         batch_max: settings.store.batch_max,
     };
-    back.spawn_essential("lanes", writer::write_lanes(parts, queue.topology.clone(), back.clone()));
+    back.spawn_essential("lanes", writer::write_lanes(parts.clone(), queue.topology.clone(), back.clone()));
 
     back.spawn_essential("dead letters", writer::keep_dead_letters(parts, back.clone()));
 
