@@ -7,6 +7,7 @@ mod crowd;
 mod operations;
 mod orders;
 mod proxies;
+mod repairs;
 mod sales;
 mod trouble;
 
