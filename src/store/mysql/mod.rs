@@ -30,6 +30,7 @@ mod orders;
 mod partitions;
 mod payments;
 mod recorder;
+mod repairs;
 mod sales;
 mod stale;
 
