@@ -25,7 +25,6 @@
 
 mod buyers;
 mod checker;
-mod checker_tests;
 mod deployment;
 mod findings;
 mod log;

@@ -12,7 +12,7 @@ use crate::deployment::{Deployment, Private, until};
 use crate::log::Kind;
 use crate::nemesis::fault::Victim;
 use crate::nemesis::plan::plan;
-use crate::nemesis::report::{Injected, Report, unknowns};
+use crate::nemesis::report::{Injected, Report, longest_wait, unknowns};
 use crate::nemesis::vitals::Vitals;
 use crate::private_redis::Persistence;
 use crate::run::Run;
@@ -29,6 +29,8 @@ const WRITERS: usize = 2;
 const SHORT: Duration = Duration::from_secs(60);
 /// The plan of a run that nobody gave another.
 const SEED: u64 = 20_261_121;
+/// The longest fault, a recovery that waits for another's to be given up, and a restart of the slowest server.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Most units come back, so that there is something to claim to the end.
 const RESTLESS: Habits = Habits { pay: 4, late: 4, cancel: 40, pace: Duration::from_millis(30) };
 
@@ -57,6 +59,8 @@ async fn whatever_breaks_nothing_is_lost_nothing_is_sold_twice_nothing_is_strand
     say(&Report { seed, injected: &injected, outcome: &outcome, before: &before, after: &after }.text());
     outcome.is_clean();
     assert!(after.grown_since(&before).is_empty(), "{:?}", after.grown_since(&before));
+    let waited = longest_wait(&outcome.log);
+    assert!(waited < LONGEST_WAIT, "a buyer waited {waited:?}");
     let (unknown, resolved) = unknowns(&outcome.log);
     assert_eq!(resolved, unknown, "every perhaps is resolved");
 }

@@ -78,6 +78,11 @@ fn waits(log: &[Entry]) -> Vec<(u64, u64)> {
     claims.into_values().map(|(from, to, _)| (from, to)).collect()
 }
 
+/// The longest that anybody was without a definite answer to a claim.
+pub(crate) fn longest_wait(log: &[Entry]) -> Duration {
+    Duration::from_micros(waits(log).into_iter().map(|(from, to)| to - from).max().unwrap_or(0))
+}
+
 fn answers(log: &[Entry]) -> BTreeMap<(Act, Kind, String), usize> {
     let mut answers = BTreeMap::new();
     for entry in log.iter().filter(|entry| entry.kind != Kind::Invoke) {
