@@ -156,11 +156,6 @@ impl Log {
         text.lines().map(|line| serde_json::from_str(line).expect("a line of the log")).collect()
     }
 
-    /// Microseconds since the log began.
-    pub(crate) fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_micros()).expect("a short run")
-    }
-
     fn entry(&self, request: u64, act: Act, about: &Subject) -> Entry {
         Entry {
             at: self.now(),

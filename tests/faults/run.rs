@@ -70,10 +70,6 @@ impl Run {
         &self.rush.crowd().log
     }
 
-    pub(crate) fn crowd(&self) -> &Crowd {
-        self.rush.crowd()
-    }
-
     /// The faults are over and the deployment is whole: everybody hears what became of their claims, fresh buyers buy the rest, all
     /// becomes quiet, and the checker speaks.
     pub(crate) async fn end(self, deployment: &Deployment) -> Outcome {

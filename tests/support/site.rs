@@ -164,8 +164,14 @@ impl Site {
 
     /// Starts one more process with this role.
     pub(crate) fn add(&mut self, role: &str) -> usize {
-        let name = format!("{role}-{}", self.nodes.len());
-        let (child, said, lines) = self.launch(role, &name, &[], &[]);
+        let node = self.node(role, &format!("{role}-{}", self.nodes.len()), &[]);
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    /// Starts a process with this role, name and settings, and waits until it has told where it listens.
+    pub(crate) fn node(&self, role: &str, name: &str, settings: &[String]) -> Node {
+        let (child, said, lines) = self.launch(role, name, settings, &[]);
         let address = |what: &str| loop {
             match lines.recv_timeout(PATIENCE) {
                 Ok(line) => {
@@ -181,8 +187,7 @@ impl Site {
         };
         let public = (role != "writer").then(|| Client::new(&address("public")));
         let admin = Client::new(&address("admin"));
-        self.nodes.push(Node { child, name, said, public, admin });
-        self.nodes.len() - 1
+        Node { child, name: name.to_owned(), said, public, admin }
     }
 
     /// Starts a process with this role and name, with settings such as `http.listen=127.0.0.1:0` and variables of its own. Returns it

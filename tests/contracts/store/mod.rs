@@ -124,15 +124,15 @@ suite! { contract {
     letters::a_list_of_dead_letters_has_only_the_beginning_of_a_long_one,
     letters::a_dead_letter_is_dropped_once_and_its_id_is_not_used_again,
     letters::long_words_about_a_dead_letter_are_cut,
-    repairs::a_guard_that_counts_wrong_is_counted_again,
-    repairs::a_guard_of_more_than_there_is_is_left,
     repairs::a_recount_beside_those_who_write_is_exact,
-    repairs::a_payment_that_was_left_behind_is_applied_as_its_recording_would_have,
     repairs::orders_in_quarantine_are_named_until_they_are_rows,
     sequence::a_random_sequence_leaves_what_a_model_of_it_says,
 } exact {
     endings::payment_ends_and_expiry_begins_at_the_same_millisecond,
 } tables {
+    repairs::a_payment_that_was_left_behind_is_applied_as_its_recording_would_have,
+    repairs::a_guard_of_more_than_there_is_is_left,
+    repairs::a_guard_that_counts_wrong_is_counted_again,
     schema::a_schema_of_a_later_program_is_ahead,
     schema::a_migration_that_is_not_ours_is_a_fault,
 } traps {

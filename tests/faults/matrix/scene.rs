@@ -13,9 +13,9 @@ use crate::run::Run;
 use crate::sales::SaleSpec;
 
 /// Many change their mind, so that a small sale lasts; some pay, some let their hold run out.
-pub(crate) const FICKLE: Habits = Habits { pay: 12, cancel: 70, pace: Duration::from_millis(40) };
+pub(crate) const FICKLE: Habits = Habits { pay: 12, late: 0, cancel: 70, pace: Duration::from_millis(40) };
 /// Few pay or cancel and nobody hurries: for a store that is away, where whoever pays is told to wait and asks nothing else.
-pub(crate) const UNHURRIED: Habits = Habits { pay: 8, cancel: 8, pace: Duration::from_millis(300) };
+pub(crate) const UNHURRIED: Habits = Habits { pay: 8, late: 0, cancel: 8, pace: Duration::from_millis(300) };
 /// How long after a fault a busy machine may need until somebody hears yes again.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// So many hear yes before a fault begins, and after it is over.
@@ -34,7 +34,7 @@ pub(crate) struct Stage {
 
 impl Default for Stage {
     fn default() -> Self {
-        let sale = SaleSpec::concert("matrix", 400, 4, "2s");
+        let sale = SaleSpec::concert("matrix", 400, 4, 2);
         Self { gateways: 2, writers: 1, settings: "", buyers: 8, habits: FICKLE, sale }
     }
 }
