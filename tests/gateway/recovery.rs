@@ -11,14 +11,12 @@ use rushgate::domain::{Epoch, Order, Partition, Scope, record};
 use rushgate::store::mysql::MySqlStore;
 use rushgate::store::{Recordable, Store};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use crate::client::Reply;
 use crate::private_redis::{Persistence, PrivateRedis};
 use crate::servers;
 use crate::site::{PATIENCE, Servers, Site, concert, eventually};
-use crate::tcp_proxy::{Mode, Proxy};
+use crate::tcp_proxy::{Mode, Proxy, Rule, Way};
 use crate::trouble::before;
 
 const CAPACITY: usize = 30;
@@ -333,20 +331,17 @@ async fn recoverers_that_meet_each_other_open_one_inventory() {
     stand.is_exact().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_recoverer_may_die_between_any_two_steps() {
+#[test]
+fn a_recoverer_may_die_between_any_two_steps() {
     let points = CrashPoint::ALL.iter().copied().filter(|point| point.as_str().starts_with("recovery."));
-    let at_once = Arc::new(Semaphore::new(4));
-    let mut deaths = JoinSet::new();
-    for point in points {
-        let at_once = Arc::clone(&at_once);
-        deaths.spawn(async move {
-            let _turn = at_once.acquire().await.expect("a turn");
-            dies_at(point).await;
-        });
-    }
-    while let Some(death) = deaths.join_next().await {
-        death.expect("another finishes what it began");
+    // Each has a runtime of its own: it waits for commands of the program, and would keep a thread from the others' proxies.
+    let alone =
+        |point| std::thread::spawn(move || tokio::runtime::Runtime::new().expect("a runtime").block_on(dies_at(point)));
+    for some in points.collect::<Vec<_>>().chunks(4) {
+        let deaths: Vec<_> = some.iter().map(|point| (point, alone(*point))).collect();
+        for (point, death) in deaths {
+            assert!(death.join().is_ok(), "nobody finishes what {point} has left");
+        }
     }
 }
 
@@ -382,12 +377,11 @@ async fn granted_and_not_published() -> (Stand, Proxy, String) {
     stand.site.ready().await;
     stand.site.sale("s", &concert(u32::try_from(CAPACITY).expect("few"))).await;
     stand.sell(1).await;
-    broker.set(Mode::Frozen);
+    broker.rule(Way::ToServer, Rule::Swallow);
     let pending = stand.ask("alice").await;
     assert_eq!(pending.status, 202, "{pending:?}");
-    // What the proxy holds is gone with its connection, before any mode lets it pass.
-    broker.cut();
     broker.set(Mode::Refusing);
+    broker.cut();
     (stand, broker, pending.order())
 }
 
@@ -417,12 +411,14 @@ async fn an_order_that_was_lost_with_its_keys_is_unknown_and_may_be_asked_for_ag
     broker.set(Mode::Forward);
     let fresh = loop {
         let fresh = stand.ask("alice").await;
-        if fresh.status != 503 {
+        // The way to the broker is as fresh as she is.
+        if !matches!(fresh.status, 202 | 503) {
             break fresh;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    assert_eq!((fresh.status, fresh.order()), (201, order), "a fresh yes, under the same id");
+    assert!(matches!(fresh.status, 200 | 201), "{fresh:?}");
+    assert_eq!(fresh.order(), order, "a fresh yes, under the same id");
     stand.is_exact().await;
 }
 
