@@ -5,5 +5,6 @@
 mod abandoned;
 mod claims;
 mod doubles;
+mod money;
 mod pressure;
 mod upkeep;
