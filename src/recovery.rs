@@ -64,6 +64,7 @@ pub async fn keep_open(parts: Parts, partition: Partition, shutdown: Shutdown) {
     let mut reason_before = String::new();
     while !shutdown.has_begun() {
         let looked = tokio::select! {
+            biased;
             () = shutdown.begun() => return,
             looked = watch.look(&parts, partition) => looked,
         };

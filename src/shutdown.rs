@@ -3,6 +3,9 @@
 //! A [`Shutdown`] is handed down to everything that runs. Soft comes first: take nothing new, finish what is in flight. Hard
 //! comes when the deadline passes: stop where you are. A task that the process cannot do without and that stops by itself is a
 //! failure, and begins a shutdown of its own.
+//!
+//! Whoever waits for one of several things says which comes first (`biased;`), and the shutdown is the first: chance would
+//! otherwise choose among those that are ready, and no run could be repeated from its seed. `tests/floors.rs` holds that.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -56,6 +59,7 @@ impl Shutdown {
     /// Sleeps, but not beyond the beginning of a shutdown. Returns whether one has begun.
     pub async fn sleep(&self, time: Duration) -> bool {
         tokio::select! {
+            biased;
             () = self.soft.cancelled() => true,
             () = tokio::time::sleep(time) => self.has_begun(),
         }

@@ -102,6 +102,7 @@ pub async fn write_lane(parts: Parts, lane: LaneId, shutdown: Shutdown) {
     let mut backoff = BACKOFF_FIRST;
     while !shutdown.has_begun() {
         let ended = tokio::select! {
+            biased;
             () = shutdown.begun() => return,
             ended = take(&parts, lane) => ended,
         };

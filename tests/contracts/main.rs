@@ -5,5 +5,7 @@ mod inventory_redis;
 mod queue;
 mod store;
 
+#[path = "../support/memory_store/mod.rs"]
+mod memory_store;
 #[path = "../support/servers.rs"]
 mod servers;

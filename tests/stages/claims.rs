@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rushgate::confirm::{Answer, Unserved};
-use rushgate::domain::{Claim, Order, Refusal, UnixMillis};
-use rushgate::inventory::{Fault, Inventory, NodeBeat};
+use rushgate::domain::{Claim, Epoch, Order, OrderStatus, Refusal, Scope, UnixMillis};
+use rushgate::inventory::{Fault, Inventory, NodeBeat, Snapshot, StockMove};
 use rushgate::queue::Unconfirmed;
 use tokio::task::JoinSet;
 
@@ -41,6 +41,47 @@ async fn what_stays_unknown_is_pending_and_never_a_no() {
         assert!(matches!(answer, Answer::Pending { .. }), "{second:?}: {answer:?}");
         assert_eq!(node.stock().await, (4, 1, 0), "no unit comes back because something timed out");
     }
+}
+
+/// Nothing is left, and the unit that came back meanwhile was granted to bob by another node.
+async fn granted_elsewhere() -> (Node, Node) {
+    let here = Node::selling(1).await;
+    let there = Node::beside(&here).await;
+    let Answer::Granted { order, .. } = here.claim("alice", Some("a")).await else { panic!("there is one unit") };
+    settle().await;
+    here.inventory.is_silent.store(true, Ordering::SeqCst);
+    let moved = StockMove { order: order.id, to: OrderStatus::Expired };
+    there.inventory.apply(SCOPE, &[moved]).await.unwrap();
+    settle().await;
+    assert!(is_granted(&there.claim("bob", Some("b")).await));
+    (here, there)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_hears_no_news_refuses_no_repetition() {
+    let (here, _there) = granted_elsewhere().await;
+    settle().await;
+    let answer = here.claim("bob", Some("b")).await;
+    assert_eq!(answer, Answer::Unserved(Unserved::Busy), "it cannot know");
+    here.inventory.is_silent.store(false, Ordering::SeqCst);
+    let answer = here.claim("bob", Some("b")).await;
+    assert!(matches!(answer, Answer::Granted { replayed: true, .. }), "{answer:?}");
+    assert!(matches!(here.claim("carol", Some("c")).await, Answer::Refused(Refusal::AllHeld { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_heard_of_another_epoch_refuses_no_repetition() {
+    let (here, there) = granted_elsewhere().await;
+    let next = Scope { epoch: Epoch(2), ..SCOPE };
+    let (orders, _) = there.inventory.orders(SCOPE, None).await.unwrap();
+    let sales = there.inventory.changes(SCOPE, 0).await.unwrap().sales;
+    there.inventory.rebuild(next, &Snapshot { sales, orders }).await.unwrap();
+    there.inventory.open(next).await.unwrap();
+    here.inventory.is_silent.store(false, Ordering::SeqCst);
+    // At this moment no refill has run in it, and the last one in the epoch before is news.
+    here.epochs.assume(next);
+    let answer = here.claim("bob", Some("b")).await;
+    assert!(matches!(answer, Answer::Granted { replayed: true, .. }), "{answer:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,6 +53,8 @@ pub(crate) struct BadLine {
     pub(crate) confirm_takes: Mutex<Duration>,
     pub(crate) rebuild_takes: Mutex<Duration>,
     pub(crate) rebuilds_fail: AtomicBool,
+    /// Refills fail.
+    pub(crate) is_silent: AtomicBool,
     /// How many were begun.
     pub(crate) rebuilds: AtomicUsize,
     /// What the next salvages meet.
@@ -75,6 +77,7 @@ impl BadLine {
             confirm_takes: Mutex::default(),
             rebuild_takes: Mutex::default(),
             rebuilds_fail: AtomicBool::new(false),
+            is_silent: AtomicBool::new(false),
             rebuilds: AtomicUsize::new(0),
             salvages_fail: Mutex::default(),
         }
@@ -106,6 +109,9 @@ impl Inventory for BadLine {
         self.inner.revive(scope, order).await
     }
     async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault> {
+        if self.is_silent.load(Ordering::SeqCst) {
+            return Err(Fault::NotDone("it is away".to_owned()));
+        }
         self.inner.changes(scope, since).await
     }
     async fn define(&self, scope: Scope, sale: &Sale) -> Result<Defined, Fault> {
@@ -264,6 +270,7 @@ pub(crate) struct Node {
     pub(crate) inventory: Arc<BadLine>,
     pub(crate) broker: Arc<Broker>,
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) epochs: Epochs,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -332,11 +339,11 @@ impl Node {
         };
         let claims = Claims::new(parts, std::slice::from_ref(&batcher));
         shutdown.spawn(batcher.run(shutdown.clone()));
-        let wired = (epochs, Arc::clone(&inventory) as Arc<dyn Inventory>);
+        let wired = (epochs.clone(), Arc::clone(&inventory) as Arc<dyn Inventory>);
         let interval = Duration::from_millis(10);
         shutdown.spawn(refill::keep_filled(shards.clone(), SCOPE.partition, wired, interval, shutdown.clone()));
         assert!(shards.refilled(SCOPE.partition).await);
-        Self { claims, shards, pressure, meters, inventory, broker, clock: manual, shutdown }
+        Self { claims, shards, pressure, meters, inventory, broker, clock: manual, epochs, shutdown }
     }
 
     /// Has its pressure read, with lanes that are told how deep they are.

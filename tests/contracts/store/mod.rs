@@ -1,4 +1,5 @@
-//! The suite of the store's contract, run over SQLite, over the MySQL or MariaDB of the run, and over a real MySQL.
+//! The suite of the store's contract, run over SQLite, over the MySQL or MariaDB of the run, over a real MySQL, and over the store in
+//! memory that the simulation runs on.
 //!
 //! Every test has a database of its own, and moves the store's clock instead of sleeping.
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "these are tests")]
@@ -17,13 +18,14 @@ mod sequence;
 mod stale;
 mod traps;
 
-/// One module per backend, with the tests of the contract in it. Those of MySQL have the tests of its traps too; those of SQLite
-/// the ones that need a clock that stands still.
+/// One module per backend, with the tests of the contract in it. Databases have the tests of their tables too, those of MySQL the ones
+/// of its traps, and the others the ones that need a clock that stands still.
 macro_rules! suite {
-    (contract { $($contract:tt)+ } exact { $($exact:tt)+ } traps { $($traps:tt)+ }) => {
-        backend! { sqlite $($contract)+ $($exact)+ }
-        backend! { mysql $($contract)+ $($traps)+ }
-        backend! { real_mysql $($contract)+ $($traps)+ }
+    (contract { $($contract:tt)+ } exact { $($exact:tt)+ } tables { $($tables:tt)+ } traps { $($traps:tt)+ }) => {
+        backend! { memory $($contract)+ $($exact)+ }
+        backend! { sqlite $($contract)+ $($exact)+ $($tables)+ }
+        backend! { mysql $($contract)+ $($tables)+ $($traps)+ }
+        backend! { real_mysql $($contract)+ $($tables)+ $($traps)+ }
     };
 }
 
@@ -43,8 +45,6 @@ macro_rules! backend {
 suite! { contract {
     schema::a_new_schema_is_behind_and_then_current,
     schema::several_processes_migrate_at_once,
-    schema::a_schema_of_a_later_program_is_ahead,
-    schema::a_migration_that_is_not_ours_is_a_fault,
     schema::a_deployment_stays_as_the_first_process_began_it,
     schema::a_deployment_has_the_most_lanes_that_any_process_came_with,
     partitions::a_partition_has_no_row_before_it_is_fenced,
@@ -126,6 +126,9 @@ suite! { contract {
     sequence::a_random_sequence_leaves_what_a_model_of_it_says,
 } exact {
     endings::payment_ends_and_expiry_begins_at_the_same_millisecond,
+} tables {
+    schema::a_schema_of_a_later_program_is_ahead,
+    schema::a_migration_that_is_not_ours_is_a_fault,
 } traps {
     traps::a_lock_that_does_not_come_in_time_undoes_the_whole_batch,
     traps::a_connection_that_is_killed_leaves_no_half_batch,
