@@ -34,11 +34,11 @@ impl Partitions for MemoryStore {
 
     async fn set_min_epoch(&self, scope: Scope) -> Result<(), Fault> {
         self.transact(|state| match state.partitions.get_mut(&scope.partition) {
-            Some(row) => {
-                row.min_epoch = row.min_epoch.max(scope.epoch);
+            Some(row) if row.epoch == scope.epoch => {
+                row.min_epoch = scope.epoch;
                 Ok(())
             }
-            None => broken(format!("partition {} has no row", scope.partition)),
+            _ => broken(format!("partition {} is not in epoch {}", scope.partition, scope.epoch)),
         })
     }
 
