@@ -157,6 +157,7 @@ impl Answers {
             Call::Config => Ok(Answer::text("text/plain; charset=utf-8", (parts.process.config)())),
             Call::Nodes => process::nodes(parts),
             Call::Drain { dry_run } => Ok(process::drain(parts, who, dry_run).await),
+            Call::StaleOrders { state, limit } => orders::stale(parts, state, limit).await,
             Call::Changes { subject, limit } => process::changes(parts, subject.as_deref(), limit).await,
             Call::Sales => sales::list(parts).await,
             Call::Sale(sale) => sales::show(parts, &sale).await,

@@ -8,7 +8,7 @@ use crate::admin::problem::{Code, Problem};
 use crate::admin::{Answer, Parts, line};
 use crate::domain::{Order, OrderEvent, OrderId, OrderStatus, PassengerId, Sale, SaleId, SeatPreference, StopId};
 use crate::inventory::KnownOrder;
-use crate::store::{CancelOutcome, OrderFilter, OrderRow, PaymentRow};
+use crate::store::{CancelOutcome, OrderFilter, OrderRow, PaymentRow, StaleState};
 
 /// Orders that match. `next` goes on where this page ends, for a walk by id, which begins at `after=000…`.
 pub(super) async fn list(parts: &Parts, filter: &OrderFilter) -> Result<Answer, Problem> {
@@ -24,6 +24,23 @@ pub(super) async fn list(parts: &Parts, filter: &OrderFilter) -> Result<Answer, 
         orders.push(recorded(row, sales[&row.order.sale].as_ref()));
     }
     Ok(Answer::ok(json!({"orders": orders, "next": next})))
+}
+
+/// Orders that came too late for their epoch and are in this state, those kept longest first.
+pub(super) async fn stale(parts: &Parts, state: StaleState, limit: u32) -> Result<Answer, Problem> {
+    let orders = parts.store.stale_orders(state, limit).await?.into_iter().map(|stale| {
+        json!({
+            "order": stale.order.id.to_string(),
+            "sale": stale.order.sale.as_str(),
+            "buyer": stale.order.buyer.as_str(),
+            "units": stale.order.units(),
+            "scope": stale.scope.to_string(),
+            "kept_at": stale.kept_at.to_string(),
+            "state": stale.state.as_str(),
+            "reason": stale.reason,
+        })
+    });
+    Ok(Answer::ok(json!({"orders": orders.collect::<Vec<_>>()})))
 }
 
 /// One order with its history and its payments, and what the inventory knows of it.

@@ -9,7 +9,7 @@ use crate::admin::letters::Act;
 use crate::admin::problem::{Code, Problem};
 use crate::domain::{Invalid, OrderEvent, OrderId, SaleId};
 use crate::sales::Edit;
-use crate::store::OrderFilter;
+use crate::store::{OrderFilter, StaleState};
 
 /// The longest that an audit may be told to wait for what is in motion.
 const MAX_WAIT: Duration = Duration::from_secs(300);
@@ -36,6 +36,7 @@ pub enum Call {
     Changes { subject: Option<String>, limit: u32 },
     Audit { sale: Option<SaleId>, wait: Duration },
     Repair { sale: Option<SaleId>, wait: Duration, dry_run: bool },
+    StaleOrders { state: StaleState, limit: u32 },
     DeadLetters { after: u64, limit: u32 },
     DeadLetter(u64),
     ActOnDeadLetter { id: u64, act: Act, dry_run: bool },
@@ -86,7 +87,7 @@ fn methods(segments: &[&str]) -> Option<&'static str> {
         _ => return None,
     };
     Some(match rest {
-        ["sales" | "nodes" | "orders" | "config" | "changes" | "dead-letters"]
+        ["sales" | "nodes" | "orders" | "stale-orders" | "config" | "changes" | "dead-letters"]
         | ["orders", _]
         | ["sales", _, "balance"] => "GET",
         ["sales", _] => "GET, PUT",
@@ -134,6 +135,9 @@ fn of_segments(method: &str, segments: &[&str], query: &mut Query) -> Result<Cal
             after: query.parsed("after")?,
             limit: query.limit()?,
         }),
+        ["stale-orders"] => {
+            Call::StaleOrders { state: query.parsed("state")?.unwrap_or(StaleState::Refused), limit: query.limit()? }
+        }
         ["orders", order] => Call::Order(order_id(order)?),
         ["orders", order, end] => {
             let event = if *end == "cancel" { OrderEvent::Cancel } else { OrderEvent::Refund };
@@ -302,6 +306,14 @@ mod tests {
             format!("/admin/v1/orders?sale=s&buyer=auth0%7C1%2623&status=paid&limit=7&after={}", "ab".repeat(16));
         assert_eq!(get(&target), Ok(Call::Orders(filter)));
         assert_eq!(get("/admin/v1/orders"), Ok(Call::Orders(OrderFilter { limit: 100, ..OrderFilter::default() })));
+    }
+
+    #[test]
+    fn stale_orders_are_those_that_were_refused_unless_others_are_asked_for() {
+        let stale = |state, limit| Ok(Call::StaleOrders { state, limit });
+        assert_eq!(get("/admin/v1/stale-orders"), stale(StaleState::Refused, 100));
+        assert_eq!(get("/admin/v1/stale-orders?state=waiting&limit=3"), stale(StaleState::Waiting, 3));
+        assert_eq!(get("/admin/v1/stale-orders?state=lost"), Err(Code::Invalid));
     }
 
     #[test]

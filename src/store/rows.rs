@@ -13,7 +13,7 @@ use crate::domain::{
 };
 use crate::store::{
     Change, DeadLetter, LatePayment, OrderRow, PartitionRow, PartitionState, PaymentEvent, PaymentRow, PaymentState,
-    StaleOrder, StaleState, StoredSale,
+    StaleOrder, StoredSale,
 };
 
 /// The columns of [`OrderColumns`]. Named and not `*`, so that a column that a later program adds does not confuse this one.
@@ -120,12 +120,11 @@ impl TryFrom<StaleColumns> for StaleOrder {
     type Error = Failure;
 
     fn try_from(row: StaleColumns) -> Result<Self, Failure> {
-        let state = StaleState::ALL.into_iter().find(|state| state.as_str() == row.state);
         Ok(Self {
             order: record::parse(&row.record).map_err(|error| Failure::Broken(error.to_string()))?,
             scope: scope(row.partition_id, row.epoch)?,
             kept_at: UnixMillis(row.kept_at),
-            state: state.ok_or_else(|| odd("stale_orders.state", &row.state))?,
+            state: parsed("stale_orders.state", &row.state)?,
             reason: row.reason,
         })
     }

@@ -1,5 +1,7 @@
 //! Orders that came too late for their epoch. Nobody was promised them, and nobody drops them in silence.
 
+use std::str::FromStr;
+
 use async_trait::async_trait;
 
 use crate::domain::{Order, OrderId, Refusal, Scope, UnixMillis};
@@ -51,3 +53,16 @@ impl StaleState {
         }
     }
 }
+
+impl FromStr for StaleState {
+    type Err = BadState;
+
+    fn from_str(text: &str) -> Result<Self, BadState> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or(BadState)
+    }
+}
+
+/// The text is no state of a stale order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of waiting, readmitted, refused")]
+pub struct BadState;

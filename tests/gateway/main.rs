@@ -6,6 +6,7 @@ mod claims;
 mod crowd;
 mod operations;
 mod orders;
+mod payments;
 mod proxies;
 mod repairs;
 mod sales;

@@ -8,19 +8,19 @@ use crate::over_both;
 use crate::site::{Site, concert, eventually};
 
 /// Holds nothing for longer than a second.
-const SHORT: &str = "payment.grace = \"0s\"\npayment.expiry_interval = \"50ms\"";
+pub(crate) const SHORT: &str = "payment.grace = \"0s\"\npayment.expiry_interval = \"50ms\"";
 
-fn short_sale(capacity: u32) -> serde_json::Value {
+pub(crate) fn short_sale(capacity: u32) -> serde_json::Value {
     let mut sale = concert(capacity);
     sale["hold"] = json!("1s");
     sale
 }
 
-async fn claim(gateway: &Client, buyer: &str) -> Reply {
+pub(crate) async fn claim(gateway: &Client, buyer: &str) -> Reply {
     gateway.claim("s", buyer, None, &json!({"quantity": 1})).await.unwrap()
 }
 
-async fn becomes(gateway: &Client, order: &str, buyer: &str, status: &str) {
+pub(crate) async fn becomes(gateway: &Client, order: &str, buyer: &str, status: &str) {
     eventually(&format!("{order} is {status}"), || async {
         let reply = gateway.order(order, buyer).await?;
         if reply.body["status"] == status { Ok(()) } else { Err(format!("{reply:?}")) }
@@ -146,7 +146,7 @@ over_both! {
     }
 }
 
-async fn callback(gateway: &Client, event: &serde_json::Value) -> Reply {
+pub(crate) async fn callback(gateway: &Client, event: &serde_json::Value) -> Reply {
     use hmac::{Hmac, KeyInit, Mac};
     let now = SystemClock.now().0 / 1000;
     let mut mac = <Hmac<sha2::Sha256> as KeyInit>::new_from_slice(b"s3cret").unwrap();

@@ -4,5 +4,6 @@
 
 mod claims;
 mod doubles;
+mod money;
 mod pressure;
 mod upkeep;
