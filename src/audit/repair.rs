@@ -99,7 +99,7 @@ impl Repair {
 type Outcome = Option<Result<String, String>>;
 
 impl Action {
-    fn new(kind: Kind, subject: impl ToString, (what, outcome): (&str, Outcome), orders: &[OrderId]) -> Self {
+    fn new(kind: Kind, subject: &impl ToString, (what, outcome): (&str, Outcome), orders: &[OrderId]) -> Self {
         let (what, done, why_not) = match outcome {
             None => (what.to_owned(), false, None),
             Some(Ok(more)) => (format!("{what}{more}"), true, None),
@@ -263,5 +263,5 @@ impl Repairer {
 fn rebuild_action(scope: Scope, damages: &[Damage], outcome: Outcome) -> Action {
     let of_scope = damages.iter().filter(|damage| damage.scope == scope);
     let orders: Vec<_> = of_scope.flat_map(|damage| damage.unlike.iter().copied()).collect();
-    Action::new(Kind::Rebuild, scope, ("rebuild the inventory from the store", outcome), &orders)
+    Action::new(Kind::Rebuild, &scope, ("rebuild the inventory from the store", outcome), &orders)
 }

@@ -24,7 +24,9 @@ async fn sound() -> (Planted, Sale) {
             let messages = std::mem::take(&mut *publisher.0.lock().unwrap());
             for message in messages {
                 let Content::Orders { outbox: None, orders } = message.content else { panic!("driven as {message:?}") };
-                orders.iter().for_each(|order| store.plant(order, OrderStatus::Held));
+                for order in &orders {
+                    store.plant(order, OrderStatus::Held);
+                }
             }
             for (id, _, status) in std::mem::take(&mut store.lock().moves) {
                 inventory.lock().orders.get_mut(&id).unwrap().status = status;
@@ -57,10 +59,10 @@ async fn heals(planted: &Planted, kind: Kind, ids: &[u8]) -> Action {
     assert_eq!(again, dry, "a dry run changes nothing");
     let done = run(planted, None, false).await;
     assert_eq!(done.verdict(), Verdict::Clean, "{done:#?}");
-    let [planned] = dry.actions.as_slice() else { panic!("one step: {:#?}", dry.actions) };
+    let [foretold] = dry.actions.as_slice() else { panic!("one step: {:#?}", dry.actions) };
     let [action] = done.actions.as_slice() else { panic!("one step: {:#?}", done.actions) };
     let orders: Vec<_> = ids.iter().map(|id| OrderId([*id; 16]).to_string()).collect();
-    assert_eq!((planned.kind, planned.done, &planned.why_not, &planned.orders), (kind, false, &None, &orders));
+    assert_eq!((foretold.kind, foretold.done, &foretold.why_not, &foretold.orders), (kind, false, &None, &orders));
     assert_eq!((action.kind, action.done, &action.why_not, &action.orders), (kind, true, &None, &orders));
     action.clone()
 }
