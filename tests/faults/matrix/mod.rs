@@ -10,8 +10,8 @@
 //! |---|---|
 //! | a process dies at each named point | `crash_points` |
 //! | Redis killed without persistence, all units sold | `lost_redis` |
-//! | each inventory key lost, an older copy, a lagging replica, a recoverer that dies, two recoverers | `tests/gateway`, `tests/stages/upkeep.rs` |
-//! | RabbitMQ on memory alarm, a store that is away for long | `tests/gateway/trouble.rs` |
+//! | each inventory key lost, an older copy, a lagging replica, a recoverer that dies, two recoverers | `tests/gateway/recovery.rs`, `crash_points` |
+//! | RabbitMQ on memory alarm, a store that is away for long | `tests/gateway/pressure.rs` |
 //! | a message that is poison, of another version, too large | `a_message_that_is_none_of_ours_is_parked_and_stops_nobody` |
 //! | several faults at once, from a seed | `nemesis` |
 //!
