@@ -21,7 +21,7 @@
 //! | MySQL and MariaDB differ | the common subset; the store's suite runs over both | `a_random_sequence_leaves_what_a_model_of_it_says` |
 //! | MySQL: large prepared inserts are slow with a binary log | inserts of few sizes, in portions | `portions_are_powers_of_two_and_all_there_is`, `a_batch_larger_than_a_statement_is_recorded` |
 //! | mysqld: one that starts deletes `#sql*` in its tmpdir, whose ever they are | every server of a test has a tmpdir of its own | `a_database_server_that_starts_leaves_the_tables_of_others_alone` |
-//! | hyper: a client that leaves takes the handler with it | what was begun runs in a task of its own | `a_client_that_leaves_does_not_take_the_order_with_it`, `while_it_waits_for_a_refill` |
+//! | hyper: a client that leaves takes the handler with it | what was begun runs in a task of its own | `a_client_that_leaves_does_not_take_the_order_with_it`, `on_the_way_to_a_yes` |
 //! | hyper: the header timeout does nothing without a timer | both are set | `a_slow_head_is_refused_and_one_who_says_nothing_is_left_without_a_word` |
 //! | hyper: the header timeout also closes connections that rest between two requests | a longer one there, and our own for a head that has begun | `one_who_rests_between_two_requests_may_rest_longer` |
 //! | serde: a JSON list is taken for a struct | objects are read as objects | `a_list_is_no_object`, `a_list_of_objects_holds_nothing_else` |
