@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::tasks::{self, JoinHandle};
 
 /// The handle through which a process is asked to stop, and waits for what runs in it.
 #[derive(Debug, Clone, Default)]
@@ -71,7 +72,7 @@ impl Shutdown {
         F::Output: Send + 'static,
     {
         let hard = self.hard.clone();
-        self.tasks.spawn(async move { hard.run_until_cancelled(task).await })
+        tasks::spawn(self.tasks.track_future(async move { hard.run_until_cancelled(task).await }))
     }
 
     /// Runs a task that must not end before a shutdown begins. If it does, or if it panics, the process stops and has failed.
@@ -81,14 +82,14 @@ impl Shutdown {
     {
         let shutdown = self.clone();
         let running = self.spawn(task);
-        self.tasks.spawn(async move {
+        tasks::spawn(self.tasks.track_future(async move {
             let ended = running.await;
             if ended.is_err() || !shutdown.has_begun() {
                 tracing::error!(task = name, panicked = ended.is_err(), "a task that must not end has ended; stopping");
                 shutdown.failed.store(true, Ordering::SeqCst);
                 shutdown.begin();
             }
-        });
+        }));
     }
 
     /// Waits for all tasks; forces them when the deadline passes. Returns whether everything ended as it should.

@@ -261,12 +261,20 @@ impl SaleShard {
     }
 
     /// Leave to ask for all these lines, or what shut the first leg that had too little.
+    ///
+    /// A leg is asked once, for all its lines together: asked line by line, the last seats for a family would look like a shard
+    /// that is empty for the moment, and no refill would ever bring them.
     pub fn permit(&self, lines: &[Line]) -> Result<Permit, Shut> {
         let mut permit = Permit::default();
-        for line in lines {
+        for (at, line) in lines.iter().enumerate() {
             let Some((pool, _)) = self.sale.pool(line.pool.as_str()) else { return Err(Shut::SoldOut) };
             for leg in line.legs.iter() {
-                permit.take(&self.pools[pool][usize::from(leg)], line.quantity)?;
+                let goes = |other: &&Line| other.pool == line.pool && other.legs.iter().contains(&leg);
+                if lines[..at].iter().any(|earlier| goes(&earlier)) {
+                    continue;
+                }
+                let units = lines[at..].iter().filter(goes).map(|line| line.quantity).sum();
+                permit.take(&self.pools[pool][usize::from(leg)], units)?;
             }
         }
         Ok(permit)

@@ -327,6 +327,9 @@ mod tests {
         async fn close(&self, _: Scope) -> Result<(), Fault> {
             Ok(())
         }
+        async fn is_open(&self, _: Scope) -> Result<bool, Fault> {
+            Ok(true)
+        }
         async fn put(&self, _: Vec<u8>) -> Result<(), Fault> {
             Ok(())
         }

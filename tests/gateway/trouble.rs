@@ -11,12 +11,12 @@ use crate::servers;
 use crate::site::{Backends, Site, concert, eventually};
 use crate::tcp_proxy::{Mode, Proxy};
 
-fn one() -> serde_json::Value {
+pub(crate) fn one() -> serde_json::Value {
     json!({"quantity": 1})
 }
 
 /// A proxy before the server of this URL, and the URL of that.
-async fn before(url: &str, mode: Mode) -> (Proxy, String) {
+pub(crate) async fn before(url: &str, mode: Mode) -> (Proxy, String) {
     let (host, port) = ServerUrl::from(url).address().map(|(host, port)| (host.to_owned(), port)).expect("an address");
     let port = port.expect("a port");
     let upstream = tokio::net::lookup_host((host.as_str(), port)).await.expect("a name").next().expect("an address");
@@ -26,7 +26,7 @@ async fn before(url: &str, mode: Mode) -> (Proxy, String) {
 }
 
 /// Locks the embedded store's file as another program might.
-async fn lock(site: &Site) -> sqlx::SqliteConnection {
+pub(crate) async fn lock(site: &Site) -> sqlx::SqliteConnection {
     use sqlx::{Connection, Executor};
     let url = format!("sqlite://{}", site.path().join("rushgate.db").display());
     let mut connection = sqlx::SqliteConnection::connect(&url).await.expect("the store's file");

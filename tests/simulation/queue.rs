@@ -222,6 +222,10 @@ impl Topology for Face {
         self.call("close the exchange", move |queue| async move { queue.topology.close(scope).await }).await
     }
 
+    async fn is_open(&self, scope: Scope) -> Result<bool, Fault> {
+        self.call("look for the exchange", move |queue| async move { queue.topology.is_open(scope).await }).await
+    }
+
     async fn put(&self, body: Vec<u8>) -> Result<(), Fault> {
         self.call("put", move |queue| async move { queue.topology.put(body).await }).await
     }

@@ -8,8 +8,8 @@ use rushgate::domain::{BuyerId, Epoch, OrderId, OrderStatus, Partition, Refusal,
 use rushgate::store::{
     CancelOutcome, Change, DeadLetter, DeadLetters, Deployment, Fault, Judged, LateClaim, LatePayment, LatePayments,
     OrderFilter, OrderRow, Orders, PartitionRow, Partitions, PaymentEvent, PaymentRow, PutSale, RecordFault,
-    Recordable, Recorded, Recorder, SaleTally, Sales, Schema, StaleOrder, StaleOrders, StaleState, Store,
-    StoreSnapshot, StoredSale,
+    Recordable, Recorded, Recorder, Recounted, Repairs, SaleTally, Sales, Schema, StaleOrder, StaleOrders, StaleState,
+    Store, StoreSnapshot, StoredSale,
 };
 
 use crate::checker::Watcher;
@@ -223,6 +223,24 @@ impl DeadLetters for StoreLine {
 
     async fn count_dead_letters(&self) -> Result<u64, Fault> {
         self.read("count_dead_letters", |store| async move { store.count_dead_letters().await }).await
+    }
+}
+
+#[async_trait]
+impl Repairs for StoreLine {
+    async fn recount(&self, sale: &SaleId) -> Result<Vec<Recounted>, Fault> {
+        let sale = sale.clone();
+        self.write("recount", move |store| async move { store.recount(&sale).await }).await
+    }
+
+    async fn match_payments(&self, orders: &[OrderId]) -> Result<(), Fault> {
+        let orders = orders.to_vec();
+        self.write("match_payments", move |store| async move { store.match_payments(&orders).await }).await
+    }
+
+    async fn quarantined(&self, sale: &SaleId, limit: u32) -> Result<Vec<OrderId>, Fault> {
+        let sale = sale.clone();
+        self.read("quarantined", move |store| async move { store.quarantined(&sale, limit).await }).await
     }
 }
 

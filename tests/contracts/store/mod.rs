@@ -10,6 +10,7 @@ mod letters;
 mod partitions;
 mod payments;
 mod recording;
+mod repairs;
 mod reports;
 mod rig;
 mod sales;
@@ -51,7 +52,7 @@ suite! { contract {
     partitions::of_two_who_fence_at_once_one_wins,
     partitions::only_the_current_scope_is_opened,
     partitions::barriers_are_stored_once_per_lane_and_scope,
-    partitions::min_epoch_never_falls,
+    partitions::min_epoch_is_set_by_the_current_epoch_only,
     partitions::a_snapshot_has_the_sales_of_the_partition_and_all_their_orders,
     partitions::a_snapshot_waits_for_no_batch_and_sees_none_in_half,
     sales::a_sale_reads_back_as_it_was_put,
@@ -123,10 +124,15 @@ suite! { contract {
     letters::a_list_of_dead_letters_has_only_the_beginning_of_a_long_one,
     letters::a_dead_letter_is_dropped_once_and_its_id_is_not_used_again,
     letters::long_words_about_a_dead_letter_are_cut,
+    repairs::a_recount_beside_those_who_write_is_exact,
+    repairs::orders_in_quarantine_are_named_until_they_are_rows,
     sequence::a_random_sequence_leaves_what_a_model_of_it_says,
 } exact {
     endings::payment_ends_and_expiry_begins_at_the_same_millisecond,
 } tables {
+    repairs::a_payment_that_was_left_behind_is_applied_as_its_recording_would_have,
+    repairs::a_guard_of_more_than_there_is_is_left,
+    repairs::a_guard_that_counts_wrong_is_counted_again,
     schema::a_schema_of_a_later_program_is_ahead,
     schema::a_migration_that_is_not_ours_is_a_fault,
 } traps {
@@ -138,6 +144,7 @@ suite! { contract {
     traps::raising_min_epoch_waits_for_batches_under_way,
     traps::a_recorder_that_failed_says_so_until_it_is_dropped,
     traps::a_server_that_is_not_there_is_named_with_the_cause,
+    traps::a_migration_waits_for_one_that_runs,
     traps::the_clock_is_the_servers,
     traps::reports_are_read_from_the_replica,
 } }

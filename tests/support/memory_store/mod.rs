@@ -22,6 +22,7 @@ mod letters;
 mod orders;
 mod partitions;
 mod recorder;
+mod repairs;
 mod sales;
 mod stale;
 
