@@ -1,7 +1,7 @@
 //! A deployment that can be broken anywhere: its own servers, processes of the program, and a proxy on every link between them.
 
 use std::net::SocketAddr;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -245,7 +245,8 @@ impl Deployment {
     fn signal(&self, index: usize, signal: &str) {
         let child = &self.site.nodes[index].child;
         // It has not been waited for, so the number is still its own.
-        let _ = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+        let arguments = [format!("-{signal}"), child.id().to_string()];
+        let _ = Command::new("kill").args(arguments).stderr(Stdio::null()).status();
     }
 }
 
