@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::domain::{Partition, SaleId, Scope};
 use crate::inventory::{self, Inventory};
@@ -43,8 +43,8 @@ struct Inner {
     wake: Notify,
     /// Whether any partition was ever joined.
     joined: AtomicBool,
-    /// Counts the changes of any standing, for those who wait for one.
-    changed: watch::Sender<u64>,
+    /// Some standing has changed.
+    changed: Arc<Notify>,
 }
 
 impl Epochs {
@@ -54,7 +54,7 @@ impl Epochs {
             partitions: Partition::all(partitions).map(|_| starting()).collect(),
             wake: Notify::new(),
             joined: AtomicBool::new(false),
-            changed: watch::Sender::new(0),
+            changed: Arc::default(),
         }))
     }
 
@@ -112,13 +112,7 @@ impl Epochs {
 
     /// Resolves when any partition's standing has changed since this was called.
     pub fn changed(&self) -> impl Future<Output = ()> + use<> {
-        let mut changed = self.0.changed.subscribe();
-        async move {
-            // The sender lives as long as the epochs do; if they are gone nothing will change any more.
-            if changed.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
+        Arc::clone(&self.0.changed).notified_owned()
     }
 
     /// Follows the store until the shutdown.
@@ -135,6 +129,7 @@ impl Epochs {
             }
             let wait = if self.all().is_ok() { INTERVAL } else { INTERVAL_OUT };
             tokio::select! {
+                biased;
                 () = shutdown.begun() => return,
                 () = self.0.wake.notified() => {}
                 () = tokio::time::sleep(wait) => {}
@@ -174,7 +169,7 @@ impl Epochs {
         if let Some(slot) = self.0.partitions.get(usize::from(partition.0)) {
             self.0.joined.fetch_or(standing.is_ok(), Ordering::Relaxed);
             slot.store(Arc::new(standing));
-            self.0.changed.send_modify(|count| *count += 1);
+            self.0.changed.notify_waiters();
         }
     }
 }

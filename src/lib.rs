@@ -26,6 +26,7 @@
 //! | floor | modules | what is there | what is *not* there |
 //! |---|---|---|---|
 //! | 0 | [`domain`] | the rules: sales, claims, orders, shares, refusals | clocks, locks, waiting, chance |
+//! | 0 | [`atomic`] [`tasks`] | what a checker of interleavings puts its own in the place of | anything of ours |
 //! | 1 | [`bugs`] [`clock`] [`config`] [`crash`] [`meters`] [`readiness`] [`shutdown`] [`telemetry`] | the ground every role stands on | backends |
 //! | 2 | [`inventory`] [`queue`] [`store`] | three contracts, each with its backends beside it | each other; Redis outside `inventory/redis`, AMQP outside `queue/rabbitmq`, SQL outside `store` |
 //! | 3 | [`epochs`] | which epoch this process has joined | opening one: that is [`recovery`]'s |
@@ -47,7 +48,9 @@
 //! Why it is safe is the protocol's matter; it is told where it is kept: [`inventory`] (one atomic move), [`queue`] (a confirm
 //! per scope), [`store`] (one conditional update), [`recovery`] (seven steps), [`epochs`] (join, never seed).
 
+pub mod atomic;
 pub mod domain;
+pub mod tasks;
 
 pub mod bugs;
 pub mod clock;

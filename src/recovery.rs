@@ -31,6 +31,8 @@ use crate::store::{Change, PartitionRow, PartitionState, PutSale, Store, StoreSn
 
 /// Between two looks at a partition.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// Between two looks whether an open epoch has its exchange.
+const EXCHANGE_INTERVAL: Duration = Duration::from_secs(2);
 /// Between two looks whether all barriers are stored.
 const BARRIER_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the writers may take to reach the barriers before they are sent again.
@@ -64,6 +66,7 @@ pub async fn keep_open(parts: Parts, partition: Partition, shutdown: Shutdown) {
     let mut reason_before = String::new();
     while !shutdown.has_begun() {
         let looked = tokio::select! {
+            biased;
             () = shutdown.begun() => return,
             looked = watch.look(&parts, partition) => looked,
         };
@@ -86,6 +89,8 @@ struct Watch {
     own: Option<Epoch>,
     /// The epoch of this process's before which everything was redriven.
     redriven: Option<Epoch>,
+    /// When an open epoch's exchange was last seen.
+    exchange_seen: Option<Instant>,
     /// Somebody else's fenced epoch, and since when it was seen.
     others: Option<(Epoch, Instant)>,
     /// How many of others' epochs were seen since one was open: each gets twice the time of the one before, so that a rebuild that
@@ -107,7 +112,11 @@ impl Watch {
             PartitionState::Fenced => Ok(()),
             PartitionState::Open => {
                 (self.others, self.passed) = (None, 0);
-                match broken(parts, &row).await {
+                let why = match broken(parts, &row).await {
+                    None => self.is_shut(parts, &row).await,
+                    why => why,
+                };
+                match why {
                     Some(why) => {
                         tracing::warn!(%partition, epoch = %row.epoch, why, "a recovery begins");
                         self.begin(parts, partition, Some(row.epoch)).await
@@ -116,6 +125,22 @@ impl Watch {
                 }
             }
         }
+    }
+
+    /// Without its exchange nothing of an epoch is confirmed any more, and the exchange is not made again: whoever deleted it may
+    /// have been a recovery, whose word that is.
+    async fn is_shut(&mut self, parts: &Parts, row: &PartitionRow) -> Option<String> {
+        if self.exchange_seen.is_some_and(|seen| seen.elapsed() < EXCHANGE_INTERVAL) {
+            return None;
+        }
+        let scope = Scope { partition: row.partition, epoch: row.epoch };
+        match parts.topology.is_open(scope).await {
+            Ok(false) => return Some("its exchange is gone".to_owned()),
+            Ok(true) => self.exchange_seen = Some(Instant::now()),
+            // A broker that cannot be asked may come back as it was.
+            Err(_) => {}
+        }
+        None
     }
 
     fn is_abandoned(&mut self, epoch: Epoch, takeover: Duration) -> bool {

@@ -3,15 +3,19 @@
 //! A [`Shutdown`] is handed down to everything that runs. Soft comes first: take nothing new, finish what is in flight. Hard
 //! comes when the deadline passes: stop where you are. A task that the process cannot do without and that stops by itself is a
 //! failure, and begins a shutdown of its own.
+//!
+//! Whoever waits for one of several things says which comes first (`biased;`), and the shutdown is the first: chance would
+//! otherwise choose among those that are ready, and no run could be repeated from its seed. `tests/floors.rs` holds that.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::tasks::{self, JoinHandle};
 
 /// The handle through which a process is asked to stop, and waits for what runs in it.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +59,7 @@ impl Shutdown {
     /// Sleeps, but not beyond the beginning of a shutdown. Returns whether one has begun.
     pub async fn sleep(&self, time: Duration) -> bool {
         tokio::select! {
+            biased;
             () = self.soft.cancelled() => true,
             () = tokio::time::sleep(time) => self.has_begun(),
         }
@@ -67,7 +72,7 @@ impl Shutdown {
         F::Output: Send + 'static,
     {
         let hard = self.hard.clone();
-        self.tasks.spawn(async move { hard.run_until_cancelled(task).await })
+        tasks::spawn(self.tasks.track_future(async move { hard.run_until_cancelled(task).await }))
     }
 
     /// Runs a task that must not end before a shutdown begins. If it does, or if it panics, the process stops and has failed.
@@ -77,14 +82,14 @@ impl Shutdown {
     {
         let shutdown = self.clone();
         let running = self.spawn(task);
-        self.tasks.spawn(async move {
+        tasks::spawn(self.tasks.track_future(async move {
             let ended = running.await;
             if ended.is_err() || !shutdown.has_begun() {
                 tracing::error!(task = name, panicked = ended.is_err(), "a task that must not end has ended; stopping");
                 shutdown.failed.store(true, Ordering::SeqCst);
                 shutdown.begin();
             }
-        });
+        }));
     }
 
     /// Waits for all tasks; forces them when the deadline passes. Returns whether everything ended as it should.

@@ -63,6 +63,16 @@ fn every_promise_of_the_readme_is_held_by_tests_that_exist() {
 }
 
 #[test]
+fn every_trap_of_the_table_has_tests_that_exist() {
+    let head = fs::read_to_string("tests/contracts/traps.rs").expect("the table of traps");
+    let table: String =
+        head.lines().filter_map(|line| line.strip_prefix("//! ")).fold(String::new(), |text, line| text + line + "\n");
+    assert!(table.lines().filter(|line| line.starts_with('|')).count() > 20, "there is no table of traps any more");
+    let tests = sources(Path::new("tests")) + &sources(Path::new("src"));
+    assert_eq!(unproven(&table, &tests), [""; 0]);
+}
+
+#[test]
 fn every_file_that_the_readme_links_to_is_there_and_it_is_short_enough_to_be_read() {
     let readme = readme();
     let links = readme.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);

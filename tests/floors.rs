@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// The floors, from the ground up. A module imports lower floors only, never its neighbour; `main.rs` stands above them all.
 const FLOORS: &[&[&str]] = &[
-    &["domain"],
+    &["atomic", "domain", "tasks"],
     &["bugs", "clock", "config", "crash", "meters", "readiness", "shutdown", "telemetry"],
     &["inventory", "queue", "store"],
     &["epochs"],
@@ -148,6 +148,17 @@ fn no_file_is_dead() {
     holds(dead_files);
 }
 
+#[test]
+fn a_wait_for_one_of_several_says_which_comes_first() {
+    finds(chances, "src/writer/mod.rs", "fn f() { tokio::select! {\n    () = a => {}\n    () = b => {}\n} }");
+    finds(chances, "src/shutdown.rs", "fn f() { select! { biased; () = a => {} }\nselect!(() = a => {}) }");
+    finds(chances, "src/epochs.rs", "use tokio::sync::{Notify, watch};");
+    passes(chances, "src/writer/mod.rs", "fn f() { tokio::select! {\n    biased;\n    () = a => {}\n} }");
+    passes(chances, "src/writer/mod.rs", "// Unlike select! { () = a => {} }, it waits.");
+    passes(chances, "src/http/mod.rs", "fn f() { tokio::select! { () = a => {} } }");
+    holds(chances);
+}
+
 // ── the rules ──
 
 fn imports(tree: &Tree) -> Vec<String> {
@@ -222,6 +233,31 @@ fn dead_files(tree: &Tree) -> Vec<String> {
     let alive = tree.reached(str::to_owned);
     let dead = tree.0.keys().filter(|path| path.starts_with("src/") && !alive.contains(*path));
     dead.map(|path| format!("{path}: neither lib.rs nor main.rs leads here")).collect()
+}
+
+/// What the simulation runs repeats itself from a seed: everything up to the stages, but for the rooms of vendors. Both a `select!` and
+/// Tokio's `watch`, whose waiters are woken in an order of its own, draw from a chance that cannot be seeded.
+fn chances(tree: &Tree) -> Vec<String> {
+    let stages = floor_of("writer");
+    let simulated = |file: &Source<'_>| {
+        floor_of(file.module()) <= stages && !VENDORS.iter().any(|(_, rooms)| rooms.iter().any(|room| file.is_in(room)))
+    };
+    let mut breaches = Vec::new();
+    for file in tree.sources().filter(simulated) {
+        let code = without_tests(&code(file.text));
+        if words(&code, "watch").any(|at| code[..at].ends_with(['{', ' ', ':']) && code.contains("tokio::sync")) {
+            breaches.push(format!("{}: wakes by `watch`", file.path));
+        }
+        for at in words(&code, "select") {
+            let chosen = code[at + "select".len()..]
+                .strip_prefix('!')
+                .map(|rest| rest.trim_start_matches([' ', '{', '(', '\n']));
+            if chosen.is_some_and(|branches| !branches.starts_with("biased;")) {
+                breaches.push(format!("{}: a `select!` that is not `biased;`", file.path));
+            }
+        }
+    }
+    breaches
 }
 
 fn floor_of(module: &str) -> Option<usize> {

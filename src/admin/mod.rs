@@ -19,14 +19,14 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::problem::{Code, Problem};
 use crate::admin::routes::Call;
 use crate::admission::Shards;
-use crate::audit::Auditor;
+use crate::audit::{Auditor, Repairer};
 use crate::clock::Clock;
 use crate::config::settings::Role;
 use crate::domain::{NodeId, SaleId, UnixMillis};
 use crate::epochs::Epochs;
 use crate::inventory::Inventory;
 use crate::meters::Meters;
-use crate::queue::Topology;
+use crate::queue::{Publisher, Topology};
 use crate::readiness::Readiness;
 use crate::sales::Definitions;
 use crate::shutdown::Shutdown;
@@ -52,6 +52,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     pub inventory: Arc<dyn Inventory>,
     pub topology: Arc<dyn Topology>,
+    /// For orders that a repair drives again.
+    pub publisher: Arc<dyn Publisher>,
     pub epochs: Epochs,
     pub clock: Arc<dyn Clock>,
     pub meters: Meters,
@@ -84,6 +86,11 @@ impl Parts {
     pub fn auditor(&self) -> Auditor {
         let (store, inventory) = (Arc::clone(&self.store), Arc::clone(&self.inventory));
         Auditor::new(store, inventory, Arc::clone(&self.topology), self.epochs.clone())
+    }
+
+    /// Repairs what has one right answer.
+    fn repairer(&self) -> Repairer {
+        Repairer::new(self.auditor(), Arc::clone(&self.publisher))
     }
 
     /// Writes a line of the audit log about something that is done. It is done whether that works or not, so it is told at
@@ -165,6 +172,7 @@ impl Answers {
             Call::DeadLetters { after, limit } => letters::list(parts, after, limit).await,
             Call::DeadLetter(id) => letters::show(parts, id).await,
             Call::ActOnDeadLetter { id, act, dry_run } => letters::act(parts, id, act, (who, dry_run)).await,
+            Call::Repair { sale, wait, dry_run } => self.repair(sale.as_ref(), (wait, dry_run), who).await,
             Call::Audit { sale, wait } => self.audit(sale.as_ref(), wait, &CancellationToken::new()).await,
         }
     }
@@ -176,15 +184,32 @@ impl Answers {
         wait: Duration,
         stop: &CancellationToken,
     ) -> Result<Answer, Problem> {
-        let Ok(_one) = self.audit.try_acquire() else {
-            return Err(Problem::new(
-                Code::AuditRunning,
-                "An audit is running on this node; ask again when it is done.",
-            ));
-        };
+        let _one = self.audit.try_acquire().map_err(|_| running())?;
         let report = self.parts.auditor().audit(sale, wait, stop).await?;
         Ok(Answer::ok(serde_json::to_value(report).unwrap_or_default()))
     }
+
+    /// Audits, repairs, and audits again, to its end whether anybody listens or not.
+    async fn repair(
+        &self,
+        sale: Option<&SaleId>,
+        (wait, dry_run): (Duration, bool),
+        who: &str,
+    ) -> Result<Answer, Problem> {
+        let _one = self.audit.try_acquire().map_err(|_| running())?;
+        let parts = &self.parts;
+        let repair = parts.repairer().repair(sale, (wait, dry_run), &CancellationToken::new()).await?;
+        for action in repair.actions.iter().filter(|_| !dry_run) {
+            let what = format!("repair.{}", action.kind.as_str());
+            let after = serde_json::to_value(action).unwrap_or_default();
+            parts.log(line(parts.clock.now(), who, (&what, action.subject.clone()), &Value::Null, &after)).await;
+        }
+        Ok(Answer::ok(serde_json::to_value(repair).unwrap_or_default()))
+    }
+}
+
+fn running() -> Problem {
+    Problem::new(Code::AuditRunning, "An audit is running on this node; ask again when it is done.")
 }
 
 /// A line of the audit log.

@@ -36,6 +36,7 @@ pub enum Call {
     Changes { subject: Option<String>, limit: u32 },
     Audit { sale: Option<SaleId>, wait: Duration },
     StaleOrders { state: StaleState, limit: u32 },
+    Repair { sale: Option<SaleId>, wait: Duration, dry_run: bool },
     DeadLetters { after: u64, limit: u32 },
     DeadLetter(u64),
     ActOnDeadLetter { id: u64, act: Act, dry_run: bool },
@@ -94,6 +95,7 @@ fn methods(segments: &[&str]) -> Option<&'static str> {
         ["sales", _, "open" | "pause" | "resume" | "close" | "stock"]
         | ["orders", _, "cancel" | "refund"]
         | ["dead-letters", _, "replay"]
+        | ["audit", "repair"]
         | ["drain"] => "POST",
         ["sales", _, "buffer"] => "PATCH",
         ["audit"] => "GET, POST",
@@ -144,6 +146,11 @@ fn of_segments(method: &str, segments: &[&str], query: &mut Query) -> Result<Cal
         ["config"] => Call::Config,
         ["drain"] => Call::Drain { dry_run: query.flag("dry_run")? },
         ["changes"] => Call::Changes { subject: query.take("subject"), limit: query.limit()? },
+        ["audit", _repair] => Call::Repair {
+            sale: query.parsed("sale")?,
+            wait: query.duration("wait", MAX_WAIT)?,
+            dry_run: query.flag("dry_run")?,
+        },
         ["audit"] => Call::Audit { sale: query.parsed("sale")?, wait: query.duration("wait", MAX_WAIT)? },
         ["dead-letters", letter] if method == "GET" => Call::DeadLetter(letter_id(letter)?),
         ["dead-letters", letter, replay @ ..] => Call::ActOnDeadLetter {
@@ -345,6 +352,9 @@ mod tests {
     fn an_audit_may_wait() {
         let audit = |sale, wait| Ok(Call::Audit { sale, wait: Duration::from_secs(wait) });
         assert_eq!(get("/admin/v1/audit"), audit(None, 0));
+        let repair = Call::Repair { sale: None, wait: Duration::from_secs(3), dry_run: true };
+        assert_eq!(ask("POST", "/admin/v1/audit/repair?wait=3s&dry_run=true"), Ok(repair));
+        assert_eq!(get("/admin/v1/audit/repair"), Err(Code::MethodNotAllowed));
         assert_eq!(ask("POST", "/admin/v1/audit?sale=s&wait=10s"), audit(Some("s".parse().unwrap()), 10));
     }
 

@@ -164,7 +164,8 @@ impl Door {
             }
             call => {
                 let answers = self.answers.clone();
-                self.run(CALL_TIMEOUT, async move { answers.answer(call, &who, &body).await }).await
+                let timeout = if matches!(call, Call::Repair { .. }) { AUDIT_TIMEOUT } else { CALL_TIMEOUT };
+                self.run(timeout, async move { answers.answer(call, &who, &body).await }).await
             }
         }
     }

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use tokio::sync::watch;
+use tokio::sync::SetOnce;
 
 use crate::domain::OrderId;
 
 /// The requests that are being decided. `T` is their decision.
 #[derive(Debug)]
-pub struct InLine<T>(Arc<DashMap<OrderId, watch::Receiver<Option<T>>>>);
+pub struct InLine<T>(Arc<DashMap<OrderId, Decision<T>>>);
+
+/// What all who ask for one order wait for; `None` if the first one left the line without it.
+type Decision<T> = Arc<SetOnce<Option<T>>>;
 
 /// What a request finds when it comes.
 #[derive(Debug)]
@@ -24,14 +27,14 @@ pub enum Arrival<T> {
 /// A place in line. Dropped without an answer, it lets the next one who comes be the first.
 #[derive(Debug)]
 pub struct Place<T> {
-    line: Arc<DashMap<OrderId, watch::Receiver<Option<T>>>>,
+    line: Arc<DashMap<OrderId, Decision<T>>>,
     order: OrderId,
-    answer: watch::Sender<Option<T>>,
+    answer: Decision<T>,
 }
 
 /// A wait for the answer to the same request.
 #[derive(Debug)]
-pub struct Behind<T>(watch::Receiver<Option<T>>);
+pub struct Behind<T>(Decision<T>);
 
 impl<T> Default for InLine<T> {
     fn default() -> Self {
@@ -42,10 +45,10 @@ impl<T> Default for InLine<T> {
 impl<T: Clone> InLine<T> {
     pub fn enter(&self, order: OrderId) -> Arrival<T> {
         match self.0.entry(order) {
-            Entry::Occupied(taken) => Arrival::Behind(Behind(taken.get().clone())),
+            Entry::Occupied(taken) => Arrival::Behind(Behind(Arc::clone(taken.get()))),
             Entry::Vacant(free) => {
-                let (answer, wait) = watch::channel(None);
-                free.insert(wait);
+                let answer = Decision::default();
+                free.insert(Arc::clone(&answer));
                 Arrival::First(Place { line: Arc::clone(&self.0), order, answer })
             }
         }
@@ -69,25 +72,28 @@ impl<T: Clone> InLine<T> {
 impl<T> Place<T> {
     /// Tells everybody who asked.
     pub fn answer(self, decision: T) {
-        self.answer.send_replace(Some(decision));
+        // Nobody else sets it, and this place ends here.
+        let _first = self.answer.set(Some(decision));
     }
 
     /// A wait for the answer that this place will give.
     pub fn wait(&self) -> Behind<T> {
-        Behind(self.answer.subscribe())
+        Behind(Arc::clone(&self.answer))
     }
 }
 
 impl<T> Drop for Place<T> {
     fn drop(&mut self) {
         self.line.remove(&self.order);
+        // Whoever waits for one that was not given asks for itself.
+        let _if_none = self.answer.set(None);
     }
 }
 
 impl<T: Clone> Behind<T> {
     /// The answer; `None` if the first one left the line without.
-    pub async fn answer(mut self) -> Option<T> {
-        self.0.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone())
+    pub async fn answer(self) -> Option<T> {
+        self.0.wait().await.clone()
     }
 }
 

@@ -11,11 +11,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashSet;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use crate::domain::{Buffer, Line, OrderHint, OrderId, Partition, Sale, SaleId, UnixMillis};
+use crate::domain::{Buffer, Line, OrderHint, OrderId, Partition, Sale, SaleId, Scope, UnixMillis};
 use crate::inventory::{Changes, LegStock, NodeBeat};
 
 pub mod in_line;
@@ -49,12 +50,17 @@ struct Inner {
 }
 
 /// The refills of one partition: who wants one, and how many there were.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Refills {
     wanted: Notify,
-    done: watch::Sender<u64>,
+    /// How many there were.
+    done: AtomicU64,
+    /// There was one more, or there will be no more.
+    one_more: Notify,
     /// The version up to which all granted orders are known. Counters may be known beyond it, from this node's own batches.
     heard: AtomicU64,
+    /// In which scope that was heard, and until when it is news. What was heard of another epoch says nothing about this one.
+    news: ArcSwapOption<(Scope, Instant)>,
 }
 
 /// What the count of refills stands at when they have ended.
@@ -82,9 +88,7 @@ impl Shards {
             sales: ArcSwap::default(),
             granted: DashSet::new(),
             learning: Mutex::new(()),
-            refills: Partition::all(partitions)
-                .map(|_| Refills { wanted: Notify::new(), done: watch::Sender::new(0), heard: AtomicU64::new(0) })
-                .collect(),
+            refills: Partition::all(partitions).map(|_| Refills::default()).collect(),
         }))
     }
 
@@ -105,22 +109,24 @@ impl Shards {
 
     /// Has this node heard of all that the partition sells?
     pub fn is_filled(&self, partition: Partition) -> bool {
-        self.refills(partition).is_some_and(|refills| *refills.done.borrow() > 0)
+        self.refills(partition).is_some_and(|refills| refills.done.load(Ordering::Acquire) > 0)
     }
 
     /// Could a request for this order be a repetition of one that was granted? If not, a refusal from memory is its first answer.
     ///
     /// Good for a refusal only with [`Self::has_heard_of_all`]. An order that another node granted since, out of a unit that came
-    /// back since, is missed for one refill at the most.
+    /// back since, is missed for as long as what was heard is news: a few refills at the most.
     pub fn may_be_granted(&self, order: OrderId) -> bool {
         self.0.granted.contains(&order.hint())
     }
 
-    /// Has this node heard of every order that was granted before the counters of these lines became what it knows? Its own
-    /// batches tell it the counters, and nothing of what other nodes granted.
-    pub fn has_heard_of_all(&self, shard: &SaleShard, lines: &[Line]) -> bool {
-        let heard = self.refills(shard.partition).map_or(0, |refills| refills.heard.load(Ordering::Relaxed));
-        shard.legs(lines).all(|leg| leg.version() <= heard)
+    /// Has this node heard of every order that was granted in this scope before the counters of these lines became what it knows,
+    /// and not too long ago? Its own batches tell it the counters, and nothing of what other nodes granted.
+    pub fn has_heard_of_all(&self, scope: Scope, shard: &SaleShard, lines: &[Line]) -> bool {
+        let Some(refills) = self.refills(scope.partition) else { return false };
+        let is_news = |news: &(Scope, Instant)| news.0 == scope && Instant::now() < news.1;
+        let heard = refills.heard.load(Ordering::Relaxed);
+        refills.news.load().as_deref().is_some_and(is_news) && shard.legs(lines).all(|leg| leg.version() <= heard)
     }
 
     /// Takes note of what the inventory said changed.
@@ -173,12 +179,14 @@ impl Shards {
     /// Asks for a refill and waits until there was one. Returns whether there will be another.
     pub async fn refilled(&self, partition: Partition) -> bool {
         let Some(refills) = self.refills(partition) else { return false };
-        let mut done = refills.done.subscribe();
-        if *done.borrow_and_update() == NO_MORE {
+        // Listens before it looks, so that one in between is not missed.
+        let one_more = refills.one_more.notified();
+        if refills.done.load(Ordering::Acquire) == NO_MORE {
             return false;
         }
         refills.wanted.notify_one();
-        done.changed().await.is_ok() && *done.borrow() != NO_MORE
+        one_more.await;
+        refills.done.load(Ordering::Acquire) != NO_MORE
     }
 
     /// How many units this node may let through at this moment, per pool and leg.
@@ -224,6 +232,20 @@ impl Shards {
     }
 }
 
+impl Refills {
+    /// There was a refill.
+    fn count_one(&self) {
+        self.done.fetch_add(1, Ordering::AcqRel);
+        self.one_more.notify_waiters();
+    }
+
+    /// There will be none any more.
+    fn end(&self) {
+        self.done.store(NO_MORE, Ordering::Release);
+        self.one_more.notify_waiters();
+    }
+}
+
 impl SaleShard {
     fn new(sale: &Sale, known: Option<&Self>, partitions: u16) -> Self {
         let counters = |pool: &crate::domain::Pool| {
@@ -239,12 +261,20 @@ impl SaleShard {
     }
 
     /// Leave to ask for all these lines, or what shut the first leg that had too little.
+    ///
+    /// A leg is asked once, for all its lines together: asked line by line, the last seats for a family would look like a shard
+    /// that is empty for the moment, and no refill would ever bring them.
     pub fn permit(&self, lines: &[Line]) -> Result<Permit, Shut> {
         let mut permit = Permit::default();
-        for line in lines {
+        for (at, line) in lines.iter().enumerate() {
             let Some((pool, _)) = self.sale.pool(line.pool.as_str()) else { return Err(Shut::SoldOut) };
             for leg in line.legs.iter() {
-                permit.take(&self.pools[pool][usize::from(leg)], line.quantity)?;
+                let goes = |other: &&Line| other.pool == line.pool && other.legs.iter().contains(&leg);
+                if lines[..at].iter().any(|earlier| goes(&earlier)) {
+                    continue;
+                }
+                let units = lines[at..].iter().filter(goes).map(|line| line.quantity).sum();
+                permit.take(&self.pools[pool][usize::from(leg)], units)?;
             }
         }
         Ok(permit)

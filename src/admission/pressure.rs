@@ -157,6 +157,7 @@ pub async fn keep_read(pressure: Pressure, limits: Limits, sources: Sources, met
         }
     };
     tokio::select! {
+        biased;
         () = shutdown.begun() => {}
         () = async { tokio::join!(outboxes, lanes, publisher); } => {}
     }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::admission::{NO_MORE, Refills, Shards};
+use tokio::time::Instant;
+
+use crate::admission::{Refills, Shards};
 use crate::domain::{Partition, Scope};
 use crate::epochs::Epochs;
 use crate::inventory::Inventory;
@@ -13,6 +15,8 @@ use crate::shutdown::Shutdown;
 /// Between two refills at the least, however many claims wait for one: while the last units are being decided, all who wait
 /// for them ask again and again.
 const GAP: Duration = Duration::from_millis(2);
+/// So many intervals what a refill told is news: a node that cannot ask must not refuse a repetition by what it heard long ago.
+const NEWS_INTERVALS: u32 = 5;
 
 /// Refills one partition's shards until the shutdown.
 pub async fn keep_filled(
@@ -34,16 +38,18 @@ pub async fn keep_filled(
                 seen = Some((scope, 0));
             }
             let since = seen.map_or(0, |(_, version)| version);
+            let asked = Instant::now();
             match inventory.changes(scope, since).await {
                 Ok(changes) => {
                     shards.learn(&changes);
                     seen = Some((scope, changes.version));
                     refills.heard.store(changes.version, Ordering::Relaxed);
+                    refills.news.store(Some(Arc::new((scope, asked + interval * NEWS_INTERVALS))));
                     if wanted {
                         // Permits that came back are in the counters only now.
                         shards.refill_all();
                     }
-                    refills.done.send_modify(|count| *count += 1);
+                    refills.count_one();
                 }
                 Err(fault) => {
                     tracing::debug!(%scope, %fault, "no refill");
@@ -52,6 +58,7 @@ pub async fn keep_filled(
             }
         }
         tokio::select! {
+            biased;
             () = shutdown.begun() => return,
             () = tokio::time::sleep(interval) => wanted = false,
             () = refills.wanted.notified() => {
@@ -66,6 +73,6 @@ struct NoMore<'a>(&'a Refills);
 
 impl Drop for NoMore<'_> {
     fn drop(&mut self) {
-        self.0.done.send_replace(NO_MORE);
+        self.0.end();
     }
 }

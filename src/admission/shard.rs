@@ -4,10 +4,10 @@
 //! cost a call too many or a refill more, not a unit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 
+use crate::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use crate::domain::{Buffer, share};
 use crate::inventory::LegStock;
 
@@ -67,8 +67,7 @@ impl LegShard {
     /// Is this more than a refill can bring, but not more than the inventory has for this node beside what is in flight?
     fn is_beyond_share(&self, units: u32) -> bool {
         let free = i64::from(self.known.free.load(Ordering::Relaxed));
-        units > self.share.load(Ordering::Relaxed)
-            && free - self.in_flight.load(Ordering::Relaxed).max(0) >= i64::from(units)
+        units > self.share.load(Ordering::Relaxed) && free - self.in_flight().max(0) >= i64::from(units)
     }
 
     fn shut(&self, units: u32) -> Shut {
@@ -111,13 +110,18 @@ impl LegShard {
     pub(super) fn refill(&self, weight: f64, weights: f64, buffer: Buffer) {
         let share = share::share(self.known.free.load(Ordering::Relaxed), weight, weights, buffer);
         self.share.store(share, Ordering::Relaxed);
-        let in_flight = self.in_flight.load(Ordering::Relaxed).max(0);
+        let in_flight = self.in_flight().max(0);
         self.left.store((i64::from(share) - in_flight).max(0), Ordering::Relaxed);
     }
 
     /// The version of what it knows.
     pub(super) fn version(&self) -> u64 {
         self.known.version.load(Ordering::Relaxed)
+    }
+
+    /// Units that were let through and are not decided yet.
+    pub(super) fn in_flight(&self) -> i64 {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Units that may still be let through.
@@ -196,7 +200,7 @@ mod tests {
         permit.take(&leg, 2).unwrap();
         permit.spend();
         assert_eq!(leg.left(), 1);
-        assert_eq!(leg.in_flight.load(Ordering::Relaxed), 0);
+        assert_eq!(leg.in_flight(), 0);
     }
 
     #[test]

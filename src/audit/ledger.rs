@@ -34,6 +34,8 @@ pub(super) struct Ledger<'a> {
     illegal: Vec<OrderId>,
     misplaced: Vec<OrderId>,
     twice: Vec<OrderId>,
+    /// They have payments that wait for them, though they are there.
+    pub(super) unmatched: Vec<OrderId>,
     /// The newest live orders of each leg that is over its capacity.
     over: BTreeMap<(PoolId, u8), BTreeSet<(UnixMillis, OrderId)>>,
     last: Option<OrderId>,
@@ -45,6 +47,8 @@ pub(super) struct Ledger<'a> {
 struct Story {
     illegal: bool,
     misplaced: bool,
+    /// So that it is misplaced.
+    unmatched: bool,
 }
 
 impl<'a> Ledger<'a> {
@@ -62,6 +66,7 @@ impl<'a> Ledger<'a> {
             illegal: Vec::new(),
             misplaced: Vec::new(),
             twice: Vec::new(),
+            unmatched: Vec::new(),
             over: over.map(|leg| ((leg.pool.clone(), leg.leg), BTreeSet::new())).collect(),
             last: None,
             seen: 0,
@@ -86,6 +91,7 @@ impl<'a> Ledger<'a> {
             for (row, story) in chunk.iter().zip(stories) {
                 note(&mut self.illegal, story.illegal, row.order.id);
                 note(&mut self.misplaced, story.misplaced, row.order.id);
+                note(&mut self.unmatched, story.unmatched, row.order.id);
             }
         }
         Ok(())
@@ -270,7 +276,8 @@ async fn story(store: &dyn Store, row: &OrderRow) -> Result<Story, Fault> {
 }
 
 fn judge(row: &OrderRow, history: &[(UnixMillis, OrderStatus)], payments: &[PaymentRow]) -> Story {
-    Story { illegal: !is_legal(row.status, history), misplaced: !fit(row, payments) }
+    let unmatched = payments.iter().any(|payment| payment.state == PaymentState::Unmatched);
+    Story { illegal: !is_legal(row.status, history), misplaced: !fit(row, payments), unmatched }
 }
 
 /// From held, by events that are for their states, to the status that the order has.

@@ -80,11 +80,13 @@ impl Mirror {
 
 /// How an order stands after a second look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stands {
+pub(super) enum Stands {
     Agreed,
     InMotion,
     /// In the inventory, and nowhere else.
-    Stranded,
+    Stranded {
+        held: bool,
+    },
     /// In the store, and not in the inventory.
     Forgotten {
         live: bool,
@@ -100,7 +102,7 @@ pub(super) async fn look_again(
     auditor: &Auditor,
     scope: Scope,
     suspects: &[OrderId],
-) -> Result<Vec<Finding>, Interrupted> {
+) -> Result<Vec<(OrderId, Stands)>, Interrupted> {
     let mut stands = Vec::with_capacity(suspects.len());
     if !suspects.is_empty() {
         let (seen, traces) = (first_look(auditor, scope, suspects).await?, Traces::read(auditor, scope).await?);
@@ -108,6 +110,11 @@ pub(super) async fn look_again(
             stands.push((seen.id, second_look(auditor, scope, &seen, &traces).await?));
         }
     }
+    Ok(stands)
+}
+
+/// How they stand, told.
+pub(super) fn told(stands: &[(OrderId, Stands)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |invariant, what: &str, which: fn(Stands) -> bool| {
         let orders: Vec<_> = stands.iter().filter(|(_, stands)| which(*stands)).map(|(id, _)| *id).collect();
@@ -118,7 +125,10 @@ pub(super) async fn look_again(
         }
     };
     add(Some(Invariant::I9), "known to the inventory, and neither in the store nor on their way to it", |stands| {
-        stands == Stands::Stranded
+        stands == Stands::Stranded { held: true }
+    });
+    add(Some(Invariant::I3), "paid or ended in the inventory, and not in the store, which has lost them", |stands| {
+        stands == Stands::Stranded { held: false }
     });
     add(
         Some(Invariant::I9),
@@ -137,7 +147,7 @@ pub(super) async fn look_again(
         stands == Stands::Unfollowed { ended: false }
     });
     add(None, "on their way between inventory and store", |stands| stands == Stands::InMotion);
-    Ok(findings)
+    findings
 }
 
 /// What is known of a suspect before the traces are read.
@@ -167,7 +177,7 @@ async fn second_look(auditor: &Auditor, scope: Scope, seen: &Seen, traces: &Trac
         // One that moves between two looks is none that stands still.
         (inventory, store) if (inventory, store) != (seen.inventory, seen.store) => Stands::InMotion,
         (Some(_), None) if traces.granted(seen.id) => Stands::InMotion,
-        (Some(_), None) => Stands::Stranded,
+        (Some(status), None) => Stands::Stranded { held: status == OrderStatus::Held },
         (None, Some(status)) => Stands::Forgotten { live: status.is_live() },
         (_, _) if traces.moves(seen.id) => Stands::InMotion,
         (_, status) => Stands::Unfollowed { ended: status.is_some_and(|status| !status.is_live()) },
@@ -187,14 +197,14 @@ async fn both(
 
 /// What is on its way at one moment. `None`: there is too much to read, so anything may be.
 #[derive(Debug)]
-struct Traces {
+pub(super) struct Traces {
     granted: Option<HashSet<OrderId>>,
     /// Stock moves and late payments.
     moves: Option<HashSet<OrderId>>,
 }
 
 impl Traces {
-    async fn read(auditor: &Auditor, scope: Scope) -> Result<Self, Interrupted> {
+    pub(super) async fn read(auditor: &Auditor, scope: Scope) -> Result<Self, Interrupted> {
         let entries = auditor.inventory.outbox(scope, Duration::ZERO, ENTRIES).await;
         let entries = auditor.asked(scope, entries)?;
         let moves = auditor.store.stock_moves(MOVES).await?;
@@ -209,7 +219,7 @@ impl Traces {
         })
     }
 
-    fn granted(&self, id: OrderId) -> bool {
+    pub(super) fn granted(&self, id: OrderId) -> bool {
         self.granted.as_ref().is_none_or(|granted| granted.contains(&id))
     }
 

@@ -4,9 +4,11 @@
 //! |---|---|
 //! | I1, I4, I6, I8 | the store alone (`ledger`) |
 //! | I2, I7, I9 | the inventory against the store (`mirror`) |
-//! | I11 | [`Motion`]: what has not arrived |
+//! | I3 | what was accepted, and is in quarantine, in a dead letter or in the inventory only (`letters`, `mirror`) |
+//! | I11 | what has not arrived, and does not move (`motion`) |
 //!
-//! I3, I5 and I10 need to know what clients were told, so they are proved where the clients are: by tests.
+//! That an id is no two orders in two epochs is the store's key to hold; the walk sees it. I5, I10, and I3 for what left no trace
+//! at all, need to know what clients were told, so they are proved where the clients are: by tests.
 //!
 //! A difference that what is on its way may explain is no broken invariant. The audit waits for it, as long as it is told to,
 //! and else says *in motion*. Of inventory and store it holds 24 bytes per order and 12 per buyer in memory, and pages besides.
@@ -21,15 +23,21 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::{OrderId, SaleId, Scope};
 use crate::epochs::{Epochs, NotJoined};
 use crate::inventory::{self, Inventory, LegStock};
-use crate::queue::{self, LaneId, Topology};
+use crate::queue::{self, Topology};
 use crate::store::{Fault, OrderFilter, OrderRow, SaleTally, Store, StoredSale};
 
+mod damage;
 mod ledger;
+mod letters;
 mod mirror;
+mod motion;
+pub mod repair;
 pub mod report;
 
+use damage::Damage;
 use ledger::Ledger;
-use mirror::Mirror;
+use mirror::{Mirror, Stands};
+pub use repair::{Repair, Repairer};
 pub use report::{Finding, Invariant, Motion, Report, SaleReport, Verdict};
 
 /// Orders and people that get a second look; with more of them the sale is broken whatever the rest is.
@@ -61,6 +69,13 @@ pub struct Reading {
     pub outbox_entries: u64,
     /// Nothing moved meanwhile and nothing is on its way, so the figures are those of one moment.
     pub quiet: bool,
+}
+
+/// What an audit found, and what of it could be repaired, by sale.
+#[derive(Debug)]
+struct Examined {
+    report: Report,
+    damages: Vec<Damage>,
 }
 
 /// How long an audit waits for what is in motion, unless it is told to stop.
@@ -139,28 +154,45 @@ impl Auditor {
         wait: Duration,
         stop: &CancellationToken,
     ) -> Result<Report, Interrupted> {
+        Ok(self.examine(only, wait, stop).await?.report)
+    }
+
+    /// The same, with what could be repaired.
+    async fn examine(
+        &self,
+        only: Option<&SaleId>,
+        wait: Duration,
+        stop: &CancellationToken,
+    ) -> Result<Examined, Interrupted> {
         let patience = Patience { deadline: Instant::now() + wait, stop };
         let mut by_scope: BTreeMap<Scope, Vec<StoredSale>> = BTreeMap::new();
         for stored in self.sales(only).await? {
             by_scope.entry(self.epochs.of_sale(&stored.sale.id)?).or_default().push(stored);
         }
-        let mut sales = Vec::new();
+        let mut unstored = letters::unstored(self, only).await?;
+        let (mut sales, mut damages) = (Vec::new(), Vec::new());
         for (scope, of_scope) in by_scope {
             let ids: HashSet<_> = of_scope.iter().map(|stored| stored.sale.id.clone()).collect();
             let mut mirrors = mirror::known_orders(self, scope, &ids).await?;
             for stored in of_scope {
                 let mirror = mirrors.remove(&stored.sale.id).unwrap_or_default();
-                sales.push(self.sale(scope, &stored, mirror, patience).await?);
+                let (mut report, damage) = self.sale(scope, &stored, mirror, patience).await?;
+                let unstored = unstored.remove(&stored.sale.id).unwrap_or_default();
+                report.add(letters::findings(self, scope, &unstored).await?);
+                sales.push(report);
+                damages.push(damage);
             }
         }
         let motion = self.settled(only, patience).await?;
-        let mut verdict = sales.iter().map(|sale| sale.verdict).max().unwrap_or(Verdict::Clean);
+        let findings = if motion.is_quiet() { Vec::new() } else { self.stuck(only, wait).await? };
+        let worst = sales.iter().map(|sale| sale.verdict).max().unwrap_or(Verdict::Clean);
+        let mut verdict = worst.max(Verdict::of(&findings));
         // One sale is clean whatever moves in others: each of its own orders was found where it belongs.
         if only.is_none() && !motion.is_quiet() {
             verdict = verdict.max(Verdict::InMotion);
         }
         sales.sort_by(|a, b| a.sale.cmp(&b.sale));
-        Ok(Report { verdict, sales, motion })
+        Ok(Examined { report: Report { verdict, sales, findings, motion }, damages })
     }
 
     /// The figures of one sale.
@@ -181,30 +213,8 @@ impl Auditor {
             mirror.see(&rows);
         }
         mirror.end();
-        let findings = mirror::look_again(self, scope, &mirror.suspects).await?;
-        Ok(findings.into_iter().filter(|finding| finding.confirmed).collect())
-    }
-
-    /// What is on its way at this moment, of one sale and what all sales share.
-    pub async fn motion(&self, only: Option<&SaleId>) -> Result<Motion, Interrupted> {
-        let mut motion = Motion::default();
-        for scope in self.epochs.all()? {
-            motion.outbox_entries += self.asked(scope, self.inventory.outbox_len(scope).await)?;
-        }
-        for lane in self.topology.depths().await? {
-            match lane.lane {
-                LaneId::Dead => motion.dead_letters += lane.messages,
-                LaneId::Number(_) | LaneId::Unroutable => motion.lane_messages += lane.messages,
-            }
-        }
-        let moves = self.store.stock_moves(PAGE).await?;
-        let concerns = |sale: &SaleId| only.is_none_or(|only| only == sale);
-        motion.stock_moves = moves.iter().filter(|(_, sale, _)| concerns(sale)).count() as u64;
-        let late = self.store.late_payments(PAGE).await?;
-        motion.late_payments = late.iter().filter(|late| concerns(&late.sale)).count() as u64;
-        let unapplied = self.store.unapplied().await?;
-        motion.unapplied_sales = unapplied.iter().filter(|stored| concerns(&stored.sale.id)).count() as u64;
-        Ok(motion)
+        let stands = mirror::look_again(self, scope, &mirror.suspects).await?;
+        Ok(mirror::told(&stands).into_iter().filter(|finding| finding.confirmed).collect())
     }
 
     async fn sales(&self, only: Option<&SaleId>) -> Result<Vec<StoredSale>, Interrupted> {
@@ -220,7 +230,7 @@ impl Auditor {
         stored: &StoredSale,
         mut mirror: Mirror,
         patience: Patience<'_>,
-    ) -> Result<SaleReport, Interrupted> {
+    ) -> Result<(SaleReport, Damage), Interrupted> {
         let sale = &stored.sale;
         let tally = self.store.tally(&sale.id).await?;
         let limits = ledger::limits_ever(&*self.store, sale).await?;
@@ -238,20 +248,25 @@ impl Auditor {
         }
         mirror.end();
         let orders = ledger.seen;
+        let unmatched = std::mem::take(&mut ledger.unmatched);
         let mut findings = ledger.findings(&tally).await?;
-        findings.extend(self.differences(scope, &mirror, patience).await?);
-        findings.extend(self.counters(scope, &sale.id, patience).await?);
+        findings.extend(letters::quarantined(self, &sale.id, &tally).await?);
+        let stands = self.differences(scope, &mirror, patience).await?;
+        findings.extend(mirror::told(&stands));
+        let counters = self.counters(scope, &sale.id, patience).await?;
+        let damage = Damage::of((scope, &sale.id), (&tally, unmatched), &stands, &counters);
+        findings.extend(counters);
         findings.sort_by_key(|finding| finding.invariant);
         let notes = [(tally.stale, "orders came too late for their epoch and wait for a verdict")]
             .into_iter()
             .chain([(tally.stale_refused, "orders came too late for their epoch and were refused")])
             .chain([(tally.late, "payments came too late and wait for a verdict")])
-            .chain([(tally.quarantined, "orders could not be recorded and are in quarantine")])
             .chain([(tally.refunds_due, "payments are to be given back")])
             .filter(|(count, _)| *count > 0)
             .map(|(count, what)| format!("{count} {what}"))
             .collect();
-        Ok(SaleReport { sale: sale.id.to_string(), verdict: Verdict::of(&findings), orders, findings, notes })
+        let verdict = Verdict::of(&findings);
+        Ok((SaleReport { sale: sale.id.to_string(), verdict, orders, findings, notes }, damage))
     }
 
     /// The orders on which inventory and store disagree, when those that are on their way have arrived.
@@ -260,11 +275,11 @@ impl Auditor {
         scope: Scope,
         mirror: &Mirror,
         patience: Patience<'_>,
-    ) -> Result<Vec<Finding>, Interrupted> {
+    ) -> Result<Vec<(OrderId, Stands)>, Interrupted> {
         loop {
-            let findings = mirror::look_again(self, scope, &mirror.suspects).await?;
-            if findings.iter().all(|finding| finding.confirmed) || patience.is_over() {
-                return Ok(findings);
+            let stands = mirror::look_again(self, scope, &mirror.suspects).await?;
+            if stands.iter().all(|(_, stands)| *stands != Stands::InMotion) || patience.is_over() {
+                return Ok(stands);
             }
             patience.pause().await?;
         }
@@ -305,17 +320,6 @@ impl Auditor {
         Ok(reading)
     }
 
-    /// What is in motion, when it has become quiet or the time is over.
-    async fn settled(&self, only: Option<&SaleId>, patience: Patience<'_>) -> Result<Motion, Interrupted> {
-        loop {
-            let motion = self.motion(only).await?;
-            if motion.is_quiet() || patience.is_over() {
-                return Ok(motion);
-            }
-            patience.pause().await?;
-        }
-    }
-
     async fn next_page(
         &self,
         sale: &SaleId,
@@ -343,5 +347,7 @@ async fn page(store: &dyn Store, sale: &SaleId, after: OrderId) -> Result<Vec<Or
     store.orders(&filter).await
 }
 
+#[cfg(test)]
+mod repair_tests;
 #[cfg(test)]
 mod tests;

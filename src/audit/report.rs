@@ -14,6 +14,9 @@ pub const NAMED: usize = 20;
 pub struct Report {
     pub verdict: Verdict,
     pub sales: Vec<SaleReport>,
+    /// What is of no single sale.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
     pub motion: Motion,
 }
 
@@ -61,6 +64,8 @@ pub enum Invariant {
     I1,
     /// Inventory: free + held + sold = capacity, per pool and leg.
     I2,
+    /// Every accepted order is stored.
+    I3,
     /// No order twice, no buyer or passenger above the limit.
     I4,
     /// Each order's history is a legal path with one end.
@@ -71,6 +76,8 @@ pub enum Invariant {
     I8,
     /// No unit stranded: inventory and store agree on every order and counter.
     I9,
+    /// Outbox and lanes drain.
+    I11,
 }
 
 /// What is on its way.
@@ -112,6 +119,14 @@ impl Finding {
 
     pub(super) fn in_motion(invariant: Invariant, what: impl Into<String>, orders: &[OrderId]) -> Self {
         Self { confirmed: false, ..Self::broken(invariant, what, orders) }
+    }
+}
+
+impl SaleReport {
+    pub(super) fn add(&mut self, findings: Vec<Finding>) {
+        self.findings.extend(findings);
+        self.findings.sort_by_key(|finding| finding.invariant);
+        self.verdict = Verdict::of(&self.findings);
     }
 }
 

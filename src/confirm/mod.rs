@@ -231,10 +231,9 @@ impl Claims {
                 (Ok(_) | Err(Shut::Empty), Some(unserved)) => return Err(Answer::Unserved(unserved)),
                 (Ok(permit), None) => return Ok(permit),
                 (Err(_), None) if is_known() => return Ok(Permit::to_ask()),
-                // The counters are newer than what this node has heard of others' grants: no time to refuse a repetition.
-                (Err(Shut::SoldOut | Shut::AllHeld), _)
-                    if has_key && !shards.has_heard_of_all(shard, &claim.order.lines) =>
-                {
+                // What this node has heard of others' grants is older than the counters, of an epoch before, or no news: no time to
+                // refuse a repetition.
+                (Err(Shut::SoldOut | Shut::AllHeld), _) if has_key && !self.has_heard_of_all(shard, claim)? => {
                     self.refilled(shard, deadline).await?;
                     continue;
                 }
@@ -247,6 +246,11 @@ impl Claims {
             };
             return Err(Answer::Refused(refusal));
         }
+    }
+
+    fn has_heard_of_all(&self, shard: &SaleShard, claim: &Claim) -> Result<bool, Answer> {
+        let scope = self.0.parts.epochs.scope(shard.partition).map_err(|reason| Answer::Unserved(reason.into()))?;
+        Ok(self.0.parts.shards.has_heard_of_all(scope, shard, &claim.order.lines))
     }
 
     /// Why nothing more may be granted here, if so.

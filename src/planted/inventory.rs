@@ -21,6 +21,8 @@ pub(crate) struct InventoryState {
     pub(crate) sales: BTreeMap<SaleId, Sale>,
     pub(crate) orders: BTreeMap<OrderId, KnownOrder>,
     pub(crate) outbox: Vec<OutboxEntry>,
+    /// How old they are.
+    pub(crate) outbox_age: Duration,
     /// What the counters say beside the truth: free, held, sold.
     pub(crate) off: (i64, i64, i64),
     pub(crate) version: u64,
@@ -156,11 +158,14 @@ impl Inventory for PlantedInventory {
         &self,
         _: Scope,
         entry: Option<&OutboxId>,
-        _: Duration,
+        min_age: Duration,
         limit: usize,
     ) -> Result<Vec<OutboxEntry>, inventory::Fault> {
         let state = self.up()?;
-        let behind = state.outbox.iter().filter(|known| entry.is_none_or(|entry| known.id > *entry));
+        let behind = state
+            .outbox
+            .iter()
+            .filter(|known| entry.is_none_or(|entry| known.id > *entry) && state.outbox_age >= min_age);
         Ok(behind.take(limit).cloned().collect())
     }
 
@@ -201,6 +206,7 @@ impl Inventory for PlantedInventory {
     }
 
     async fn fence(&self, _: Scope) -> Result<(), inventory::Fault> {
+        self.up()?.fenced = true;
         Ok(())
     }
 }

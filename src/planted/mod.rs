@@ -14,7 +14,8 @@ use crate::domain::{
 };
 use crate::epochs::Epochs;
 use crate::meters::Meters;
-use crate::queue::{self, LaneDepth, LaneId, Topology};
+use crate::queue::envelope::Envelope;
+use crate::queue::{self, LaneDepth, LaneId, Publisher, Strain, Topology, Unconfirmed};
 use crate::shutdown::Shutdown;
 use crate::store::StoredSale;
 
@@ -33,6 +34,7 @@ pub(crate) struct Planted {
     pub(crate) store: Arc<PlantedStore>,
     pub(crate) inventory: Arc<PlantedInventory>,
     pub(crate) topology: Arc<PlantedTopology>,
+    pub(crate) publisher: Arc<PlantedPublisher>,
     pub(crate) epochs: Epochs,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) shutdown: Shutdown,
@@ -45,6 +47,7 @@ impl Planted {
             store: Arc::default(),
             inventory: Arc::default(),
             topology: Arc::default(),
+            publisher: Arc::default(),
             epochs: Epochs::new(1),
             clock: Arc::new(ManualClock::at(NOW)),
             shutdown: Shutdown::new(),
@@ -109,6 +112,26 @@ fn on(order: &Order, pool: &PoolId, leg: u8) -> u32 {
     lines.map(|line| line.quantity).sum()
 }
 
+/// A broker that keeps what it is sent to itself.
+#[derive(Debug, Default)]
+pub(crate) struct PlantedPublisher(pub(crate) Mutex<Vec<Envelope>>);
+
+#[async_trait]
+impl Publisher for PlantedPublisher {
+    async fn publish(&self, envelope: Envelope) -> Result<(), Unconfirmed> {
+        self.0.lock().unwrap().push(envelope);
+        Ok(())
+    }
+
+    fn strain(&self) -> Strain {
+        Strain::default()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 /// Lanes that are as deep as they are told, and what was put into them.
 #[derive(Debug, Default)]
 pub(crate) struct PlantedTopology {
@@ -116,6 +139,8 @@ pub(crate) struct PlantedTopology {
     pub(crate) put: Mutex<Vec<Vec<u8>>>,
     /// It confirms nothing.
     pub(crate) is_mute: AtomicBool,
+    /// Nobody consumes them.
+    pub(crate) is_left: AtomicBool,
 }
 
 #[async_trait]
@@ -132,6 +157,10 @@ impl Topology for PlantedTopology {
         Ok(())
     }
 
+    async fn is_open(&self, _: Scope) -> Result<bool, queue::Fault> {
+        Ok(true)
+    }
+
     async fn put(&self, body: Vec<u8>) -> Result<(), queue::Fault> {
         if self.is_mute.load(Ordering::Relaxed) {
             return Err(queue::Fault("no confirm".to_owned()));
@@ -145,7 +174,8 @@ impl Topology for PlantedTopology {
     }
 
     async fn depths(&self) -> Result<Vec<LaneDepth>, queue::Fault> {
-        let depth = |&(lane, messages)| LaneDepth { lane, messages, consumers: 1 };
+        let consumers = u64::from(!self.is_left.load(Ordering::Relaxed));
+        let depth = |&(lane, messages)| LaneDepth { lane, messages, consumers };
         Ok(self.deep.lock().unwrap().iter().map(depth).collect())
     }
 

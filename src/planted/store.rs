@@ -16,8 +16,8 @@ use crate::store::partitions::StoreSnapshot;
 use crate::store::{
     self, CancelOutcome, Change, DeadLetter, DeadLetters, Deployment, Judged, LateClaim, LatePayment, LatePayments,
     OrderFilter, OrderRow, Orders, PartitionRow, PartitionState, Partitions, PaymentEvent, PaymentOutcome, PaymentRow,
-    PaymentState, PutSale, RecordFault, Recordable, Recorded, Recorder, SaleTally, Sales, Schema, StaleOrder,
-    StaleOrders, StaleState, Store, StoredSale,
+    PaymentState, PutSale, RecordFault, Recordable, Recorded, Recorder, Recounted, Repairs, SaleTally, Sales, Schema,
+    StaleOrder, StaleOrders, StaleState, Store, StoredSale,
 };
 
 fn path(status: OrderStatus) -> Vec<OrderStatus> {
@@ -45,7 +45,12 @@ pub(crate) struct StoreState {
     /// Somebody else changes the sale before the next put.
     pub(crate) race: u32,
     pub(crate) down: bool,
+    /// How many recoveries there were.
+    pub(crate) recoveries: u64,
+    pub(crate) quarantined: Vec<Order>,
     pub(crate) letters: Vec<DeadLetter>,
+    /// What a list shows of letters, by id.
+    pub(crate) heads: HashMap<u64, DeadLetter>,
     /// How many more of them are counted.
     pub(crate) letters_beside: u64,
     /// How many recorders it gives yet. None of them ever records anything.
@@ -141,7 +146,8 @@ impl Store for PlantedStore {
 #[async_trait]
 impl Partitions for PlantedStore {
     async fn partition(&self, partition: Partition) -> Result<Option<PartitionRow>, store::Fault> {
-        let (epoch, state, identity) = (SCOPE.epoch, PartitionState::Open, "planted".to_owned());
+        let epoch = Epoch(SCOPE.epoch.0 + self.lock().recoveries);
+        let (state, identity) = (PartitionState::Open, "planted".to_owned());
         Ok(Some(PartitionRow { partition, epoch, state, min_epoch: epoch, identity }))
     }
 
@@ -218,6 +224,39 @@ impl Sales for PlantedStore {
 }
 
 #[async_trait]
+impl Repairs for PlantedStore {
+    async fn recount(&self, _: &SaleId) -> Result<Vec<Recounted>, store::Fault> {
+        self.up()?.guard_off = 0;
+        Ok(Vec::new())
+    }
+
+    async fn match_payments(&self, orders: &[OrderId]) -> Result<(), store::Fault> {
+        let mut state = self.up()?;
+        for id in orders {
+            let row = state.orders[id].clone();
+            for payment in state.payments.get_mut(id).into_iter().flatten() {
+                if payment.state == PaymentState::Unmatched {
+                    let fits = row.status == OrderStatus::Held && payment.event.paid == row.order.price;
+                    payment.state = if fits { PaymentState::Applied } else { PaymentState::RefundDue };
+                }
+            }
+            if row.status == OrderStatus::Held {
+                state.orders.get_mut(id).expect("it is there").status = OrderStatus::Paid;
+                state.histories.entry(*id).or_default().push((NOW, OrderStatus::Paid));
+                state.moves.push((*id, row.order.sale, OrderStatus::Paid));
+            }
+        }
+        Ok(())
+    }
+
+    async fn quarantined(&self, sale: &SaleId, limit: u32) -> Result<Vec<OrderId>, store::Fault> {
+        let state = self.up()?;
+        let orders = state.quarantined.iter().filter(|order| order.sale == *sale);
+        Ok(orders.take(limit as usize).map(|order| order.id).collect())
+    }
+}
+
+#[async_trait]
 impl DeadLetters for PlantedStore {
     async fn keep_dead_letter(&self, lane: &str, reason: &str, body: &[u8]) -> Result<(), store::Fault> {
         let mut state = self.up()?;
@@ -235,7 +274,8 @@ impl DeadLetters for PlantedStore {
 
     async fn dead_letters(&self, after: u64, limit: u32) -> Result<Vec<DeadLetter>, store::Fault> {
         let state = self.up()?;
-        Ok(state.letters.iter().filter(|letter| letter.id > after).take(limit as usize).cloned().collect())
+        let behind = state.letters.iter().filter(|letter| letter.id > after).take(limit as usize);
+        Ok(behind.map(|letter| state.heads.get(&letter.id).unwrap_or(letter).clone()).collect())
     }
 
     async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, store::Fault> {
@@ -306,6 +346,7 @@ impl Orders for PlantedStore {
         let mut tally = SaleTally {
             moves_waiting: state.moves.iter().filter(|(_, sale, _)| sale == id).count() as u64,
             late: state.late().filter(|late| late.sale == *id).count() as u64,
+            quarantined: state.quarantined.iter().filter(|order| order.sale == *id).count() as u64,
             ..SaleTally::default()
         };
         for status in OrderStatus::ALL {

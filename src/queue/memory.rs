@@ -373,6 +373,10 @@ impl Topology for Shared {
         Ok(())
     }
 
+    async fn is_open(&self, scope: Scope) -> Result<bool, Fault> {
+        Ok(self.0.state().scopes.contains(&scope))
+    }
+
     async fn put(&self, body: Vec<u8>) -> Result<(), Fault> {
         // Beyond the bound if need be, as barriers are.
         self.0.state().lanes[0].push(Message::new(body));

@@ -78,6 +78,9 @@ pub trait Topology: fmt::Debug + Send + Sync + 'static {
     /// For recovery only: removes the scope's exchange. Safe to repeat, and for a scope that never was.
     async fn close(&self, scope: Scope) -> Result<(), Fault>;
 
+    /// Is the scope's exchange there?
+    async fn is_open(&self, scope: Scope) -> Result<bool, Fault>;
+
     /// For recovery and replays: puts a message straight into a lane, past the exchanges, behind all that is there, confirmed. The
     /// lane takes it whatever it is.
     async fn put(&self, body: Vec<u8>) -> Result<(), Fault>;

@@ -186,6 +186,7 @@ fn open_doors(
         store: Arc::clone(&backends.store),
         inventory: Arc::clone(&backends.inventory),
         topology: Arc::clone(&backends.queue.topology),
+        publisher: Arc::clone(&backends.queue.publisher),
         epochs: epochs.clone(),
         clock: Arc::clone(clock),
         meters: meters.clone(),

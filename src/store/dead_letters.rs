@@ -46,8 +46,8 @@ impl DeadLetter {
     /// More than a batch of orders has, and a thousand of them still fit into memory.
     pub const HEAD: usize = 64 * 1024;
     /// Characters that are kept of lane and reason.
-    pub(super) const LANE: usize = 64;
-    pub(super) const REASON: usize = 1000;
+    pub const LANE: usize = 64;
+    pub const REASON: usize = 1000;
 
     /// Is this all of it?
     pub fn is_whole(&self) -> bool {

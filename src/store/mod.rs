@@ -1,6 +1,6 @@
 //! Orders at rest. The store decides what becomes of an order once it is recorded, and which epoch is open.
 //!
-//! This file and the seven below are the contract; `sqlite` and `mysql` keep it, and one suite (`tests/contracts/store.rs`)
+//! This file and the eight below are the contract; `sqlite` and `mysql` keep it, and one suite (`tests/contracts/store.rs`)
 //! runs over both. Only `store/sqlite` and `store/mysql` know SQL; what they share lies beside them: connections (`pool`), rows
 //! (`rows`), and what is decided or counted in memory (`batch`, `guard`, `judge`, `tally`, `schema`).
 //!
@@ -11,6 +11,7 @@
 //! - [`late`]: payments that came too late, and what the inventory said to them
 //! - [`stale`]: orders that came too late for their epoch
 //! - [`dead_letters`]: messages that could not be stored as orders, for operators
+//! - [`repairs`]: what an operator's repair sets right
 //!
 //! Every change of an order's status is one conditional update on the store's own clock, so that of two that race one wins. In
 //! the same transaction stands the stock move that the inventory has to follow, and the order's history.
@@ -36,6 +37,7 @@ pub mod mysql;
 pub mod orders;
 pub mod partitions;
 pub mod recorder;
+pub mod repairs;
 pub mod sales;
 pub mod sqlite;
 pub mod stale;
@@ -48,13 +50,14 @@ pub use orders::{
 };
 pub use partitions::{PartitionRow, PartitionState, Partitions, StoreSnapshot};
 pub use recorder::{RecordFault, Recordable, Recorded, Recorder};
+pub use repairs::{Recounted, Repairs};
 pub use sales::{Change, PutSale, Sales, StoredSale};
 pub use stale::{StaleOrder, StaleOrders, StaleState};
 
 /// A whole store.
 #[async_trait]
 pub trait Store:
-    Partitions + Sales + Orders + LatePayments + StaleOrders + DeadLetters + fmt::Debug + Send + Sync + 'static
+    Partitions + Sales + Orders + LatePayments + StaleOrders + DeadLetters + Repairs + fmt::Debug + Send + Sync + 'static
 {
     /// How the schema stands to this program.
     async fn schema(&self) -> Result<Schema, Fault>;

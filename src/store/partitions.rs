@@ -18,7 +18,8 @@ pub trait Partitions {
     /// The lanes whose barrier of this scope is stored (see [`crate::store::Recorder::barrier`]).
     async fn barriers(&self, scope: Scope) -> Result<Vec<u16>, Fault>;
 
-    /// From now on orders of an older epoch than this scope's are stale.
+    /// From now on orders of an older epoch than this scope's are stale. An error if the scope is not the partition's current one:
+    /// whoever began a newer epoch may have put old orders into the lanes again, and waits for them.
     async fn set_min_epoch(&self, scope: Scope) -> Result<(), Fault>;
 
     /// All sales of the partition (one of `partitions`), and all their orders, from one consistent view.

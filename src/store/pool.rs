@@ -20,7 +20,7 @@ use super::failure::{Failure, within};
 
 /// A connection that rested longer is not used again. Less than the silence after which a MySQL server hangs up
 /// (`mysql::SILENCE`).
-pub(super) const MAX_REST: Duration = Duration::from_secs(15);
+pub(super) const MAX_REST: Duration = Duration::from_secs(5);
 /// A connection that rested longer is asked whether it still lives.
 const TRUSTED_REST: Duration = Duration::from_secs(1);
 /// How often work that lost a race on the server is begun, at most.

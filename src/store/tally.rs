@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::failure::Failure;
 use super::rows::{LegColumns, parsed, status, unsigned};
 use crate::domain::{OrderStatus, PoolId, record};
-use crate::store::{LegTally, SaleTally};
+use crate::store::{LegTally, Recounted, SaleTally};
 
 /// What the orders themselves say, one by one.
 #[derive(Default)]
@@ -48,6 +48,21 @@ impl Count {
             }
         }
         Ok(())
+    }
+
+    /// The guard's rows that do not say what the orders do, and have room for it.
+    pub(super) fn wrong(mut self, guard: Vec<LegColumns>) -> Result<Vec<Recounted>, Failure> {
+        let mut wrong = Vec::new();
+        for row in guard {
+            let pool: PoolId = parsed("pool_legs.pool_id", &row.pool_id)?;
+            let leg = unsigned("pool_legs.leg", row.leg)?;
+            let LegCount { held, paid } = self.legs.remove(&(pool.clone(), leg)).unwrap_or_default();
+            let (was, live) = (unsigned("pool_legs.live", row.live)?, held + paid);
+            if was != live && i64::from(live) <= row.capacity {
+                wrong.push(Recounted { pool, leg, was, live });
+            }
+        }
+        Ok(wrong)
     }
 
     /// Sets the count beside the guard's rows. Units without a guard are shown with a capacity of zero.

@@ -34,6 +34,7 @@ pub async fn keep_dead_letters(parts: Parts, shutdown: Shutdown) {
     while !shutdown.has_begun() {
         let mut kept = 0;
         let ended = tokio::select! {
+            biased;
             () = shutdown.begun() => return,
             ended = keep(&parts, &mut kept) => ended,
         };

@@ -102,6 +102,7 @@ pub async fn write_lane(parts: Parts, lane: LaneId, shutdown: Shutdown) {
     let mut backoff = BACKOFF_FIRST;
     while !shutdown.has_begun() {
         let ended = tokio::select! {
+            biased;
             () = shutdown.begun() => return,
             ended = take(&parts, lane) => ended,
         };
@@ -325,6 +326,9 @@ mod tests {
         }
         async fn close(&self, _: Scope) -> Result<(), Fault> {
             Ok(())
+        }
+        async fn is_open(&self, _: Scope) -> Result<bool, Fault> {
+            Ok(true)
         }
         async fn put(&self, _: Vec<u8>) -> Result<(), Fault> {
             Ok(())

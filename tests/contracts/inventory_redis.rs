@@ -336,6 +336,22 @@ async fn connections_that_stopped_answering_are_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_that_rest_are_kept_alive_by_the_kernel() {
+    let server = Server::start().await;
+    let (bench, _) = server.bench(PATIENT).await;
+    let _bench = bench.with(&concert(10)).await;
+    let to = format!("0100007F:{:04X}", server.port);
+    // The columns: number, local and remote address, state, queues, and which timer runs; 01 is established, 02 the keepalive.
+    until("every connection to rest", async || {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let sockets = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let open: Vec<_> = sockets.filter(|socket| socket.len() > 5 && socket[2] == to && socket[3] == "01").collect();
+        open.len() > 1 && open.iter().all(|socket| socket[5].starts_with("02:"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_the_server_closed_is_replaced_before_it_is_used() {
     let server = Server::start().await;
     let (bench, _) = server.bench(PATIENT).await;

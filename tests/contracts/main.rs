@@ -4,6 +4,15 @@ mod inventory;
 mod inventory_redis;
 mod queue;
 mod store;
+mod traps;
 
+#[path = "../support/memory_store/mod.rs"]
+mod memory_store;
+#[expect(dead_code, reason = "the fault suite also kills and freezes it")]
+#[path = "../support/private_mariadb.rs"]
+mod private_mariadb;
+#[expect(dead_code, reason = "the fault suite also kills and freezes it")]
+#[path = "../support/process.rs"]
+mod process;
 #[path = "../support/servers.rs"]
 mod servers;

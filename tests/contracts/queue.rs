@@ -461,11 +461,18 @@ async fn a_closed_scope_confirms_nothing_and_others_go_on(bench: &Bench) {
     let never = Scope { partition: Partition(9), epoch: Epoch(9) };
     bench.queue.topology.open(OTHER).await.unwrap();
     bench.publish(1).await.unwrap();
+    assert_eq!(bench.queue.topology.is_open(SCOPE).await, Ok(true));
     bench.queue.topology.close(SCOPE).await.unwrap();
+    for (scope, open) in [(SCOPE, false), (never, false), (OTHER, true)] {
+        assert_eq!(bench.queue.topology.is_open(scope).await, Ok(open), "{scope}");
+    }
     // Safe to repeat, and for what never was.
     bench.queue.topology.close(SCOPE).await.unwrap();
     bench.queue.topology.close(never).await.unwrap();
     bench.publish(2).await.expect_err("it is closed");
+    for (scope, open) in [(SCOPE, false), (never, false), (OTHER, true)] {
+        assert_eq!(bench.queue.topology.is_open(scope).await, Ok(open), "{scope}");
+    }
     for (scope, number) in [(SCOPE, 3), (never, 4)] {
         let refused = bench.queue.publisher.publish(numbered(scope, number)).await;
         assert!(matches!(refused, Err(Unconfirmed::NotSent(_))), "{refused:?}");

@@ -17,7 +17,11 @@ use crate::sales::SaleSpec;
 /// How long a buyer waits for one answer: a little longer than the gateway lets them.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Between two tries.
-const PAUSE: Duration = Duration::from_millis(150);
+const PAUSE: Duration = Duration::from_millis(100);
+/// Later than the grace of these deployments.
+const TOO_LATE: Duration = Duration::from_secs(1);
+/// Fresh buyers who come at once for a leg when the faults are over.
+const FRESH: u64 = 4;
 /// How long after the faults have ended a buyer still tries.
 const HEALED: Duration = Duration::from_secs(60);
 
@@ -35,6 +39,8 @@ pub(crate) struct Crowd {
 pub(crate) struct Habits {
     /// Of a hundred.
     pub(crate) pay: u32,
+    /// So many pay when their hold has run out.
+    pub(crate) late: u32,
     pub(crate) cancel: u32,
     /// Between two buyers of one worker.
     pub(crate) pace: Duration,
@@ -105,9 +111,13 @@ impl Crowd {
             self.send(Act::Claim, &about, &order, chance).await;
         }
         let choice = chance.u32(..100);
-        if choice < self.habits.pay {
+        let Habits { pay, late, cancel, .. } = self.habits;
+        if choice < pay + late {
+            if choice >= pay {
+                tokio::time::sleep(sale.hold() + TOO_LATE).await;
+            }
             self.until_known(Act::Pay, &about, &order, (chance, stopped)).await;
-        } else if choice < self.habits.pay + self.habits.cancel {
+        } else if choice < pay + late + cancel {
             self.until_known(Act::Cancel, &about, &order, (chance, stopped)).await;
         } else if choice.is_multiple_of(4) {
             self.send(Act::Read, &about, &order, chance).await;
@@ -159,40 +169,49 @@ impl Crowd {
 
     /// Fresh buyers buy and pay whatever is left, leg by leg, until nothing is free and nothing is held. What is held still comes back
     /// within the hold.
-    pub(crate) async fn buy_the_rest(&self, patience: Duration) {
-        let (mut chance, begun) = (fastrand::Rng::with_seed(7), Instant::now());
-        let (_going, stopped) = watch::channel(Some(Instant::now()));
-        for sale in &self.sales {
-            let mut number = 0;
+    pub(crate) async fn buy_the_rest(self: &Arc<Self>, patience: Duration) {
+        let mut buyers = JoinSet::new();
+        for (index, sale) in self.sales.iter().enumerate() {
             for leg in 0..sale.legs() {
-                while begun.elapsed() < patience {
-                    let name = format!("fresh-{leg}-{number}");
-                    number += 1;
-                    // As many as one may, to be done sooner; then one by one, for what is left.
-                    let mut units = sale.per_buyer;
-                    let about = |units: u32| Subject {
-                        sale: sale.id.clone(),
-                        buyer: name.clone(),
-                        key: format!("k-{units}"),
-                        asked: sale.ask(&name, leg, leg + 1, units),
-                    };
-                    let mut bought = self.claim(&about(units), &mut chance, &stopped).await;
-                    if bought.is_none() && units > 1 {
-                        units = 1;
-                        bought = self.claim(&about(units), &mut chance, &stopped).await;
-                    }
-                    if let Some(order) = bought {
-                        self.until_known(Act::Pay, &about(units), &order, (&mut chance, &stopped)).await;
-                        continue;
-                    }
-                    let last = self.send(Act::Claim, &about(1), "", &mut chance).await;
-                    if last.code.as_deref() == Some("sold_out") {
-                        break;
-                    }
-                    if let (Kind::Ok, Some(order)) = (last.kind, last.order()) {
-                        self.until_known(Act::Pay, &about(1), order, (&mut chance, &stopped)).await;
-                    }
-                    tokio::time::sleep(PAUSE).await;
+                for worker in 0..FRESH {
+                    let crowd = Arc::clone(self);
+                    buyers.spawn(async move {
+                        let buying = crowd.buy_a_leg(index, leg, worker);
+                        // Whatever is left then is what the checker has to say.
+                        let _ = tokio::time::timeout(patience, buying).await;
+                    });
+                }
+            }
+        }
+        while let Some(ended) = buyers.join_next().await {
+            ended.expect("a buyer does not panic");
+        }
+    }
+
+    async fn buy_a_leg(&self, sale: usize, leg: usize, worker: u64) {
+        let (sale, mut chance) = (&self.sales[sale], fastrand::Rng::with_seed(worker));
+        let (_never, stopped) = watch::channel(None);
+        for number in 0.. {
+            let name = format!("fresh-{leg}-{worker}-{number}");
+            // As many as one may, to be done sooner; then one, for what is left.
+            for units in [sale.per_buyer, 1] {
+                let about = Subject {
+                    sale: sale.id.clone(),
+                    buyer: name.clone(),
+                    key: format!("k-{units}"),
+                    asked: sale.ask(&name, leg, leg + 1, units),
+                };
+                let Some(answer) = self.until_known(Act::Claim, &about, "", (&mut chance, &stopped)).await else {
+                    continue;
+                };
+                if let (Kind::Ok, Some(order)) = (answer.kind, answer.order()) {
+                    self.until_known(Act::Pay, &about, order, (&mut chance, &stopped)).await;
+                    break;
+                }
+                match answer.code.as_deref() {
+                    Some("sold_out") if units == 1 => return,
+                    Some("all_held") if units == 1 => tokio::time::sleep(PAUSE).await,
+                    _ => {}
                 }
             }
         }

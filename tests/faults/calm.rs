@@ -9,14 +9,14 @@ use crate::run::Run;
 use crate::sales::SaleSpec;
 
 /// Half of the buyers pay, some cancel, the others let their hold expire.
-pub(crate) const CALM: Habits = Habits { pay: 50, cancel: 20, pace: Duration::from_millis(20) };
+pub(crate) const CALM: Habits = Habits { pay: 50, late: 0, cancel: 20, pace: Duration::from_millis(20) };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_in_which_nothing_breaks_is_clean() {
     let private = Private::shared().await;
     let mut deployment = Deployment::over(&private, "").await;
     deployment.start(2, 1).await;
-    let sales = vec![SaleSpec::concert("concert", 60, 2, "2s"), SaleSpec::train("train", 20, "2s")];
+    let sales = vec![SaleSpec::concert("concert", 60, 2, 2), SaleSpec::train("train", 20, 2)];
     let run = Run::begin(&deployment, sales, CALM, 8, 1).await;
     until("a hundred have an order", Duration::from_secs(60), async || {
         let yes = run.log().read().iter().filter(|entry| entry.kind == Kind::Ok && entry.status == Some(201)).count();

@@ -16,7 +16,7 @@ use crate::private_rabbitmq::PrivateRabbitMq;
 use crate::private_redis::{Persistence, PrivateRedis};
 use crate::process::free_port;
 use crate::sales::SaleSpec;
-use crate::site::{PATIENCE, Servers, Site};
+use crate::site::{Node, PATIENCE, Servers, Site};
 use crate::tcp_proxy::{Mode, Proxy};
 
 /// What every fault test runs on unless it says otherwise: quick to notice, quick to try again.
@@ -84,10 +84,17 @@ impl Private {
 pub(crate) struct Deployment {
     pub(crate) site: Site,
     pub(crate) links: Vec<Links>,
-    roles: Vec<&'static str>,
-    settings: Vec<Vec<String>>,
+    recipes: Vec<Recipe>,
     ports: (u16, u16, u16),
     sources: Sources,
+}
+
+/// How a process is started, each time again.
+struct Recipe {
+    role: &'static str,
+    settings: Vec<String>,
+    /// Where it listens: the public port, and the admin's.
+    ports: (u16, u16),
 }
 
 /// The links of one process.
@@ -119,7 +126,7 @@ impl Deployment {
             lanes: LANES,
         };
         let ports = (private.redis.port(), private.rabbitmq.port(), private.mariadb.port());
-        Self { site, links: Vec::new(), roles: Vec::new(), settings: Vec::new(), ports, sources }
+        Self { site, links: Vec::new(), recipes: Vec::new(), ports, sources }
     }
 
     /// Gateways first, then writers.
@@ -139,30 +146,38 @@ impl Deployment {
         let links =
             Links { redis: before(redis).await, amqp: before(amqp).await, mysql: before(mysql).await, door: None };
         let name = self.site.namespace().to_owned();
-        let store = with_database(&format!("mysql://root@{}/rushgate", links.mysql.address), &name);
-        let public = free_port();
+        let store = with_database(&format!("mysql://rushgate@{}/rushgate", links.mysql.address), &name);
+        let (public, admin) = (free_port(), free_port());
         let settings = vec![
             format!("http.listen=127.0.0.1:{public}"),
-            format!("admin.listen=127.0.0.1:{}", free_port()),
+            format!("admin.listen=127.0.0.1:{admin}"),
             format!("inventory.url=redis://{}", links.redis.address),
             format!("queue.url=amqp://{}/%2f", links.amqp.address),
             format!("store.url={store}"),
         ];
         let index = self.links.len();
-        let node = self.site.launch(role, &format!("{role}-{index}"), &settings, &owned(environment));
+        let recipe = Recipe { role, settings, ports: (public, admin) };
+        let node = self.launch(index, &recipe, environment);
         self.site.nodes.push(node);
         let door = if role == "writer" { None } else { Some(before(public).await) };
         self.links.push(Links { door, ..links });
-        self.roles.push(role);
-        self.settings.push(settings);
+        self.recipes.push(recipe);
         index
     }
 
     /// Starts a process again that has ended or is killed now, at the same addresses and under the same name.
     pub(crate) fn restart(&mut self, index: usize, environment: &[(&str, &str)]) {
         self.kill(index);
-        let (role, name) = (self.roles[index], self.site.nodes[index].name.clone());
-        self.site.nodes[index] = self.site.launch(role, &name, &self.settings[index], &owned(environment));
+        self.site.nodes[index] = self.launch(index, &self.recipes[index], environment);
+    }
+
+    /// It may die before it has said where it listens, so that is settled before.
+    fn launch(&self, index: usize, recipe: &Recipe, environment: &[(&str, &str)]) -> Node {
+        let name = format!("{}-{index}", recipe.role);
+        let (child, said, _) = self.site.launch(recipe.role, &name, &recipe.settings, environment);
+        let client = |port: u16| Client::new(&format!("http://127.0.0.1:{port}"));
+        let public = (recipe.role != "writer").then(|| client(recipe.ports.0));
+        Node { child, name, said, public, admin: client(recipe.ports.1) }
     }
 
     pub(crate) fn kill(&mut self, index: usize) {
@@ -257,8 +272,4 @@ pub(crate) async fn soon<T: std::fmt::Debug>(what: &str, look: impl AsyncFnMut()
 
 async fn before(port: u16) -> Proxy {
     Proxy::start(SocketAddr::from(([127, 0, 0, 1], port)), Mode::Forward).await
-}
-
-fn owned(environment: &[(&str, &str)]) -> Vec<(String, String)> {
-    environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }

@@ -46,6 +46,7 @@ pub(crate) struct Counter {
 pub(crate) struct Findings {
     /// The key under which order ids are derived.
     pub(crate) secret: Vec<u8>,
+    pub(crate) epoch: i64,
     pub(crate) orders: Vec<OrderRow>,
     /// Order, status, instant.
     pub(crate) events: Vec<(String, String, i64)>,
@@ -137,6 +138,7 @@ impl Findings {
 
     async fn read_inventory(&mut self, from: &Sources) -> Result<(), String> {
         let epoch = epoch(from).await?;
+        self.epoch = epoch;
         let client = redis::Client::open(from.redis.as_str()).map_err(|error| error.to_string())?;
         let mut redis = client.get_multiplexed_async_connection().await.map_err(|error| error.to_string())?;
         let key = |part: &str| format!("{}:{{0}}:{epoch}:{part}", from.namespace);
@@ -201,7 +203,8 @@ async fn guard(store: &mut MySqlConnection) -> Result<Vec<(String, String, u32, 
     Ok(rows.into_iter().map(|(sale, pool, leg, capacity, live)| (sale, pool, narrow(leg), capacity, live)).collect())
 }
 
-async fn epoch(from: &Sources) -> Result<i64, String> {
+/// The epoch that the store says.
+pub(crate) async fn epoch(from: &Sources) -> Result<i64, String> {
     let mut store = MySqlConnection::connect(&from.mysql).await.map_err(|error| error.to_string())?;
     let epoch = sqlx::query_scalar("SELECT epoch FROM inventory_partitions WHERE partition_id = 0");
     epoch.fetch_one(&mut store).await.map_err(|error| error.to_string())

@@ -120,6 +120,8 @@ impl Log {
         let mut entry = self.entry(request, act, about);
         match reply {
             Ok(reply) => {
+                let says_when = reply.header("retry-after").is_some();
+                assert!(reply.status != 503 || says_when, "who is sent away is told for how long: {reply:?}");
                 entry.kind = judge(reply);
                 entry.status = Some(reply.status);
                 if reply.body["code"].is_string() {
@@ -139,15 +141,24 @@ impl Log {
         entry
     }
 
+    /// The instant that the next line would have.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).expect("a short run")
+    }
+
     /// All that was written so far.
     pub(crate) fn read(&self) -> Vec<Entry> {
-        let text = std::fs::read_to_string(&self.path).expect("the log");
+        let text = {
+            // Not in the middle of a line.
+            let _lines = self.lines.lock().expect("the log");
+            std::fs::read_to_string(&self.path).expect("the log")
+        };
         text.lines().map(|line| serde_json::from_str(line).expect("a line of the log")).collect()
     }
 
     fn entry(&self, request: u64, act: Act, about: &Subject) -> Entry {
         Entry {
-            at: u64::try_from(self.began.elapsed().as_micros()).expect("a short run"),
+            at: self.now(),
             request,
             kind: Kind::Invoke,
             act,

@@ -6,7 +6,7 @@
 //! let private = Private::shared().await;                        // or Private::start(…), for one that the test ruins
 //! let mut deployment = Deployment::over(&private, "").await;
 //! deployment.start(2, 1).await;                                 // gateways, writers
-//! let run = Run::begin(&deployment, vec![SaleSpec::concert("s", 50, 2, "2s")], CALM, 8, seed).await;
+//! let run = Run::begin(&deployment, vec![SaleSpec::concert("s", 50, 2, 2)], CALM, 8, seed).await;
 //! deployment.links[0].redis.rule(Way::ToClient, Rule::Hold);    // any link, either way
 //! deployment.freeze(1);                                         // any process; deployment.kill, restart
 //! private.rabbitmq.process().freeze();                          // any server; kill, restart, restart_empty
@@ -25,14 +25,18 @@
 
 mod buyers;
 mod checker;
-mod checker_tests;
 mod deployment;
 mod findings;
 mod log;
+mod matrix;
 mod run;
 mod sales;
 
 mod calm;
+mod crash_points;
+mod lost_redis;
+mod nemesis;
+mod planted;
 
 #[path = "../support/client.rs"]
 mod client;

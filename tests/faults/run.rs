@@ -16,10 +16,17 @@ use crate::sales::SaleSpec;
 
 /// Between two looks at the counters and the guard while a run goes on.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
-/// How long fresh buyers may take to buy the rest, holds that run out included.
-const REST: Duration = Duration::from_secs(90);
-/// How long what is on its way may take to arrive, once nobody asks for anything.
-const QUIET: Duration = Duration::from_secs(60);
+/// What a run waits for that ends well, on a busy machine.
+const PATIENCE: Patience = Patience { rest: Duration::from_secs(120), quiet: Duration::from_secs(60) };
+
+/// How long the end of a run may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// For fresh buyers to buy the rest, holds that run out included.
+    pub(crate) rest: Duration,
+    /// For what is on its way to arrive, once nobody asks for anything.
+    pub(crate) quiet: Duration,
+}
 
 /// Buyers, and a look over the system's shoulder, while a test does to the system what it likes.
 pub(crate) struct Run {
@@ -55,6 +62,10 @@ impl Run {
         Self { dir, sales, rush: Rush::begin(crowd, at_once, seed), sampled, _sampler: watching }
     }
 
+    pub(crate) fn crowd(&self) -> &Crowd {
+        self.rush.crowd()
+    }
+
     pub(crate) fn log(&self) -> &Log {
         &self.rush.crowd().log
     }
@@ -62,10 +73,14 @@ impl Run {
     /// The faults are over and the deployment is whole: everybody hears what became of their claims, fresh buyers buy the rest, all
     /// becomes quiet, and the checker speaks.
     pub(crate) async fn end(self, deployment: &Deployment) -> Outcome {
+        self.end_within(PATIENCE, deployment).await
+    }
+
+    pub(crate) async fn end_within(self, patience: Patience, deployment: &Deployment) -> Outcome {
         let Self { dir, sales, rush, sampled, _sampler } = self;
         let crowd = rush.end().await;
-        crowd.buy_the_rest(REST).await;
-        let mut found = quiet(deployment.sources()).await;
+        crowd.buy_the_rest(patience.rest).await;
+        let mut found = quiet(deployment.sources(), patience.quiet).await;
         found.sampled.append(&mut sampled.lock().expect("samples"));
         let log = crowd.log.read();
         let violations = check(&sales, &log, &found);
@@ -102,13 +117,13 @@ async fn watch(sources: Sources, sampled: Arc<Mutex<Vec<String>>>) {
 }
 
 /// What is found when nothing is on its way any more, or when patience ends.
-pub(crate) async fn quiet(sources: &Sources) -> Findings {
+pub(crate) async fn quiet(sources: &Sources, patience: Duration) -> Findings {
     let (begun, mut calm) = (Instant::now(), 0);
     loop {
         let found = Findings::read(sources).await.unwrap_or_else(|error| panic!("it cannot be read: {error}"));
         // Twice in a row: a message that a writer has in hand is in no queue and not yet a row.
         calm = if found.unrest().is_empty() { calm + 1 } else { 0 };
-        if calm == 2 || begun.elapsed() > QUIET {
+        if calm == 2 || begun.elapsed() > patience {
             return found;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

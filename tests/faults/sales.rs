@@ -1,5 +1,7 @@
 //! The sales of a run: a concert with one pool, and a train with legs and passengers.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 /// A sale as the test, and not the system, knows it.
@@ -14,12 +16,12 @@ pub(crate) struct SaleSpec {
     pub(crate) fares: Vec<i64>,
     pub(crate) per_buyer: u32,
     pub(crate) per_passenger: u32,
-    /// Such as `"3s"`.
-    pub(crate) hold: String,
+    /// In seconds.
+    pub(crate) hold: u64,
 }
 
 impl SaleSpec {
-    pub(crate) fn concert(id: &str, capacity: u32, per_buyer: u32, hold: &str) -> Self {
+    pub(crate) fn concert(id: &str, capacity: u32, per_buyer: u32, hold: u64) -> Self {
         Self {
             id: id.to_owned(),
             pool: "standard".to_owned(),
@@ -28,11 +30,11 @@ impl SaleSpec {
             fares: vec![55_350],
             per_buyer,
             per_passenger: 1,
-            hold: hold.to_owned(),
+            hold,
         }
     }
 
-    pub(crate) fn train(id: &str, capacity: u32, hold: &str) -> Self {
+    pub(crate) fn train(id: &str, capacity: u32, hold: u64) -> Self {
         Self {
             id: id.to_owned(),
             pool: "second".to_owned(),
@@ -41,8 +43,12 @@ impl SaleSpec {
             fares: vec![3_900, 15_450, 14_950],
             per_buyer: 3,
             per_passenger: 1,
-            hold: hold.to_owned(),
+            hold,
         }
+    }
+
+    pub(crate) fn hold(&self) -> Duration {
+        Duration::from_secs(self.hold)
     }
 
     pub(crate) fn legs(&self) -> usize {
@@ -58,7 +64,7 @@ impl SaleSpec {
             pool["fares"] = json!(self.fares);
         }
         let mut document = json!({
-            "name": "Faults", "opens_at": "2020-01-01T00:00:00Z", "currency": "CNY", "hold": self.hold,
+            "name": "Faults", "opens_at": "2020-01-01T00:00:00Z", "currency": "CNY", "hold": format!("{}s", self.hold),
             "limit_per_buyer": self.per_buyer, "limit_per_passenger": self.per_passenger, "pools": [pool],
         });
         if !self.stops.is_empty() {

@@ -7,8 +7,10 @@ mod crowd;
 mod operations;
 mod orders;
 mod payments;
+mod pressure;
 mod proxies;
 mod recovery;
+mod repairs;
 mod sales;
 mod trouble;
 
@@ -16,7 +18,10 @@ mod trouble;
 mod client;
 #[path = "../support/database.rs"]
 mod database;
-#[expect(dead_code, reason = "the fault suite does more with it")]
+#[expect(dead_code, reason = "the fault suite also kills and freezes it")]
+#[path = "../support/private_rabbitmq.rs"]
+mod private_rabbitmq;
+#[expect(dead_code, reason = "the fault suite also kills and freezes it")]
 #[path = "../support/private_redis.rs"]
 mod private_redis;
 #[expect(dead_code, reason = "the fault suite does more with it")]

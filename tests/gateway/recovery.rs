@@ -349,12 +349,11 @@ async fn dies_at(point: CrashPoint) {
     let mut stand = Stand::selling(Persistence::Nothing).await;
     stand.sell(5).await;
     stand.without_a_writer();
-    let environment = [("RUSHGATE_CRASH".to_owned(), point.to_string())];
-    let mut armed = stand.site.launch("writer", "armed", &[], &environment);
+    let (mut armed, ..) = stand.site.launch("writer", "armed", &[], &[("RUSHGATE_CRASH", point.as_str())]);
     let _: () = stand.redis.ask(&["SCRIPT", "FLUSH"]).await;
     let begun = tokio::time::Instant::now();
     let status = loop {
-        if let Some(status) = armed.child.try_wait().expect("its state") {
+        if let Some(status) = armed.try_wait().expect("its state") {
             break status;
         }
         assert!(begun.elapsed() < PATIENCE, "nobody comes to {point}");
@@ -372,7 +371,7 @@ async fn granted_and_not_published() -> (Stand, Proxy, String) {
     let through = [format!("queue.url={url}"), "queue.confirm_timeout=300ms".to_owned()];
     // Nobody relays it: what becomes of it is the recovery's alone.
     stand.site.configure("queue.relay_after = \"60s\"");
-    let gateway = stand.site.launch("gateway", "gateway", &through, &[]);
+    let gateway = stand.site.node("gateway", "gateway", &through);
     stand.site.nodes.push(gateway);
     stand.site.add("writer");
     stand.site.ready().await;

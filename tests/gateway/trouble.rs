@@ -11,7 +11,7 @@ use crate::servers;
 use crate::site::{Backends, Site, concert, eventually};
 use crate::tcp_proxy::{Mode, Proxy};
 
-fn one() -> serde_json::Value {
+pub(crate) fn one() -> serde_json::Value {
     json!({"quantity": 1})
 }
 
@@ -26,7 +26,7 @@ pub(crate) async fn before(url: &str, mode: Mode) -> (Proxy, String) {
 }
 
 /// Locks the embedded store's file as another program might.
-async fn lock(site: &Site) -> sqlx::SqliteConnection {
+pub(crate) async fn lock(site: &Site) -> sqlx::SqliteConnection {
     use sqlx::{Connection, Executor};
     let url = format!("sqlite://{}", site.path().join("rushgate.db").display());
     let mut connection = sqlx::SqliteConnection::connect(&url).await.expect("the store's file");

@@ -1,26 +1,23 @@
 //! From a claim to its answer, when the inventory or the broker misbehaves.
 
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use rushgate::confirm::{Answer, Unserved};
-use rushgate::domain::{Claim, Order, Refusal, UnixMillis};
-use rushgate::inventory::{Fault, Inventory, NodeBeat};
+use rushgate::domain::{Ask, AskedLine, Claim, Epoch, Order, OrderStatus, Refusal, Scope, UnixMillis};
+use rushgate::inventory::{Fault, Inventory, NodeBeat, Snapshot, StockMove};
 use rushgate::queue::Unconfirmed;
 use tokio::task::JoinSet;
 
 use crate::doubles::{Fate, Node, SCOPE};
 
-fn is_granted(answer: &Answer) -> bool {
+pub(crate) fn is_granted(answer: &Answer) -> bool {
     matches!(answer, Answer::Granted { replayed: false, .. })
 }
 
 /// Lets everything run that can.
-async fn settle() {
+pub(crate) async fn settle() {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
@@ -44,6 +41,47 @@ async fn what_stays_unknown_is_pending_and_never_a_no() {
         assert!(matches!(answer, Answer::Pending { .. }), "{second:?}: {answer:?}");
         assert_eq!(node.stock().await, (4, 1, 0), "no unit comes back because something timed out");
     }
+}
+
+/// Nothing is left, and the unit that came back meanwhile was granted to bob by another node.
+async fn granted_elsewhere() -> (Node, Node) {
+    let here = Node::selling(1).await;
+    let there = Node::beside(&here).await;
+    let Answer::Granted { order, .. } = here.claim("alice", Some("a")).await else { panic!("there is one unit") };
+    settle().await;
+    here.inventory.is_silent.store(true, Ordering::SeqCst);
+    let moved = StockMove { order: order.id, to: OrderStatus::Expired };
+    there.inventory.apply(SCOPE, &[moved]).await.unwrap();
+    settle().await;
+    assert!(is_granted(&there.claim("bob", Some("b")).await));
+    (here, there)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_hears_no_news_refuses_no_repetition() {
+    let (here, _there) = granted_elsewhere().await;
+    settle().await;
+    let answer = here.claim("bob", Some("b")).await;
+    assert_eq!(answer, Answer::Unserved(Unserved::Busy), "it cannot know");
+    here.inventory.is_silent.store(false, Ordering::SeqCst);
+    let answer = here.claim("bob", Some("b")).await;
+    assert!(matches!(answer, Answer::Granted { replayed: true, .. }), "{answer:?}");
+    assert!(matches!(here.claim("carol", Some("c")).await, Answer::Refused(Refusal::AllHeld { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_heard_of_another_epoch_refuses_no_repetition() {
+    let (here, there) = granted_elsewhere().await;
+    let next = Scope { epoch: Epoch(2), ..SCOPE };
+    let (orders, _) = there.inventory.orders(SCOPE, None).await.unwrap();
+    let sales = there.inventory.changes(SCOPE, 0).await.unwrap().sales;
+    there.inventory.rebuild(next, &Snapshot { sales, orders }).await.unwrap();
+    there.inventory.open(next).await.unwrap();
+    here.inventory.is_silent.store(false, Ordering::SeqCst);
+    // At this moment no refill has run in it, and the last one in the epoch before is news.
+    here.epochs.assume(next);
+    let answer = here.claim("bob", Some("b")).await;
+    assert!(matches!(answer, Answer::Granted { replayed: true, .. }), "{answer:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,31 +228,17 @@ async fn a_claim_for_more_than_this_nodes_share_is_let_through_while_the_invento
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_buyer_who_leaves_at_any_moment_costs_no_unit() {
-    for polls in 0..6 {
-        let node = Node::selling(3).await;
-        {
-            let mut asking = pin!(node.claim("alice", Some("k")));
-            for _ in 0..polls {
-                let mut context = Context::from_waker(Waker::noop());
-                if asking.as_mut().poll(&mut context).is_ready() {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
-        }
-        settle().await;
-        // Either nobody asked for it, or it went its way to the broker without its buyer.
-        let (free, held, _) = node.stock().await;
-        assert_eq!(free + held, 3, "after {polls} polls");
-        assert_eq!(node.broker.got.lock().unwrap().len(), held as usize, "after {polls} polls");
-        assert_eq!(node.claims.in_flight(), 0, "after {polls} polls");
-        // And all the rest can still be bought.
-        for number in 0..free {
-            let answer = node.claim(&format!("b{number}"), None).await;
-            assert!(is_granted(&answer), "after {polls} polls: {answer:?}");
-        }
-    }
+async fn a_family_is_one_claim_at_every_leg_and_never_waits_for_a_refill_that_cannot_come() {
+    let node = Node::selling(3).await;
+    let beat = |name: &str| NodeBeat { node: name.parse().unwrap(), weight: 1.0, status: String::new() };
+    node.shards.learn_nodes(["a", "b"].map(beat).to_vec());
+    assert_eq!(node.left(), 2, "a half, rounded up");
+    let family = || Ask::Lines(vec![AskedLine { quantity: Some(1), ..AskedLine::default() }; 3]);
+    let answer = node.claim_for("alice", None, family()).await;
+    assert!(is_granted(&answer), "more than the share, and all that there is: {answer:?}");
+    let node = Node::selling(2).await;
+    let answer = node.claim_for("bob", None, family()).await;
+    assert_eq!(answer, Answer::Refused(Refusal::SoldOut), "more than there is");
 }
 
 #[tokio::test(start_paused = true)]

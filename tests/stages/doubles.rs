@@ -53,6 +53,8 @@ pub(crate) struct BadLine {
     pub(crate) confirm_takes: Mutex<Duration>,
     pub(crate) rebuild_takes: Mutex<Duration>,
     pub(crate) rebuilds_fail: AtomicBool,
+    /// Refills fail.
+    pub(crate) is_silent: AtomicBool,
     /// How many were begun.
     pub(crate) rebuilds: AtomicUsize,
     /// What the next salvages meet.
@@ -75,6 +77,7 @@ impl BadLine {
             confirm_takes: Mutex::default(),
             rebuild_takes: Mutex::default(),
             rebuilds_fail: AtomicBool::new(false),
+            is_silent: AtomicBool::new(false),
             rebuilds: AtomicUsize::new(0),
             salvages_fail: Mutex::default(),
         }
@@ -106,6 +109,9 @@ impl Inventory for BadLine {
         self.inner.revive(scope, order).await
     }
     async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault> {
+        if self.is_silent.load(Ordering::SeqCst) {
+            return Err(Fault::NotDone("it is away".to_owned()));
+        }
         self.inner.changes(scope, since).await
     }
     async fn define(&self, scope: Scope, sale: &Sale) -> Result<Defined, Fault> {
@@ -186,6 +192,21 @@ pub(crate) struct Broker {
     pub(crate) messages: AtomicUsize,
 }
 
+impl Broker {
+    /// A broker that confirms nothing until its gate is opened.
+    pub(crate) fn silent() -> Self {
+        Self {
+            gate: Semaphore::new(0),
+            takes: Mutex::default(),
+            refuses: Mutex::default(),
+            strain: Mutex::default(),
+            is_away: Mutex::default(),
+            got: Mutex::default(),
+            messages: AtomicUsize::new(0),
+        }
+    }
+}
+
 #[async_trait]
 impl Publisher for Broker {
     async fn publish(&self, envelope: Envelope) -> Result<(), Unconfirmed> {
@@ -223,6 +244,9 @@ impl Topology for Lanes {
     async fn close(&self, _: Scope) -> Result<(), queue::Fault> {
         Ok(())
     }
+    async fn is_open(&self, _: Scope) -> Result<bool, queue::Fault> {
+        Ok(true)
+    }
     async fn barrier(&self, _: Scope) -> Result<(), queue::Fault> {
         Ok(())
     }
@@ -249,6 +273,7 @@ pub(crate) struct Node {
     pub(crate) inventory: Arc<BadLine>,
     pub(crate) broker: Arc<Broker>,
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) epochs: Epochs,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -259,8 +284,7 @@ impl Node {
     /// Sells `capacity` units of the sale `s` through open gates.
     pub(crate) async fn selling(capacity: u32) -> Self {
         let node = Self::behind_gates(capacity).await;
-        node.inventory.gate.add_permits(OPEN);
-        node.broker.gate.add_permits(OPEN);
+        node.open_gates();
         node
     }
 
@@ -277,24 +301,21 @@ impl Node {
     /// Another node, through open gates, over the same inventory.
     pub(crate) async fn beside(node: &Self) -> Self {
         let other = Self::over(Arc::clone(&node.inventory.inner), Arc::clone(&node.clock)).await;
-        other.inventory.gate.add_permits(OPEN);
-        other.broker.gate.add_permits(OPEN);
+        other.open_gates();
         other
+    }
+
+    /// From now on the inventory and the broker answer at once.
+    pub(crate) fn open_gates(&self) {
+        self.inventory.gate.add_permits(OPEN);
+        self.broker.gate.add_permits(OPEN);
     }
 
     async fn over(inner: Arc<MemoryInventory>, manual: Arc<ManualClock>) -> Self {
         let (meters, shutdown) = (Meters::new(), Shutdown::new());
         let clock = Arc::clone(&manual) as Arc<dyn Clock>;
         let inventory = Arc::new(BadLine::to(inner));
-        let broker = Arc::new(Broker {
-            gate: Semaphore::new(0),
-            takes: Mutex::default(),
-            refuses: Mutex::default(),
-            strain: Mutex::default(),
-            is_away: Mutex::default(),
-            got: Mutex::default(),
-            messages: AtomicUsize::new(0),
-        });
+        let broker = Arc::new(Broker::silent());
         let epochs = Epochs::new(1);
         epochs.assume(SCOPE);
         let shards = Shards::new(1, 1.0, Buffer::Units(0));
@@ -321,11 +342,11 @@ impl Node {
         };
         let claims = Claims::new(parts, std::slice::from_ref(&batcher));
         shutdown.spawn(batcher.run(shutdown.clone()));
-        let wired = (epochs, Arc::clone(&inventory) as Arc<dyn Inventory>);
+        let wired = (epochs.clone(), Arc::clone(&inventory) as Arc<dyn Inventory>);
         let interval = Duration::from_millis(10);
         shutdown.spawn(refill::keep_filled(shards.clone(), SCOPE.partition, wired, interval, shutdown.clone()));
         assert!(shards.refilled(SCOPE.partition).await);
-        Self { claims, shards, pressure, meters, inventory, broker, clock: manual, shutdown }
+        Self { claims, shards, pressure, meters, inventory, broker, clock: manual, epochs, shutdown }
     }
 
     /// Has its pressure read, with lanes that are told how deep they are.
@@ -352,11 +373,15 @@ impl Node {
 
     /// Some units for this buyer.
     pub(crate) async fn claim_many(&self, buyer: &str, key: Option<&str>, quantity: u64) -> Answer {
+        self.claim_for(buyer, key, Ask::Quantity(quantity)).await
+    }
+
+    pub(crate) async fn claim_for(&self, buyer: &str, key: Option<&str>, ask: Ask<'_>) -> Answer {
         let request = Request {
             sale: "s",
             buyer: buyer.parse().expect("a buyer"),
             key: key.map(|key| key.parse().expect("a key")),
-            ask: Ask::Quantity(quantity),
+            ask,
         };
         self.claims.claim(request, rushgate::confirm::deadline(Duration::from_secs(20))).await
     }
@@ -367,6 +392,19 @@ impl Node {
         (stock[0].free, stock[0].held, stock[0].sold)
     }
 
+    /// How many orders the inventory knows.
+    pub(crate) async fn orders(&self) -> u64 {
+        let (mut count, mut cursor) = (0, None);
+        loop {
+            let (orders, more) = self.inventory.orders(SCOPE, cursor).await.expect("orders");
+            count += orders.len() as u64;
+            cursor = match more {
+                Some(more) => Some(more),
+                None => return count,
+            };
+        }
+    }
+
     /// Units that the shard lets through.
     pub(crate) fn left(&self) -> u32 {
         let shard = self.shards.sale("s").expect("the sale");
@@ -374,7 +412,7 @@ impl Node {
     }
 }
 
-fn sale(capacity: u32) -> Sale {
+pub(crate) fn sale(capacity: u32) -> Sale {
     let document: SaleDocument = serde_json::from_value(serde_json::json!({
         "name": "S", "opens_at": "1970-01-01T00:00:00Z", "currency": "CNY", "limit_per_buyer": 4,
         "pools": [{"id": "standard", "capacity": capacity, "price": 100}],

@@ -59,6 +59,9 @@ impl Topology for Counting {
     async fn close(&self, scope: Scope) -> Result<(), queue::Fault> {
         self.inner.close(scope).await
     }
+    async fn is_open(&self, scope: Scope) -> Result<bool, queue::Fault> {
+        self.inner.is_open(scope).await
+    }
     async fn put(&self, body: Vec<u8>) -> Result<(), queue::Fault> {
         self.puts.fetch_add(1, Ordering::SeqCst);
         self.inner.put(body).await
@@ -215,6 +218,20 @@ async fn a_rebuild_that_takes_longer_than_the_patience_of_others_still_comes_to_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_whose_exchange_somebody_deleted_is_followed_by_another() {
+    let back = Back::new().await;
+    back.recover(Duration::ZERO);
+    let first = back.open().await;
+    back.topology.close(first).await.expect("deleted");
+    let followed = async {
+        while back.open().await == first {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, followed).await.expect("another epoch opens");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_opens_before_the_catch_all_is_drained_too() {
     let back = Back::new().await;
     *back.topology.unmet.lock().unwrap() = Some(CATCH_ALL);
@@ -285,6 +302,16 @@ async fn what_only_the_outbox_knew_is_stored_before_the_partition_opens_again() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_epoch_whose_exchange_is_gone_is_followed_by_another() {
+    let (back, scope, order) = with_a_grant_in_the_outbox().await;
+    back.topology.close(scope).await.expect("closed");
+    let next = back.reopened(scope).await;
+    assert!(back.topology.is_open(next).await.expect("an answer"));
+    let row = back.store.order(order.id).await.expect("a store").expect("a row");
+    assert_eq!(row.order, order, "what could not be published was stored all the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_outbox_that_cannot_be_had_is_waited_for_and_put_into_the_lanes_once() {
     let (back, scope, order) = with_a_grant_in_the_outbox().await;
     let faults = [Fault::NotDone("it is away".to_owned()), Fault::Unknown("it is slow".to_owned())];
@@ -334,6 +361,7 @@ async fn units_of_one_partition_come_back_while_another_recovers() {
     back.inventory.rebuild(scope, &rushgate::inventory::Snapshot::default()).await.expect("rebuilt");
     back.inventory.open(scope).await.expect("open");
     epochs.assume(scope);
+    back.store.fence(scope.partition, None).await.expect("its row");
     let inventory = Arc::clone(&back.inventory) as Arc<dyn Inventory>;
     let carrying =
         returns::keep_carrying(Arc::clone(&back.store), inventory, epochs, Meters::new(), back.shutdown.clone());
@@ -354,6 +382,31 @@ async fn units_of_one_partition_come_back_while_another_recovers() {
     };
     let left = tokio::time::timeout(PATIENCE, carried).await.expect("the other partition's units come back");
     assert_eq!(left, BTreeMap::from([(stuck.id, 2)]), "what cannot be carried waits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn units_that_an_inventory_of_the_past_took_back_are_carried_to_the_next_one_too() {
+    let back = Back::new().await;
+    let sale = sale_of(1);
+    back.put(&sale).await;
+    let scope = Scope { partition: Partition(1), epoch: Epoch(1) };
+    let epochs = Epochs::new(2);
+    epochs.assume(scope);
+    back.inventory.rebuild(scope, &rushgate::inventory::Snapshot::default()).await.expect("rebuilt");
+    back.inventory.open(scope).await.expect("open");
+    back.store.fence(scope.partition, None).await.expect("the first epoch");
+    for order in back.record_apart(&sale.id, 1, scope).await {
+        back.store.cancel(order.id, None).await.expect("cancelled");
+    }
+    back.store.fence(scope.partition, Some(scope.epoch)).await.expect("the next epoch");
+    let carried = returns::carry(&*back.store, &*back.inventory, &epochs, 10).await.expect("a store");
+    assert_eq!((carried.returned, carried.waiting), (0, 2), "the process has not heard that its epoch is over");
+    let next = Scope { epoch: Epoch(2), ..scope };
+    back.inventory.rebuild(next, &rushgate::inventory::Snapshot::default()).await.expect("rebuilt");
+    back.inventory.open(next).await.expect("open");
+    epochs.assume(next);
+    let carried = returns::carry(&*back.store, &*back.inventory, &epochs, 10).await.expect("a store");
+    assert_eq!((carried.returned, carried.waiting), (2, 0));
 }
 
 impl Back {

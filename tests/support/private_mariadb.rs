@@ -27,7 +27,8 @@ impl PrivateMariaDb {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         // One statement per line. The server runs them before it greets anybody.
         let init = "CREATE DATABASE IF NOT EXISTS rushgate;\nCREATE USER IF NOT EXISTS root@'127.0.0.1';\n\
-                    GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n";
+                    GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n\
+                    CREATE USER IF NOT EXISTS rushgate@'127.0.0.1';\nGRANT ALL ON `rushgate%`.* TO rushgate@'127.0.0.1';\n";
         std::fs::write(dir.path().join("init.sql"), init).expect("its first statements");
         let port = free_port();
         let server = Self { process: launch(dir.path(), port), port, dir };
@@ -54,7 +55,7 @@ impl PrivateMariaDb {
         self.answers().await;
     }
 
-    /// Says something to it as an administrator would.
+    /// Says something to it as an administrator would. The user `rushgate`, who is none, has all rights on databases of that name.
     pub(crate) async fn execute(&self, statement: &str) {
         let mut connection = self.connection().await;
         connection.execute(AssertSqlSafe(statement)).await.unwrap_or_else(|error| panic!("{statement}: {error}"));

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use lapin::{Connection, ConnectionProperties};
 use tempfile::TempDir;
@@ -17,7 +18,7 @@ const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 pub(crate) struct PrivateRabbitMq {
     // The broker goes before its port mapper, and both before their folder.
     process: Process,
-    _mapper: Process,
+    mapper: Arc<Process>,
     ports: Ports,
     dir: TempDir,
 }
@@ -32,7 +33,34 @@ struct Ports {
 impl PrivateRabbitMq {
     pub(crate) async fn start() -> Self {
         let dir = TempDir::new().expect("a temporary folder");
-        let ports = Ports { mapper: free_port(), distribution: free_port(), amqp: free_port() };
+        let port = free_port();
+        let mut mapper = owned("epmd");
+        mapper.args(["-port", &port.to_string(), "-address", "127.0.0.1"]);
+        let mapper = Process::start("epmd", mapper, &dir.path().join("epmd.log"));
+        let probe = || async {
+            let connected = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
+            connected.map(|_| ()).map_err(|error| error.to_string())
+        };
+        mapper.answers(probe).await;
+        Self::launched(dir, Arc::new(mapper), port).await
+    }
+
+    /// Another one, in one cluster with it.
+    pub(crate) async fn start_beside(&self) -> Self {
+        let dir = TempDir::new().expect("a temporary folder");
+        // Nodes of one cluster have one secret; a copy keeps that nobody else may read it.
+        let secret = ".erlang.cookie";
+        std::fs::copy(self.dir.path().join(secret), dir.path().join(secret)).expect("the cluster's secret");
+        let other = Self::launched(dir, Arc::clone(&self.mapper), self.ports.mapper).await;
+        other.control(&["stop_app"]);
+        other.control(&["join_cluster", &name(self.ports)]);
+        other.control(&["start_app"]);
+        other.answers().await;
+        other
+    }
+
+    async fn launched(dir: TempDir, mapper: Arc<Process>, mapper_port: u16) -> Self {
+        let ports = Ports { mapper: mapper_port, distribution: free_port(), amqp: free_port() };
         let settings = format!(
             "listeners.tcp.local = 127.0.0.1:{}\nlog.console = true\nlog.file = false\n\
              vm_memory_high_watermark.absolute = 768MiB\ndisk_free_limit.absolute = 50MB\n\
@@ -41,16 +69,7 @@ impl PrivateRabbitMq {
         );
         std::fs::write(dir.path().join("rabbitmq.conf"), settings).expect("its settings");
         std::fs::write(dir.path().join("enabled_plugins"), "[].\n").expect("its plugins");
-        let mut mapper = owned("epmd");
-        mapper.args(["-port", &ports.mapper.to_string(), "-address", "127.0.0.1"]);
-        let mapper = Process::start("epmd", mapper, &dir.path().join("epmd.log"));
-        let probe = || async {
-            let connected = tokio::net::TcpStream::connect(("127.0.0.1", ports.mapper)).await;
-            connected.map(|_| ()).map_err(|error| error.to_string())
-        };
-        mapper.answers(probe).await;
-        let process = launch(dir.path(), ports);
-        let broker = Self { process, _mapper: mapper, ports, dir };
+        let broker = Self { process: launch(dir.path(), ports), mapper, ports, dir };
         broker.answers().await;
         broker
     }
@@ -108,6 +127,11 @@ fn launch(dir: &Path, ports: Ports) -> Process {
     Process::start("rabbitmq", command, &dir.join("log"))
 }
 
+/// The node's name.
+fn name(ports: Ports) -> String {
+    format!("rushgate-{}@localhost", ports.amqp)
+}
+
 /// All that the broker's scripts go by, so that nothing of the machine's redirects them.
 fn environment(dir: &Path, ports: Ports) -> Vec<(&'static str, OsString)> {
     let path = std::env::var("PATH").unwrap_or_default();
@@ -121,7 +145,7 @@ fn environment(dir: &Path, ports: Ports) -> Vec<(&'static str, OsString)> {
         ("ERL_EPMD_PORT", ports.mapper.to_string().into()),
         ("ERL_EPMD_ADDRESS", "127.0.0.1".into()),
         ("ERL_CRASH_DUMP_SECONDS", "0".into()),
-        ("RABBITMQ_NODENAME", format!("rushgate-{}@localhost", ports.amqp).into()),
+        ("RABBITMQ_NODENAME", name(ports).into()),
         ("RABBITMQ_DIST_PORT", ports.distribution.to_string().into()),
         ("RABBITMQ_CONF_ENV_FILE", "/dev/null".into()),
         ("RABBITMQ_CONFIG_FILE", inside("rabbitmq.conf")),

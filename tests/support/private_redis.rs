@@ -62,7 +62,10 @@ impl PrivateRedis {
     pub(crate) async fn copy(&self) -> TempDir {
         let copy = TempDir::new().expect("a temporary folder");
         let _: () = self.ask(&["SAVE"]).await;
-        std::fs::copy(self.dir.path().join("dump.rdb"), copy.path().join("dump.rdb")).expect("the snapshot");
+        // Moved, or the next start would read it.
+        let made = self.dir.path().join("dump.rdb");
+        std::fs::copy(&made, copy.path().join("dump.rdb")).expect("the snapshot");
+        std::fs::remove_file(made).expect("the snapshot");
         copy
     }
 
@@ -74,6 +77,7 @@ impl PrivateRedis {
         // A server that keeps a log reads no snapshot, so it begins the log from the snapshot that is read now.
         self.process = launch(&self.dir, self.port, Persistence::Nothing);
         self.answers().await;
+        std::fs::remove_file(self.dir.path().join("dump.rdb")).expect("the snapshot");
         if self.persistence == Persistence::Everything {
             let _: () = self.ask(&["CONFIG", "SET", "appendonly", "yes"]).await;
         }
@@ -109,6 +113,8 @@ fn launch(dir: &TempDir, port: u16, persistence: Persistence) -> Process {
     };
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--save", ""]);
     command.args(["--appendonly", log[0], "--appendfsync", log[1], "--enable-debug-command", "local"]);
+    // So that a test may move its folder to a disk that is full.
+    command.args(["--enable-protected-configs", "local"]);
     command.arg("--dir").arg(dir.path());
     Process::start("redis", command, &dir.path().join("log"))
 }

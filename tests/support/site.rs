@@ -6,6 +6,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ pub(crate) struct Servers {
 pub(crate) struct Node {
     pub(crate) child: Child,
     pub(crate) name: String,
-    said: Arc<Mutex<Vec<String>>>,
+    pub(crate) said: Arc<Mutex<Vec<String>>>,
     /// Of a gateway.
     pub(crate) public: Option<Client>,
     pub(crate) admin: Client,
@@ -163,31 +164,16 @@ impl Site {
 
     /// Starts one more process with this role.
     pub(crate) fn add(&mut self, role: &str) -> usize {
-        let node = self.launch(role, &format!("{role}-{}", self.nodes.len()), &[], &[]);
+        let node = self.node(role, &format!("{role}-{}", self.nodes.len()), &[]);
         self.nodes.push(node);
         self.nodes.len() - 1
     }
 
-    /// Starts a process with this role and name, with settings such as `http.listen=127.0.0.1:0` and variables of its own.
-    pub(crate) fn launch(&self, role: &str, name: &str, settings: &[String], environment: &[(String, String)]) -> Node {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_rushgate"))
-            .args(["serve", "--role", role, "--set", &format!("node.id={name}")])
-            .args(settings.iter().flat_map(|setting| ["--set", setting.as_str()]))
-            .arg("--config")
-            .arg(&self.config)
-            .envs(environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let (tell, addresses) = std::sync::mpsc::channel();
-        let (out, err) = (child.stdout.take().expect("its output"), child.stderr.take().expect("its log"));
-        listen(out, Arc::clone(&said), Some(tell));
-        listen(err, Arc::clone(&said), None);
+    /// Starts a process with this role, name and settings, and waits until it has told where it listens.
+    pub(crate) fn node(&self, role: &str, name: &str, settings: &[String]) -> Node {
+        let (child, said, lines) = self.launch(role, name, settings, &[]);
         let address = |what: &str| loop {
-            match addresses.recv_timeout(PATIENCE) {
+            match lines.recv_timeout(PATIENCE) {
                 Ok(line) => {
                     if let Some(url) = line.trim_start().strip_prefix(what) {
                         break url.trim().to_owned();
@@ -202,6 +188,34 @@ impl Site {
         let public = (role != "writer").then(|| Client::new(&address("public")));
         let admin = Client::new(&address("admin"));
         Node { child, name: name.to_owned(), said, public, admin }
+    }
+
+    /// Starts a process with this role and name, with settings such as `http.listen=127.0.0.1:0` and variables of its own. Returns it
+    /// with what it says, and with the lines of its standard output as they come.
+    pub(crate) fn launch(
+        &self,
+        role: &str,
+        name: &str,
+        settings: &[String],
+        environment: &[(&str, &str)],
+    ) -> (Child, Arc<Mutex<Vec<String>>>, Receiver<String>) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_rushgate"))
+            .args(["serve", "--role", role, "--set", &format!("node.id={name}")])
+            .args(settings.iter().flat_map(|setting| ["--set", setting.as_str()]))
+            .arg("--config")
+            .arg(&self.config)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let (tell, lines) = std::sync::mpsc::channel();
+        let (out, err) = (child.stdout.take().expect("its output"), child.stderr.take().expect("its log"));
+        listen(out, Arc::clone(&said), Some(tell));
+        listen(err, Arc::clone(&said), None);
+        (child, said, lines)
     }
 
     /// Waits until every process says that it is ready, with nothing to note.
@@ -355,11 +369,7 @@ impl Ran {
     }
 }
 
-fn listen(
-    from: impl std::io::Read + Send + 'static,
-    said: Arc<Mutex<Vec<String>>>,
-    tell: Option<std::sync::mpsc::Sender<String>>,
-) {
+fn listen(from: impl std::io::Read + Send + 'static, said: Arc<Mutex<Vec<String>>>, tell: Option<Sender<String>>) {
     std::thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
             said.lock().expect("lines").push(line.clone());

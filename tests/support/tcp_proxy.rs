@@ -49,7 +49,7 @@ pub(crate) enum Rule {
 /// Catches the answer to one request.
 #[derive(Debug, Clone)]
 pub(crate) struct Snare {
-    /// What stands in the request. It is delivered.
+    /// What stands in the request; nothing, for any. It is delivered.
     pub(crate) request: Vec<u8>,
     /// So much of the answer still reaches the client; then the connection is reset, both ways.
     pub(crate) passing: usize,
@@ -163,7 +163,10 @@ impl Control {
     /// The snare that this piece of a request goes into.
     fn snared(&self, piece: &[u8]) -> Option<Snare> {
         let mut snares = self.snares.lock().unwrap();
-        let meant = |snare: &Snare| piece.windows(snare.request.len()).any(|part| part == snare.request);
+        let meant = |snare: &Snare| {
+            let request = &snare.request;
+            request.is_empty() || piece.windows(request.len()).any(|part| part == request)
+        };
         let at = snares.iter().position(meant)?;
         snares.remove(at)
     }

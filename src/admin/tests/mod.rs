@@ -38,6 +38,7 @@ async fn running(token: &str) -> Running {
         store: Arc::clone(&planted.store) as _,
         inventory: Arc::clone(&planted.inventory) as _,
         topology: Arc::clone(&planted.topology) as _,
+        publisher: Arc::clone(&planted.publisher) as _,
         epochs: planted.epochs.clone(),
         clock: Arc::clone(&planted.clock) as _,
         meters: Meters::new(),

@@ -23,7 +23,8 @@ use crate::store::partitions::StoreSnapshot;
 use crate::store::{
     CancelOutcome, Change, DeadLetter, DeadLetters, Deployment, Fault, Judged, LateClaim, LatePayment, LatePayments,
     OrderFilter, OrderRow, Orders, PartitionRow, PartitionState, Partitions, PaymentEvent, PaymentOutcome, PaymentRow,
-    PutSale, Recorder, SaleTally, Sales, Schema, StaleOrder, StaleOrders, StaleState, Store, StoredSale,
+    PutSale, Recorder, Recounted, Repairs, SaleTally, Sales, Schema, StaleOrder, StaleOrders, StaleState, Store,
+    StoredSale,
 };
 
 const SCOPE: Scope = Scope { partition: Partition(0), epoch: Epoch(1) };
@@ -355,6 +356,19 @@ impl Sales for Backends {
         no_part()
     }
     async fn changes(&self, _: Option<&str>, _: u32) -> Result<Vec<Change>, Fault> {
+        no_part()
+    }
+}
+
+#[async_trait]
+impl Repairs for Backends {
+    async fn recount(&self, _: &SaleId) -> Result<Vec<Recounted>, Fault> {
+        no_part()
+    }
+    async fn match_payments(&self, _: &[OrderId]) -> Result<(), Fault> {
+        no_part()
+    }
+    async fn quarantined(&self, _: &SaleId, _: u32) -> Result<Vec<OrderId>, Fault> {
         no_part()
     }
 }

@@ -30,6 +30,7 @@ use crate::shutdown::Shutdown;
 mod consumer;
 mod link;
 mod outlet;
+mod parcel;
 mod publisher;
 mod session;
 mod topology;

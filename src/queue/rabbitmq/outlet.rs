@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -24,6 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 use crate::domain::Scope;
 use crate::queue::Unconfirmed;
 use crate::queue::rabbitmq::link::Link;
+use crate::queue::rabbitmq::parcel::Parcel;
 use crate::queue::rabbitmq::session::{CALL_TIMEOUT, Session};
 use crate::queue::rabbitmq::topology::{Names, is_not_found, persistent};
 
@@ -36,29 +36,6 @@ const STALL_TIMEOUTS: u32 = 5;
 const IDLE: Duration = Duration::from_secs(60);
 /// How often an outlet looks whether it is idle, stalled or blocked.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// A message, shared between the one who waits for it and the outlet. Whoever begins it first decides: the outlet sends it, or
-/// the caller, whose time is up, takes it back.
-#[derive(Debug)]
-pub(super) struct Parcel {
-    body: Vec<u8>,
-    begun: AtomicBool,
-}
-
-impl Parcel {
-    pub(super) fn new(body: Vec<u8>) -> Self {
-        Self { body, begun: AtomicBool::new(false) }
-    }
-
-    /// True for the first who asks.
-    pub(super) fn begin(&self) -> bool {
-        !self.begun.swap(true, Ordering::AcqRel)
-    }
-
-    pub(super) fn is_begun(&self) -> bool {
-        self.begun.load(Ordering::Acquire)
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Request {
@@ -249,7 +226,7 @@ impl Outlet {
         let properties = persistent().with_message_id(format!("{:08x}-{number}", self.mark).into());
         async move {
             let key = lane.to_string().into();
-            (number, channel.basic_publish(exchange, key, options, &parcel.body, properties).await)
+            (number, channel.basic_publish(exchange, key, options, parcel.body(), properties).await)
         }
     }
 

@@ -214,6 +214,21 @@ impl Topology for Declarations {
         in_time("deleting an exchange", deleted).await
     }
 
+    async fn is_open(&self, scope: Scope) -> Result<bool, Fault> {
+        let _user = self.consuming.in_use();
+        let channel = self.consuming.channel().await?;
+        let passive = ExchangeDeclareOptions { passive: true, ..durable_exchange() };
+        let exchange = self.names.exchange(scope);
+        let asked = channel.exchange_declare(exchange, ExchangeKind::Direct, passive, FieldTable::default());
+        let found = async {
+            match asked.await {
+                Err(error) if is_not_found(&error) => Ok(false),
+                answer => answer.map(|()| true),
+            }
+        };
+        in_time("asking for an exchange", found).await
+    }
+
     async fn put(&self, body: Vec<u8>) -> Result<(), Fault> {
         let _user = self.publishing.in_use();
         let channel = self.publishing.channel().await?;

@@ -30,6 +30,7 @@ mod orders;
 mod partitions;
 mod payments;
 mod recorder;
+mod repairs;
 mod sales;
 mod stale;
 
@@ -45,8 +46,9 @@ const CONNECTIONS: usize = 8;
 /// How long a walk over all orders of a sale, or a migration of a large table, may take.
 const LONG_LIMIT: Duration = Duration::from_secs(600);
 /// After how long of silence the server drops a connection, and with it the locks of a process that is frozen in the middle of
-/// a transaction. More than [`crate::store::pool`] lets a connection rest.
-const SILENCE: Duration = Duration::from_secs(30);
+/// a transaction: until then nobody can pay these orders, and a recovery may wait for them. More than [`crate::store::pool`] lets a
+/// connection rest.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// A store on a MySQL server, and a replica of it for reports if there is one.
 #[derive(Debug)]

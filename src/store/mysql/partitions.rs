@@ -76,15 +76,16 @@ async fn barriers(conn: &mut MySqlConnection, scope: Scope) -> Result<Vec<u16>, 
 }
 
 async fn set_min_epoch(conn: &mut MySqlConnection, scope: Scope) -> Result<(), Failure> {
-    let set = sqlx::query("UPDATE inventory_partitions SET min_epoch = GREATEST(min_epoch, ?) WHERE partition_id = ?")
+    let set = sqlx::query("UPDATE inventory_partitions SET min_epoch = ? WHERE partition_id = ? AND epoch = ?")
         .bind(signed(scope.epoch.0))
         .bind(i64::from(scope.partition.0))
+        .bind(signed(scope.epoch.0))
         .execute(conn)
         .await?;
     if set.rows_affected() == 1 {
         return Ok(());
     }
-    Err(Failure::Broken(format!("partition {} has no row", scope.partition)))
+    Err(Failure::Broken(format!("partition {} is not in epoch {}", scope.partition, scope.epoch)))
 }
 
 async fn open_partition(conn: &mut MySqlConnection, scope: Scope, identity: &str) -> Result<bool, Failure> {

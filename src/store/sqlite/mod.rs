@@ -30,6 +30,7 @@ mod late;
 mod orders;
 mod partitions;
 mod recorder;
+mod repairs;
 mod sales;
 mod stale;
 

@@ -1,4 +1,5 @@
-//! The suite of the store's contract, run over SQLite, over the MySQL or MariaDB of the run, and over a real MySQL.
+//! The suite of the store's contract, run over SQLite, over the MySQL or MariaDB of the run, over a real MySQL, and over the store in
+//! memory that the simulation runs on.
 //!
 //! Every test has a database of its own, and moves the store's clock instead of sleeping.
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "these are tests")]
@@ -9,6 +10,7 @@ mod letters;
 mod partitions;
 mod payments;
 mod recording;
+mod repairs;
 mod reports;
 mod rig;
 mod sales;
@@ -17,13 +19,14 @@ mod sequence;
 mod stale;
 mod traps;
 
-/// One module per backend, with the tests of the contract in it. Those of MySQL have the tests of its traps too; those of SQLite
-/// the ones that need a clock that stands still.
+/// One module per backend, with the tests of the contract in it. Databases have the tests of their tables too, those of MySQL the ones
+/// of its traps, and the others the ones that need a clock that stands still.
 macro_rules! suite {
-    (contract { $($contract:tt)+ } exact { $($exact:tt)+ } traps { $($traps:tt)+ }) => {
-        backend! { sqlite $($contract)+ $($exact)+ }
-        backend! { mysql $($contract)+ $($traps)+ }
-        backend! { real_mysql $($contract)+ $($traps)+ }
+    (contract { $($contract:tt)+ } exact { $($exact:tt)+ } tables { $($tables:tt)+ } traps { $($traps:tt)+ }) => {
+        backend! { memory $($contract)+ $($exact)+ }
+        backend! { sqlite $($contract)+ $($exact)+ $($tables)+ }
+        backend! { mysql $($contract)+ $($tables)+ $($traps)+ }
+        backend! { real_mysql $($contract)+ $($tables)+ $($traps)+ }
     };
 }
 
@@ -43,15 +46,13 @@ macro_rules! backend {
 suite! { contract {
     schema::a_new_schema_is_behind_and_then_current,
     schema::several_processes_migrate_at_once,
-    schema::a_schema_of_a_later_program_is_ahead,
-    schema::a_migration_that_is_not_ours_is_a_fault,
     schema::a_deployment_stays_as_the_first_process_began_it,
     schema::a_deployment_has_the_most_lanes_that_any_process_came_with,
     partitions::a_partition_has_no_row_before_it_is_fenced,
     partitions::of_two_who_fence_at_once_one_wins,
     partitions::only_the_current_scope_is_opened,
     partitions::barriers_are_stored_once_per_lane_and_scope,
-    partitions::min_epoch_never_falls,
+    partitions::min_epoch_is_set_by_the_current_epoch_only,
     partitions::a_snapshot_has_the_sales_of_the_partition_and_all_their_orders,
     partitions::a_snapshot_waits_for_no_batch_and_sees_none_in_half,
     sales::a_sale_reads_back_as_it_was_put,
@@ -123,9 +124,17 @@ suite! { contract {
     letters::a_list_of_dead_letters_has_only_the_beginning_of_a_long_one,
     letters::a_dead_letter_is_dropped_once_and_its_id_is_not_used_again,
     letters::long_words_about_a_dead_letter_are_cut,
+    repairs::a_recount_beside_those_who_write_is_exact,
+    repairs::orders_in_quarantine_are_named_until_they_are_rows,
     sequence::a_random_sequence_leaves_what_a_model_of_it_says,
 } exact {
     endings::payment_ends_and_expiry_begins_at_the_same_millisecond,
+} tables {
+    repairs::a_payment_that_was_left_behind_is_applied_as_its_recording_would_have,
+    repairs::a_guard_of_more_than_there_is_is_left,
+    repairs::a_guard_that_counts_wrong_is_counted_again,
+    schema::a_schema_of_a_later_program_is_ahead,
+    schema::a_migration_that_is_not_ours_is_a_fault,
 } traps {
     traps::a_lock_that_does_not_come_in_time_undoes_the_whole_batch,
     traps::a_connection_that_is_killed_leaves_no_half_batch,
@@ -135,6 +144,7 @@ suite! { contract {
     traps::raising_min_epoch_waits_for_batches_under_way,
     traps::a_recorder_that_failed_says_so_until_it_is_dropped,
     traps::a_server_that_is_not_there_is_named_with_the_cause,
+    traps::a_migration_waits_for_one_that_runs,
     traps::the_clock_is_the_servers,
     traps::reports_are_read_from_the_replica,
 } }

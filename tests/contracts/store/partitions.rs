@@ -59,14 +59,21 @@ pub(super) async fn barriers_are_stored_once_per_lane_and_scope(rig: &Rig) {
     assert!(rig.store.barriers(scope(0, 3)).await.unwrap().is_empty());
 }
 
-pub(super) async fn min_epoch_never_falls(rig: &Rig) {
+pub(super) async fn min_epoch_is_set_by_the_current_epoch_only(rig: &Rig) {
     rig.store.migrate().await.unwrap();
-    let fault = rig.store.set_min_epoch(scope(0, 1)).await.unwrap_err();
-    assert!(fault.0.contains("partition 0"), "{fault}");
+    let refused = async |epoch| {
+        let fault = rig.store.set_min_epoch(scope(0, epoch)).await.unwrap_err();
+        assert!(fault.0.contains("partition 0"), "{fault}");
+    };
+    refused(1).await;
     rig.store.fence(Partition(0), None).await.unwrap();
-    for epoch in [2, 2, 1] {
-        rig.store.set_min_epoch(scope(0, epoch)).await.unwrap();
-    }
+    rig.store.fence(Partition(0), Some(Epoch(1))).await.unwrap();
+    refused(1).await;
+    assert_eq!(rig.store.partition(Partition(0)).await.unwrap().unwrap().min_epoch, Epoch(0));
+    rig.store.set_min_epoch(scope(0, 2)).await.unwrap();
+    rig.store.set_min_epoch(scope(0, 2)).await.unwrap();
+    refused(1).await;
+    refused(3).await;
     assert_eq!(rig.store.partition(Partition(0)).await.unwrap().unwrap().min_epoch, Epoch(2));
 }
 

@@ -170,6 +170,7 @@ pub(super) async fn orders_of_an_old_epoch_are_kept_as_stale(rig: &Rig) {
 pub(super) async fn a_stale_order_that_is_admitted_again_is_no_longer_stale(rig: &Rig) {
     rig.selling(10).await;
     rig.store.fence(Partition(0), None).await.unwrap();
+    rig.store.fence(Partition(0), Some(Epoch(1))).await.unwrap();
     rig.store.set_min_epoch(scope(0, 2)).await.unwrap();
     assert_eq!(rig.record(&[rig.order(1)]).await.stale, [id(1)]);
     assert_eq!(rig.tally().await.stale, 1);

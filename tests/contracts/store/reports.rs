@@ -126,7 +126,7 @@ pub(super) async fn a_tally_counts_orders_units_and_legs(rig: &Rig) {
     };
     assert_eq!(tally, expected);
     assert_eq!(rig.tally().await.quarantined, 1);
-    rig.sql("UPDATE pool_legs SET live = 0 WHERE sale_id = 'g1' AND pool_id = 'first' AND leg = 1").await;
+    rig.forget_live("g1", "first", 1).await;
     let broken = &rig.store.tally(&"g1".parse().unwrap()).await.unwrap().legs[1];
     assert_eq!((broken.live, broken.held + broken.paid), (0, 3), "the two counts are independent");
     rig.advance(OVER);

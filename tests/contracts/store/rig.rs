@@ -17,8 +17,9 @@ use rushgate::store::mysql::MySqlStore;
 use rushgate::store::sqlite::SqliteStore;
 use rushgate::store::{Change, PaymentEvent, PutSale, Recordable, Recorded, SaleTally, Store};
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, SqlSafeStr, SqliteConnection};
 
+use crate::memory_store::MemoryStore;
 use crate::servers;
 
 /// The hold of every order that a rig makes; far more than a test takes on a clock that runs.
@@ -43,6 +44,7 @@ enum Time {
 }
 
 enum Home {
+    Memory(MemoryStore),
     Sqlite(tempfile::TempDir),
     MySql { server: String, database: String },
 }
@@ -55,6 +57,12 @@ pub(super) async fn run(rig: Option<Rig>, test: impl for<'r> FnOnce(&'r Rig) -> 
     if let Err(panic) = outcome {
         resume_unwind(panic);
     }
+}
+
+pub(super) async fn memory() -> Option<Rig> {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let store = MemoryStore::new(Arc::clone(&clock) as Arc<dyn Clock>);
+    Some(Rig::new(Arc::new(store.clone()), Time::Manual(clock), Home::Memory(store)).await)
 }
 
 pub(super) async fn sqlite() -> Option<Rig> {
@@ -101,6 +109,7 @@ impl Home {
 
     fn url(&self) -> String {
         match self {
+            Self::Memory(_) => panic!("what is in memory has no URL"),
             Self::Sqlite(folder) => format!("sqlite://{}", folder.path().join("deep/store.db").display()),
             Self::MySql { server, database } => {
                 let (server, _) = server.rsplit_once('/').expect("a server's URL ends in a database");
@@ -142,6 +151,9 @@ impl Rig {
 
     /// A second store on the same database, as another process has it.
     pub(super) fn another(&self) -> Arc<dyn Store> {
+        if let Home::Memory(store) = &self.home {
+            return Arc::new(store.clone());
+        }
         match &self.time {
             Time::Manual(clock) => {
                 Arc::new(SqliteStore::open(&self.home.url(), Arc::clone(clock) as Arc<dyn Clock>).unwrap())
@@ -156,16 +168,29 @@ impl Rig {
     }
 
     /// Runs plain SQL behind the store's back.
-    pub(super) async fn sql(&self, sql: &'static str) {
+    pub(super) async fn sql(&self, sql: impl SqlSafeStr) {
         match &self.home {
+            Home::Memory(_) => panic!("what is in memory knows no SQL"),
             Home::Sqlite(_) => {
                 let mut conn = SqliteConnection::connect(&self.home.url()).await.unwrap();
-                conn.execute(sql).await.unwrap();
+                sqlx::query(sql).execute(&mut conn).await.unwrap();
             }
             Home::MySql { .. } => {
-                self.raw().await.execute(sql).await.unwrap();
+                sqlx::query(sql).execute(&mut self.raw().await).await.unwrap();
             }
         }
+    }
+
+    /// Makes the guard of a leg believe that nothing of it is live.
+    pub(super) async fn forget_live(&self, sale: &str, pool: &str, leg: u8) {
+        if let Home::Memory(store) = &self.home {
+            let key = (sale.parse().unwrap(), pool.parse().unwrap(), leg);
+            store.state().guard.get_mut(&key).unwrap().live = 0;
+            return;
+        }
+        let update =
+            format!("UPDATE pool_legs SET live = 0 WHERE sale_id = '{sale}' AND pool_id = '{pool}' AND leg = {leg}");
+        self.sql(AssertSqlSafe(update)).await;
     }
 
     /// A migrated store in which sale `c` sells so many units.

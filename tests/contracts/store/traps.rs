@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rushgate::clock::{Clock, SystemClock};
 use rushgate::config::settings;
-use rushgate::domain::Partition;
+use rushgate::domain::{Epoch, Partition};
 use rushgate::store::mysql::MySqlStore;
 use rushgate::store::{OrderFilter, Orders, RecordFault, Recorded, Sales, Store};
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
@@ -96,6 +96,7 @@ pub(super) async fn a_connection_that_is_killed_leaves_no_half_batch(rig: &Rig) 
 pub(super) async fn raising_min_epoch_waits_for_batches_under_way(rig: &Rig) {
     rig.selling(10).await;
     rig.store.fence(Partition(0), None).await.unwrap();
+    rig.store.fence(Partition(0), Some(Epoch(1))).await.unwrap();
     let mut holder = hold_guard(rig).await;
     let (store, batch) = (Arc::clone(&rig.store), rig.orders(0..5));
     let mut writer = JoinSet::new();
@@ -268,6 +269,18 @@ pub(super) async fn a_server_that_is_not_there_is_named_with_the_cause(rig: &Rig
     let odd = settings::Store { url: "mysql://user:hush@:x".into(), ..rig.settings() };
     let fault = MySqlStore::connect(&odd, Arc::default()).unwrap_err();
     assert!(!fault.0.contains("hush"), "a password is not repeated: {fault}");
+}
+
+pub(super) async fn a_migration_waits_for_one_that_runs(rig: &Rig) {
+    let mut other = rig.raw().await;
+    let lock = "SELECT GET_LOCK(SHA2(CONCAT('rushgate migrate ', DATABASE()), 224), 0)";
+    assert_eq!(sqlx::query_scalar::<_, i64>(lock).fetch_one(&mut other).await.unwrap(), 1);
+    let store = rig.another();
+    let mut migrating = std::pin::pin!(store.migrate());
+    let early = timeout(Duration::from_millis(300), migrating.as_mut()).await;
+    assert!(early.is_err(), "another has the lock: {early:?}");
+    other.close().await.unwrap();
+    migrating.await.unwrap();
 }
 
 pub(super) async fn the_clock_is_the_servers(rig: &Rig) {

@@ -42,7 +42,7 @@ fn entry(request: u64, kind: Kind, act: Act, buyer: &str) -> Entry {
 impl World {
     fn new() -> Self {
         let mut world =
-            Self { sales: vec![SaleSpec::concert("s", 1, 1, "2s")], log: Vec::new(), found: Findings::default() };
+            Self { sales: vec![SaleSpec::concert("s", 1, 1, 2)], log: Vec::new(), found: Findings::default() };
         let leg = ("s".to_owned(), "standard".to_owned(), 0);
         world.found.secret = SECRET.to_vec();
         world.found.guard = BTreeMap::from([(leg.clone(), (1, 1))]);

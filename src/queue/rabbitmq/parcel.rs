@@ -1,0 +1,30 @@
+//! A message on its way from a caller to an outlet.
+
+use crate::atomic::{AtomicBool, Ordering};
+
+/// A message, shared between the one who waits for it and the outlet. Whoever begins it first decides: the outlet sends it, or
+/// the caller, whose time is up, takes it back.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    body: Vec<u8>,
+    begun: AtomicBool,
+}
+
+impl Parcel {
+    pub(super) fn new(body: Vec<u8>) -> Self {
+        Self { body, begun: AtomicBool::new(false) }
+    }
+
+    /// True for the first who asks.
+    pub(super) fn begin(&self) -> bool {
+        !self.begun.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn is_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
