@@ -58,6 +58,8 @@ pub struct Parts {
     pub meters: Meters,
     /// How long a recovery that somebody else began may make no end before this process begins a new one.
     pub takeover: Duration,
+    /// How long after the deletion of an exchange a message that was on its way through it may still reach a lane.
+    pub fence_margin: Duration,
 }
 
 /// Watches one partition until the shutdown, and recovers it whenever that is due.
@@ -170,6 +172,7 @@ impl Watch {
         crash::reach(CrashPoint::RecoveryFenced);
         parts.topology.widen(parts.store.lanes().await.map_err(text)?);
         close_older(parts, row).await?;
+        tokio::time::sleep(parts.fence_margin).await;
         if self.redriven != Some(row.epoch) {
             redrive_older(parts, row).await?;
             self.redriven = Some(row.epoch);

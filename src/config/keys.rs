@@ -245,6 +245,11 @@ keys! {
         /// The same for the age of a message that the broker has not confirmed. Half of confirm_timeout: who
         /// came later would most likely wait in vain.
         unconfirmed_max = Time(ms(10), secs(60)), Restart;
+
+        /// How long a recovery waits after it has deleted an exchange, before it asks the writers for all that
+        /// was confirmed: other nodes of a broker's cluster hear of the deletion a moment later. One broker
+        /// alone needs none of it.
+        fence_margin = Time(ms(0), secs(60)), Restart;
     }
 
     /// Orders at rest.

@@ -112,6 +112,8 @@ pub struct Queue {
     pub lane_max: u64,
     /// How long a message may be without its confirm before that.
     pub unconfirmed_max: Duration,
+    /// How long a recovery waits between the deletion of an exchange and the barriers.
+    pub fence_margin: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -257,6 +259,7 @@ impl Default for Queue {
             outbox_max: 20_000,
             lane_max: 50_000,
             unconfirmed_max: Duration::from_secs(1),
+            fence_margin: Duration::from_millis(200),
         }
     }
 }

@@ -41,6 +41,7 @@ pub(super) fn start(process: &Process, definitions: Definitions) {
         epochs: epochs.clone(),
         meters: meters.clone(),
         takeover: if inventory_is_own { Duration::ZERO } else { TAKEOVER },
+        fence_margin: if inventory_is_own { Duration::ZERO } else { settings.queue.fence_margin },
     };
     for partition in Partition::all(settings.inventory.partitions) {
         back.spawn_essential("recovery", recovery::keep_open(recovery.clone(), partition, back.clone()));

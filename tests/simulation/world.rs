@@ -280,6 +280,7 @@ impl World {
             epochs: epochs.clone(),
             meters: meters.clone(),
             takeover: TAKEOVER,
+            fence_margin: Duration::ZERO,
         };
         for partition in Partition::all(self.partitions) {
             shutdown.spawn_essential("recovery", recovery::keep_open(recovery.clone(), partition, shutdown.clone()));

@@ -124,6 +124,7 @@ impl Back {
             epochs: Epochs::new(1),
             meters: Meters::new(),
             takeover,
+            fence_margin: Duration::ZERO,
         };
         self.shutdown.spawn(recovery::keep_open(parts, Partition(0), self.shutdown.clone()));
     }
