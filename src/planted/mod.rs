@@ -20,6 +20,7 @@ use crate::shutdown::Shutdown;
 use crate::store::StoredSale;
 
 mod inventory;
+mod letters;
 mod store;
 
 pub(crate) use inventory::PlantedInventory;

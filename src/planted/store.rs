@@ -14,10 +14,10 @@ use crate::planted::{NOW, SCOPE, on};
 use crate::store::orders::LegTally;
 use crate::store::partitions::StoreSnapshot;
 use crate::store::{
-    self, CancelOutcome, Change, DeadLetter, DeadLetters, Deployment, Judged, LateClaim, LatePayment, LatePayments,
-    OrderFilter, OrderRow, Orders, PartitionRow, PartitionState, Partitions, PaymentEvent, PaymentOutcome, PaymentRow,
-    PaymentState, PutSale, RecordFault, Recordable, Recorded, Recorder, Recounted, Repairs, SaleTally, Sales, Schema,
-    StaleOrder, StaleOrders, StaleState, Store, StoredSale,
+    self, CancelOutcome, Change, DeadLetter, Deployment, Judged, LateClaim, LatePayment, LatePayments, OrderFilter,
+    OrderRow, Orders, PartitionRow, PartitionState, Partitions, PaymentEvent, PaymentOutcome, PaymentRow, PaymentState,
+    PutSale, RecordFault, Recordable, Recorded, Recorder, SaleTally, Sales, Schema, StaleOrder, StaleOrders,
+    StaleState, Store, StoredSale,
 };
 
 fn path(status: OrderStatus) -> Vec<OrderStatus> {
@@ -82,7 +82,7 @@ impl PlantedStore {
         self.0.lock().unwrap()
     }
 
-    fn up(&self) -> Result<MutexGuard<'_, StoreState>, store::Fault> {
+    pub(super) fn up(&self) -> Result<MutexGuard<'_, StoreState>, store::Fault> {
         let state = self.lock();
         if state.down { Err(store::Fault("it is down".to_owned())) } else { Ok(state) }
     }
@@ -220,78 +220,6 @@ impl Sales for PlantedStore {
         let state = self.up()?;
         let matching = state.log.iter().rev().filter(|change| subject.is_none_or(|subject| change.subject == subject));
         Ok(matching.take(limit as usize).cloned().collect())
-    }
-}
-
-#[async_trait]
-impl Repairs for PlantedStore {
-    async fn recount(&self, _: &SaleId) -> Result<Vec<Recounted>, store::Fault> {
-        self.up()?.guard_off = 0;
-        Ok(Vec::new())
-    }
-
-    async fn match_payments(&self, orders: &[OrderId]) -> Result<(), store::Fault> {
-        let mut state = self.up()?;
-        for id in orders {
-            let row = state.orders[id].clone();
-            for payment in state.payments.get_mut(id).into_iter().flatten() {
-                if payment.state == PaymentState::Unmatched {
-                    let fits = row.status == OrderStatus::Held && payment.event.paid == row.order.price;
-                    payment.state = if fits { PaymentState::Applied } else { PaymentState::RefundDue };
-                }
-            }
-            if row.status == OrderStatus::Held {
-                state.orders.get_mut(id).expect("it is there").status = OrderStatus::Paid;
-                state.histories.entry(*id).or_default().push((NOW, OrderStatus::Paid));
-                state.moves.push((*id, row.order.sale, OrderStatus::Paid));
-            }
-        }
-        Ok(())
-    }
-
-    async fn quarantined(&self, sale: &SaleId, limit: u32) -> Result<Vec<OrderId>, store::Fault> {
-        let state = self.up()?;
-        let orders = state.quarantined.iter().filter(|order| order.sale == *sale);
-        Ok(orders.take(limit as usize).map(|order| order.id).collect())
-    }
-}
-
-#[async_trait]
-impl DeadLetters for PlantedStore {
-    async fn keep_dead_letter(&self, lane: &str, reason: &str, body: &[u8]) -> Result<(), store::Fault> {
-        let mut state = self.up()?;
-        let id = state.letters.last().map_or(1, |last| last.id + 1);
-        state.letters.push(DeadLetter {
-            id,
-            lane: lane.to_owned(),
-            reason: reason.to_owned(),
-            kept_at: NOW,
-            bytes: body.len() as u64,
-            body: body.to_vec(),
-        });
-        Ok(())
-    }
-
-    async fn dead_letters(&self, after: u64, limit: u32) -> Result<Vec<DeadLetter>, store::Fault> {
-        let state = self.up()?;
-        let behind = state.letters.iter().filter(|letter| letter.id > after).take(limit as usize);
-        Ok(behind.map(|letter| state.heads.get(&letter.id).unwrap_or(letter).clone()).collect())
-    }
-
-    async fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, store::Fault> {
-        Ok(self.up()?.letters.iter().find(|letter| letter.id == id).cloned())
-    }
-
-    async fn drop_dead_letter(&self, id: u64) -> Result<bool, store::Fault> {
-        let mut state = self.up()?;
-        let before = state.letters.len();
-        state.letters.retain(|letter| letter.id != id);
-        Ok(state.letters.len() < before)
-    }
-
-    async fn count_dead_letters(&self) -> Result<u64, store::Fault> {
-        let state = self.up()?;
-        Ok(state.letters.len() as u64 + state.letters_beside)
     }
 }
 
