@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use crate::bugs::{self, Bug};
 use crate::domain::{Partition, SaleId, Scope};
 use crate::inventory::{self, Inventory};
 use crate::meters::Meters;
@@ -183,7 +184,7 @@ async fn join(row: Option<PartitionRow>, inventory: &dyn Inventory) -> Result<Sc
     }
     let scope = Scope { partition: row.partition, epoch: row.epoch };
     match inventory.identity(row.partition).await {
-        Ok(identity) if identity == row.identity => {}
+        Ok(identity) if identity == row.identity || bugs::is_planted(Bug::NoRestartCheck) => {}
         Ok(_) => {
             return Err(NotJoined::Recovering(format!(
                 "the inventory is not the one that epoch {} was opened on; it restarted or was replaced",

@@ -348,6 +348,8 @@ async fn page(store: &dyn Store, sale: &SaleId, after: OrderId) -> Result<Vec<Or
 }
 
 #[cfg(test)]
+mod arrival_tests;
+#[cfg(test)]
 mod repair_tests;
 #[cfg(test)]
 mod tests;

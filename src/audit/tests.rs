@@ -1,28 +1,22 @@
 //! Each invariant broken once, and found with the orders that break it.
 
-use std::sync::atomic::Ordering;
-
 use super::*;
 use crate::domain::{Limits, Order, OrderStatus, Sale};
 use crate::planted::{self, NOW, Planted, SCOPE, payment};
 use crate::queue::LaneId;
-use crate::queue::envelope::Envelope;
-use crate::store::{Change, DeadLetter, DeadLetters, PaymentState};
+use crate::store::{Change, PaymentState};
 
-/// What is said of an order in a dead letter.
-const IN_A_LETTER: &str = "accepted, and in no row but in a dead letter";
-
-fn auditor(planted: &Planted) -> Auditor {
+pub(super) fn auditor(planted: &Planted) -> Auditor {
     let (store, inventory) = (Arc::clone(&planted.store), Arc::clone(&planted.inventory));
     Auditor::new(store, inventory, Arc::clone(&planted.topology) as _, planted.epochs.clone())
 }
 
-async fn audit(planted: &Planted) -> Report {
+pub(super) async fn audit(planted: &Planted) -> Report {
     auditor(planted).audit(None, Duration::ZERO, &CancellationToken::new()).await.unwrap()
 }
 
 /// The only finding.
-async fn finding(planted: &Planted) -> Finding {
+pub(super) async fn finding(planted: &Planted) -> Finding {
     let report = audit(planted).await;
     let [finding] = report.sales[0].findings.as_slice() else { panic!("must be one finding: {report:#?}") };
     let verdict = if finding.confirmed { Verdict::Broken } else { Verdict::InMotion };
@@ -34,13 +28,13 @@ fn names(ids: &[u8]) -> Vec<String> {
     ids.iter().map(|id| OrderId([*id; 16]).to_string()).collect()
 }
 
-fn blames(finding: &Finding, invariant: Invariant, ids: &[u8]) {
+pub(super) fn blames(finding: &Finding, invariant: Invariant, ids: &[u8]) {
     assert_eq!((finding.invariant, finding.confirmed), (invariant, true), "{finding:?}");
     assert_eq!((&finding.orders, finding.count), (&names(ids), ids.len() as u64), "{finding:?}");
 }
 
 /// One order of every status, and one of every kind of payment.
-async fn sound() -> (Planted, Sale) {
+pub(super) async fn sound() -> (Planted, Sale) {
     let planted = Planted::new().await;
     let sale = planted.sale("s", 3);
     for (id, status) in (1..).zip(OrderStatus::ALL) {
@@ -91,52 +85,6 @@ async fn i2_counters_that_do_not_add_up_to_the_capacity_are_broken() {
     let finding = &report.sales[0].findings[0];
     assert_eq!((finding.invariant, report.verdict), (Invariant::I2, Verdict::Broken));
     assert_eq!(finding.what, "p/0: 8 free + 2 held + 1 sold are not 10");
-}
-
-#[tokio::test]
-async fn i3_an_order_that_is_in_no_row_but_in_a_dead_letter_is_broken() {
-    let (planted, sale) = sound().await;
-    let orders = [11, 1].map(|id| planted::order(&sale, id, "b"));
-    let body = Envelope::orders(SCOPE, None, orders.to_vec()).encode();
-    for body in [body.as_slice(), b"odd", b"rushgate/1 barrier p0.e1 0"] {
-        planted.store.keep_dead_letter("0", "odd", body).await.unwrap();
-    }
-    let found = finding(&planted).await;
-    blames(&found, Invariant::I3, &[11]);
-    assert_eq!((found.what.as_str(), audit(&planted).await.motion.dead_letters), (IN_A_LETTER, 3));
-    // What the outbox has too is brought by the relay.
-    planted.inventory.plant_in_motion(&orders[0]);
-    let report = audit(&planted).await;
-    let lettered = report.sales[0].findings.iter().find(|finding| finding.invariant == Invariant::I3).unwrap();
-    assert_eq!((lettered.confirmed, report.verdict), (false, Verdict::InMotion));
-    planted.inventory.lock().outbox.clear();
-    planted.store.plant(&orders[0], OrderStatus::Held);
-    assert_eq!(audit(&planted).await.verdict, Verdict::Clean, "a letter whose orders are rows is none to worry about");
-}
-
-#[tokio::test]
-async fn i3_the_beginning_of_a_letter_is_not_taken_for_all_of_it() {
-    let (planted, sale) = sound().await;
-    let body = Envelope::orders(SCOPE, None, vec![planted::order(&sale, 11, "b")]).encode();
-    planted.store.keep_dead_letter("0", "odd", &body).await.unwrap();
-    let whole = planted.store.lock().letters[0].clone();
-    planted.store.lock().heads.insert(1, DeadLetter { body: body[..40].to_vec(), ..whole });
-    blames(&finding(&planted).await, Invariant::I3, &[11]);
-}
-
-#[tokio::test]
-async fn i3_an_order_in_quarantine_is_broken() {
-    let (planted, sale) = sound().await;
-    planted.store.lock().quarantined.push(planted::order(&sale, 11, "b"));
-    blames(&finding(&planted).await, Invariant::I3, &[11]);
-}
-
-#[tokio::test]
-async fn i3_an_order_that_the_store_has_lost_is_broken() {
-    let (planted, sale) = sound().await;
-    planted.inventory.plant(&planted::order(&sale, 11, "b"), OrderStatus::Paid);
-    let report = audit(&planted).await;
-    blames(&report.sales[0].findings[0], Invariant::I3, &[11]);
 }
 
 #[tokio::test]
@@ -314,35 +262,6 @@ async fn i11_an_order_on_its_way_to_the_store_is_in_motion() {
     planted.inventory.plant_in_motion(&planted::order(&sale, 11, "b"));
     let report = audit(&planted).await;
     assert_eq!((report.verdict, report.motion.outbox_entries), (Verdict::InMotion, 1), "{report:#?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn i11_an_outbox_that_nobody_drains_is_broken_and_its_orders_are_named() {
-    let (planted, sale) = sound().await;
-    planted.inventory.plant_in_motion(&planted::order(&sale, 11, "b"));
-    planted.inventory.lock().outbox_age = Duration::from_secs(61);
-    let report = audit(&planted).await;
-    blames(&report.findings[0], Invariant::I11, &[11]);
-    assert_eq!(report.verdict, Verdict::Broken);
-    let other = planted.sale("t", 1);
-    let one = auditor(&planted).audit(Some(&other.id), Duration::ZERO, &CancellationToken::new()).await.unwrap();
-    assert_eq!(one.verdict, Verdict::Clean, "it is not of this sale");
-}
-
-#[tokio::test(start_paused = true)]
-async fn i11_a_lane_that_nobody_takes_is_broken_after_a_long_wait() {
-    let (planted, _) = sound().await;
-    *planted.topology.deep.lock().unwrap() = vec![(LaneId::Number(3), 2)];
-    let wait = async |seconds| {
-        let wait = Duration::from_secs(seconds);
-        auditor(&planted).audit(None, wait, &CancellationToken::new()).await.unwrap()
-    };
-    assert_eq!(wait(10).await.verdict, Verdict::InMotion, "somebody takes it");
-    planted.topology.is_left.store(true, Ordering::Relaxed);
-    assert_eq!(wait(1).await.verdict, Verdict::InMotion, "that is too short to tell");
-    let report = wait(10).await;
-    assert_eq!((report.findings[0].invariant, report.verdict), (Invariant::I11, Verdict::Broken));
-    assert_eq!(report.findings[0].what, "lane 3 has 2 messages, and nobody takes them");
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ impl Server {
             None
         };
         let admin = admin::server::Admin::bind(&settings.admin).await.context("the admin listener")?;
-        let process = Process::new(settings, Arc::new(SystemClock))?;
+        let process = Process::new(settings)?;
         Ok(Self { process, public, admin })
     }
 

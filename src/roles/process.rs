@@ -6,7 +6,9 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::clock::Clock;
+use tokio::time::Instant;
+
+use crate::clock::{Clock, FollowedClock};
 use crate::config::Settings;
 use crate::domain::{NodeId, OrderSecret};
 use crate::epochs::Epochs;
@@ -22,12 +24,17 @@ const STORE_INTERVAL: Duration = Duration::from_millis(500);
 /// Between two rounds of folding samples into histograms.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Between two questions for the store's time. In between the clocks of two machines part by far less than a millisecond.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
+
 /// The ground that roles stand on. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Process {
     pub settings: Arc<Settings>,
     pub node: NodeId,
+    /// The store's, if that is on a server: orders of all nodes are to be paid by the same clock.
     pub clock: Arc<dyn Clock>,
+    followed: Arc<FollowedClock>,
     pub meters: Meters,
     pub backends: Backends,
     pub epochs: Epochs,
@@ -38,7 +45,9 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(settings: Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+    pub(super) fn new(settings: Settings) -> anyhow::Result<Self> {
+        let followed = Arc::new(FollowedClock::default());
+        let clock = Arc::clone(&followed) as Arc<dyn Clock>;
         let (meters, back) = (Meters::new(), Shutdown::new());
         // Whoever got here has read a right one.
         meters.gauge("rushgate_config_last_reload_successful", &[]).set(1.0);
@@ -51,6 +60,7 @@ impl Process {
             front: Shutdown::new(),
             settings: Arc::new(settings),
             clock,
+            followed,
             meters,
             back,
         })
@@ -71,6 +81,16 @@ impl Process {
     /// Waits until the store can be used, then follows it. Returns early only for a shutdown.
     pub(super) async fn join(&self) {
         self.prepare_store().await;
+        // A store of its own has no other clock than this one.
+        if !self.backends.store_is_own {
+            self.hear_time().await;
+            let this = self.clone();
+            self.back.spawn_essential("clock", async move {
+                while !this.back.sleep(CLOCK_INTERVAL).await {
+                    this.hear_time().await;
+                }
+            });
+        }
         let epochs = self.epochs.clone();
         let Backends { store, inventory, .. } = self.backends.clone();
         self.back.spawn_essential("epochs", epochs.follow(store, inventory, self.meters.clone(), self.back.clone()));
@@ -80,6 +100,14 @@ impl Process {
                 meters.upkeep();
             }
         });
+    }
+
+    async fn hear_time(&self) {
+        let asked = Instant::now();
+        match self.backends.store.now().await {
+            Ok(said) => self.followed.hear(said, asked),
+            Err(fault) => tracing::debug!(%fault, "the store does not tell the time"),
+        }
     }
 
     /// The store is there, its schema is this program's, and it has told the deployment's secret.

@@ -9,13 +9,13 @@ use rushgate::store::{CancelOutcome, Orders, PaymentEvent, PaymentOutcome};
 use tokio::time::Instant;
 
 use crate::ledger::Request;
-use crate::world::{REQUEST_TIMEOUT, SECRET, World};
+use crate::world::{REFILL_INTERVAL, REQUEST_TIMEOUT, SECRET, World};
 
 /// How many people there are; some come several times, and so reach their limit.
 const PEOPLE: usize = 24;
 const PASSENGERS: usize = 12;
 /// How long at most a node refuses a repetition by what it has heard: five refills.
-const NEWS: Duration = Duration::from_millis(500);
+const NEWS: Duration = REFILL_INTERVAL.saturating_mul(5);
 
 /// One request of one buyer, and how it is sent.
 #[derive(Debug, Clone)]

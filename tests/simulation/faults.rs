@@ -100,7 +100,7 @@ impl Sky {
 
     /// Short, and often none at all.
     pub(crate) async fn latency(&self) {
-        let millis = fastrand::u64(0..6).saturating_sub(2);
+        let millis = fastrand::u64(0..8).saturating_sub(4);
         if millis > 0 {
             tokio::time::sleep(Duration::from_millis(millis)).await;
         }

@@ -15,7 +15,7 @@ use crate::faults::{Backend, Event, plan};
 use crate::world::{NODES, World};
 
 /// How long faults and buyers come.
-const LENGTH: Duration = Duration::from_secs(6);
+const LENGTH: Duration = Duration::from_secs(5);
 /// How long it may take until nothing moves any more: several takeovers, a patience of the writers, a hold.
 const QUIET_WITHIN: Duration = Duration::from_secs(120);
 

@@ -42,12 +42,12 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_millis(1000);
 /// Shorter than a real one's, so that a run of seconds sees holds end and recoveries taken over.
 const HOLD: Duration = Duration::from_millis(2000);
 const GRACE: Duration = Duration::from_millis(300);
-const EXPIRY_INTERVAL: Duration = Duration::from_millis(300);
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(400);
 const INVENTORY_TIMEOUT: Duration = Duration::from_millis(250);
 const CONFIRM_TIMEOUT: Duration = Duration::from_millis(500);
 const RELAY_AFTER: Duration = Duration::from_millis(1000);
 const STORE_TIMEOUT: Duration = Duration::from_millis(600);
-const REFILL_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const REFILL_INTERVAL: Duration = Duration::from_millis(150);
 const NODE_TIMEOUT: Duration = Duration::from_millis(1500);
 const TAKEOVER: Duration = Duration::from_millis(2000);
 const START: UnixMillis = UnixMillis(1_800_000_000_000);

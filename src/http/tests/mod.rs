@@ -24,6 +24,7 @@ use crate::payment;
 mod backends;
 mod claims;
 mod edge;
+mod no_part;
 mod orders;
 
 use backends::Backends;

@@ -1,4 +1,5 @@
-//! Rows about wall clocks, by libfaketime under a writer: what is due is decided by the store's clock, and not by a process's.
+//! Rows about wall clocks, by libfaketime under a gateway and a writer: what is due is decided by the store's clock, and not by a
+//! process's.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const WRONG: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_writer_whose_clock_jumps_expires_nothing_early_or_late() {
+async fn a_gateway_and_a_writer_whose_clocks_jump_let_nothing_expire_early_or_late() {
     let private = Private::shared().await;
     let mut deployment = Deployment::over(&private, "").await;
     let clock = tempfile::NamedTempFile::new().unwrap();
@@ -24,7 +25,7 @@ async fn a_writer_whose_clock_jumps_expires_nothing_early_or_late() {
         ("FAKETIME_NO_CACHE", "1"),
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
     ];
-    for (role, environment) in [("gateway", &[][..]), ("gateway", &[]), ("writer", &faked)] {
+    for (role, environment) in [("gateway", &faked[..]), ("gateway", &[]), ("writer", &faked)] {
         deployment.add(role, environment).await;
     }
     deployment.ready().await;
@@ -33,10 +34,10 @@ async fn a_writer_whose_clock_jumps_expires_nothing_early_or_late() {
     let mut scene = Scene { private, deployment, run };
 
     for (name, offset) in [
-        ("clock: the writer is an hour ahead", "+1h"),
-        ("clock: the writer is an hour behind", "-1h"),
-        ("clock: the writer is ten minutes ahead", "+10m"),
-        ("clock: the writer is ten minutes behind", "-10m"),
+        ("clock: a gateway and the writer are an hour ahead", "+1h"),
+        ("clock: a gateway and the writer are an hour behind", "-1h"),
+        ("clock: a gateway and the writer are ten minutes ahead", "+10m"),
+        ("clock: a gateway and the writer are ten minutes behind", "-10m"),
     ] {
         let fault = scene.fault(name).await;
         std::fs::write(file, offset).unwrap();

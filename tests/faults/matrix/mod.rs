@@ -27,7 +27,6 @@
 //! | a full disk under MySQL | InnoDB waits for room, which is what the locked store plays; the server would need a disk of its own |
 //! | a million messages of backlog | ten minutes; the frozen writer and the bounds of the lanes in `tests/stages` play the same |
 //! | failover of MySQL to a stale copy | the store is believed: what it lost was never stored, and no promise covers that |
-//! | a jump of a gateway's clock | it decides when a hold ends, so no sale gets over it: an hour ahead, its units are held for an hour more; behind, nobody can pay |
 //! | a jump of MySQL's clock | the store's clock decides what is due: whoever sets it an hour ahead has said that an hour is over |
 
 mod clock;

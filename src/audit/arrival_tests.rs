@@ -1,0 +1,89 @@
+//! What was accepted and does not arrive, found with the orders that it is about.
+
+use std::sync::atomic::Ordering;
+
+use super::tests::{audit, auditor, blames, finding, sound};
+use super::*;
+use crate::domain::OrderStatus;
+use crate::planted::{self, SCOPE};
+use crate::queue::LaneId;
+use crate::queue::envelope::Envelope;
+use crate::store::{DeadLetter, DeadLetters};
+
+/// What is said of an order in a dead letter.
+const IN_A_LETTER: &str = "accepted, and in no row but in a dead letter";
+
+#[tokio::test]
+async fn i3_an_order_that_is_in_no_row_but_in_a_dead_letter_is_broken() {
+    let (planted, sale) = sound().await;
+    let orders = [11, 1].map(|id| planted::order(&sale, id, "b"));
+    let body = Envelope::orders(SCOPE, None, orders.to_vec()).encode();
+    for body in [body.as_slice(), b"odd", b"rushgate/1 barrier p0.e1 0"] {
+        planted.store.keep_dead_letter("0", "odd", body).await.unwrap();
+    }
+    let found = finding(&planted).await;
+    blames(&found, Invariant::I3, &[11]);
+    assert_eq!((found.what.as_str(), audit(&planted).await.motion.dead_letters), (IN_A_LETTER, 3));
+    // What the outbox has too is brought by the relay.
+    planted.inventory.plant_in_motion(&orders[0]);
+    let report = audit(&planted).await;
+    let lettered = report.sales[0].findings.iter().find(|finding| finding.invariant == Invariant::I3).unwrap();
+    assert_eq!((lettered.confirmed, report.verdict), (false, Verdict::InMotion));
+    planted.inventory.lock().outbox.clear();
+    planted.store.plant(&orders[0], OrderStatus::Held);
+    assert_eq!(audit(&planted).await.verdict, Verdict::Clean, "a letter whose orders are rows is none to worry about");
+}
+
+#[tokio::test]
+async fn i3_the_beginning_of_a_letter_is_not_taken_for_all_of_it() {
+    let (planted, sale) = sound().await;
+    let body = Envelope::orders(SCOPE, None, vec![planted::order(&sale, 11, "b")]).encode();
+    planted.store.keep_dead_letter("0", "odd", &body).await.unwrap();
+    let whole = planted.store.lock().letters[0].clone();
+    planted.store.lock().heads.insert(1, DeadLetter { body: body[..40].to_vec(), ..whole });
+    blames(&finding(&planted).await, Invariant::I3, &[11]);
+}
+
+#[tokio::test]
+async fn i3_an_order_in_quarantine_is_broken() {
+    let (planted, sale) = sound().await;
+    planted.store.lock().quarantined.push(planted::order(&sale, 11, "b"));
+    blames(&finding(&planted).await, Invariant::I3, &[11]);
+}
+
+#[tokio::test]
+async fn i3_an_order_that_the_store_has_lost_is_broken() {
+    let (planted, sale) = sound().await;
+    planted.inventory.plant(&planted::order(&sale, 11, "b"), OrderStatus::Paid);
+    let report = audit(&planted).await;
+    blames(&report.sales[0].findings[0], Invariant::I3, &[11]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i11_an_outbox_that_nobody_drains_is_broken_and_its_orders_are_named() {
+    let (planted, sale) = sound().await;
+    planted.inventory.plant_in_motion(&planted::order(&sale, 11, "b"));
+    planted.inventory.lock().outbox_age = Duration::from_secs(61);
+    let report = audit(&planted).await;
+    blames(&report.findings[0], Invariant::I11, &[11]);
+    assert_eq!(report.verdict, Verdict::Broken);
+    let other = planted.sale("t", 1);
+    let one = auditor(&planted).audit(Some(&other.id), Duration::ZERO, &CancellationToken::new()).await.unwrap();
+    assert_eq!(one.verdict, Verdict::Clean, "it is not of this sale");
+}
+
+#[tokio::test(start_paused = true)]
+async fn i11_a_lane_that_nobody_takes_is_broken_after_a_long_wait() {
+    let (planted, _) = sound().await;
+    *planted.topology.deep.lock().unwrap() = vec![(LaneId::Number(3), 2)];
+    let wait = async |seconds| {
+        let wait = Duration::from_secs(seconds);
+        auditor(&planted).audit(None, wait, &CancellationToken::new()).await.unwrap()
+    };
+    assert_eq!(wait(10).await.verdict, Verdict::InMotion, "somebody takes it");
+    planted.topology.is_left.store(true, Ordering::Relaxed);
+    assert_eq!(wait(1).await.verdict, Verdict::InMotion, "that is too short to tell");
+    let report = wait(10).await;
+    assert_eq!((report.findings[0].invariant, report.verdict), (Invariant::I11, Verdict::Broken));
+    assert_eq!(report.findings[0].what, "lane 3 has 2 messages, and nobody takes them");
+}
