@@ -160,7 +160,10 @@ impl Crowd {
 
     /// Sends one request to one door, and logs both ends of it.
     pub(crate) async fn send(&self, act: Act, about: &Subject, order: &str, chance: &mut fastrand::Rng) -> Entry {
-        let door = &self.doors[chance.usize(..self.doors.len())];
+        self.send_to(&self.doors[chance.usize(..self.doors.len())], act, about, order).await
+    }
+
+    pub(crate) async fn send_to(&self, door: &Client, act: Act, about: &Subject, order: &str) -> Entry {
         let request = self.log.invoke(act, about);
         let asking = ask(door, act, about, order);
         let reply = tokio::time::timeout(ANSWER, asking).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
