@@ -120,6 +120,11 @@ impl Proxy {
         self.control.snares.lock().unwrap().push_back(snare);
     }
 
+    /// How many snares nothing has gone into yet.
+    pub(crate) fn laid(&self) -> usize {
+        self.control.snares.lock().unwrap().len()
+    }
+
     /// How many snares have caught something so far.
     pub(crate) fn caught(&self) -> u64 {
         *self.control.caught.borrow()
