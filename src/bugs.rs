@@ -1,7 +1,7 @@
 //! Bugs that are planted on purpose, to see that the tests which look for them find them. Only with the feature `planted-bugs`, which
 //! nothing but `tests/run` turns on; without it there are none, and the compiler removes the places.
 //!
-//! A process has the bug that `RUSHGATE_BUG` names, a test the one that it plants with [`plant`].
+//! A process has the bug that `RUSHGATE_BUG` names, a test the one that it plants with `plant`.
 
 /// Declares the bugs, each with the name that tests call it by.
 macro_rules! bugs {
