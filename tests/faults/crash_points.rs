@@ -33,9 +33,11 @@ const OF_GATEWAYS: &[CrashPoint] = &[
     P::CallbackInserted,
     P::CallbackUpdated,
     P::CallbackCommitted,
-    // A payment is late when nobody has expired its order in time: the writer is frozen for it.
-    P::LateRevived,
 ];
+/// A payment is late for an order whose time is over and that nobody has expired: for these, expiry is slow, and many pay late.
+const OF_LATE_PAYMENTS: &[CrashPoint] = &[P::LateRevived];
+const LATE_PAYERS: Habits = Habits { pay: 5, late: 70, cancel: 5, pace: Duration::from_millis(10) };
+const SLOW_EXPIRY: &str = "payment.expiry_interval = \"3s\"";
 const OF_WRITERS: &[CrashPoint] = &[
     P::WriterReceived,
     P::WriterInserted,
@@ -66,49 +68,51 @@ const OF_RECOVERIES: &[CrashPoint] = &[
 
 #[test]
 fn every_point_is_died_at() {
-    let died_at = [OF_GATEWAYS, OF_WRITERS, OF_RELAYS, OF_RECOVERIES].concat();
+    let died_at = [OF_GATEWAYS, OF_LATE_PAYMENTS, OF_WRITERS, OF_RELAYS, OF_RECOVERIES].concat();
     let missing: Vec<_> = CrashPoint::ALL.iter().filter(|point| !died_at.contains(point)).collect();
     assert!(missing.is_empty(), "no test dies at {missing:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_dies_anywhere_loses_and_doubles_nothing() {
-    die_at_each(GATEWAY, OF_GATEWAYS, 11).await;
+    die_at_each(GATEWAY, OF_GATEWAYS, "", BUSY, 11).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_dies_over_a_late_payment_loses_and_doubles_nothing() {
+    die_at_each(GATEWAY, OF_LATE_PAYMENTS, SLOW_EXPIRY, LATE_PAYERS, 14).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_that_dies_anywhere_loses_and_doubles_nothing() {
-    die_at_each(WRITER, OF_WRITERS, 12).await;
+    die_at_each(WRITER, OF_WRITERS, "", BUSY, 12).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_dies_anywhere_loses_and_doubles_nothing() {
-    die_at_each(WRITER, OF_RELAYS, 13).await;
+    die_at_each(WRITER, OF_RELAYS, "", BUSY, 13).await;
 }
 
 /// Two gateways and a writer; the one that is meant dies at one point after the other, each time at another passage.
-async fn die_at_each(who: usize, points: &[CrashPoint], seed: u64) {
+async fn die_at_each(who: usize, points: &[CrashPoint], settings: &str, habits: Habits, seed: u64) {
     let private = Private::shared().await;
-    let mut deployment = Deployment::over(&private, "").await;
+    let mut deployment = Deployment::over(&private, settings).await;
     deployment.start(2, 1).await;
     let sales = vec![SaleSpec::concert("concert", 400, 3, 1), SaleSpec::train("train", 60, 1)];
-    let run = Run::begin(&deployment, sales, BUSY, 8, seed).await;
+    let run = Run::begin(&deployment, sales, habits, 8, seed).await;
     let mut chance = fastrand::Rng::with_seed(seed);
     for point in points {
-        // These are passed a few times; everything else many times a second.
-        let passages = if OF_RELAYS.contains(point) || *point == P::LateRevived { 1 } else { 4 };
+        // What a relay passes is passed a few times; everything else many times a second.
+        let passages = if OF_RELAYS.contains(point) { 1 } else { 4 };
         let armed = format!("{point}:{}", chance.u32(1..=passages));
         deployment.restart(who, &[("RUSHGATE_CRASH", &armed)]);
         if OF_RELAYS.contains(point) {
             for index in GATEWAY..WRITER {
                 deployment.links[index].amqp.rule(Way::ToServer, Rule::Hold);
             }
-        } else if *point == P::LateRevived {
-            deployment.freeze(WRITER);
         }
         dies(&mut deployment, who, &armed).await;
         (GATEWAY..WRITER).for_each(|index| deployment.links[index].amqp.heal());
-        deployment.resume(WRITER);
         deployment.restart(who, &[]);
         deployment.ready().await;
     }
