@@ -47,7 +47,7 @@ async fn orders(auditor: &Auditor, letter: DeadLetter) -> Result<Vec<(OrderId, S
     let whole = if letter.is_whole() { Some(letter) } else { auditor.store.dead_letter(letter.id).await? };
     let envelope = whole.and_then(|letter| Envelope::decode(&letter.body).ok());
     match envelope.map(|envelope| envelope.content) {
-        Some(Content::Orders { orders, .. }) => Ok(orders.into_iter().map(|order| (order.id, order.sale)).collect()),
+        Some(Content::Orders { orders, .. }) => Ok(orders.iter().map(|order| (order.id, order.sale.clone())).collect()),
         Some(Content::Barrier { .. }) | None => Ok(Vec::new()),
     }
 }

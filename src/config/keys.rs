@@ -13,7 +13,7 @@ use crate::config::form::{
 use crate::config::given::Given;
 use crate::config::nearest::nearest;
 use crate::config::settings::{
-    Auth, InventoryBackend, LogFormat, PaymentProvider, QueueBackend, Settings, StoreBackend,
+    AnswerAfter, Auth, InventoryBackend, LogFormat, PaymentProvider, QueueBackend, Settings, StoreBackend,
 };
 use crate::domain::Sale;
 
@@ -203,6 +203,11 @@ keys! {
         /// more make batches smaller.
         batches_in_flight = Number(1, 64), Restart;
 
+        /// Who must have an order before its buyer hears yes. broker: Redis and the broker, so that either
+        /// may be lost and no yes is broken. inventory: Redis alone, which is faster by a broker's confirm;
+        /// a yes that was said in the moment before Redis is lost is then broken.
+        answer_after = OneOf(&[("broker", AnswerAfter::Broker), ("inventory", AnswerAfter::Inventory)]), Restart;
+
         /// After how long a call counts as unknown. It is then asked again under the same order ids;
         /// nothing is given back because of it.
         timeout = Time(ms(10), secs(60)), Restart;
@@ -248,7 +253,8 @@ keys! {
 
         /// How long a recovery waits after it has deleted an exchange, before it asks the writers for all that
         /// was confirmed: other nodes of a broker's cluster hear of the deletion a moment later. One broker
-        /// alone needs none of it.
+        /// alone needs none of it; before a cluster, as long as confirm_timeout covers whatever delay there
+        /// is inside it.
         fence_margin = Time(ms(0), secs(60)), Restart;
     }
 

@@ -86,6 +86,7 @@ pub struct Inventory {
     /// Claims in one call of the script, at most.
     pub batch_max: usize,
     pub batches_in_flight: usize,
+    pub answer_after: AnswerAfter,
     pub timeout: Duration,
 }
 
@@ -93,6 +94,15 @@ pub struct Inventory {
 pub enum InventoryBackend {
     Memory,
     Redis,
+}
+
+/// Who must have an order before its buyer hears yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AnswerAfter {
+    /// The inventory and the broker: the order outlives either of them.
+    Broker,
+    /// The inventory alone: an order whose inventory is lost before the broker has it is lost, though its buyer heard yes.
+    Inventory,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -242,6 +252,7 @@ impl Default for Inventory {
             partitions: 1,
             batch_max: 128,
             batches_in_flight: 2,
+            answer_after: AnswerAfter::Broker,
             timeout: Duration::from_millis(250),
         }
     }

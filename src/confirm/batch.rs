@@ -1,6 +1,9 @@
 //! Many claims, one call: a batch is whatever waits while the last call is out.
 //!
 //! There is no timer. A lone claim is a batch of one and waits for nobody; under a rush the batches grow by themselves.
+//!
+//! A yes waits for the broker's confirm, unless [`AnswerAfter::Inventory`] is set: then the inventory's word is enough for the buyer,
+//! and the broker is told all the same. Either way the outbox holds the batch until the store has it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,6 +15,7 @@ use crate::admission::in_line::Place;
 use crate::admission::{Permit, Shards};
 use crate::bugs::{self, Bug};
 use crate::clock::Clock;
+use crate::config::settings::AnswerAfter;
 use crate::confirm::{Answer, Unserved};
 use crate::crash::{self, CrashPoint};
 use crate::domain::{Claim, Order, OrderStatus, OutboxId, Partition, Scope};
@@ -42,6 +46,7 @@ pub struct Limits {
     /// Claims in one call, at most.
     pub batch_max: usize,
     pub batches_in_flight: usize,
+    pub answer_after: AnswerAfter,
 }
 
 /// Decides the claims of one partition.
@@ -115,7 +120,10 @@ impl Batcher {
             shutdown.spawn(async move {
                 let decided = desk.decide(batch).await;
                 drop(call);
-                if let Some(granted) = decided {
+                if let Some(mut granted) = decided {
+                    if limits.answer_after == AnswerAfter::Inventory || bugs::is_planted(Bug::AnswerBeforeConfirm) {
+                        granted.answer(|order, replayed| held(order, replayed));
+                    }
                     desk.publish(granted).await;
                 }
                 drop(publish);
@@ -124,11 +132,27 @@ impl Batcher {
     }
 }
 
-/// What a batch has to tell the broker before anybody is told yes.
+/// What a batch has to tell the broker, and who waits for that.
 struct Granted {
     scope: Scope,
     outbox: Option<OutboxId>,
-    orders: Vec<(Arc<Order>, bool, Place<Answer>)>,
+    /// Each order once.
+    orders: Vec<Arc<Order>>,
+    /// With whether it was granted before.
+    waiting: Vec<(Arc<Order>, bool, Place<Answer>)>,
+}
+
+impl Granted {
+    /// Answers all who still wait.
+    fn answer(&mut self, answer: impl Fn(Arc<Order>, bool) -> Answer) {
+        for (order, replayed, place) in self.waiting.drain(..) {
+            place.answer(answer(order, replayed));
+        }
+    }
+}
+
+fn held(order: Arc<Order>, replayed: bool) -> Answer {
+    Answer::Granted { order, status: OrderStatus::Held, replayed }
 }
 
 impl Desk {
@@ -199,33 +223,26 @@ impl Desk {
     /// Tells the broker, and only then the buyers. What is not confirmed stays in the outbox and is published again from there.
     async fn publish(&self, mut granted: Granted) {
         crash::reach(CrashPoint::VerdictReceived);
-        // A replay of one that is in the batch already is told to the broker once.
-        let mut told = HashSet::with_capacity(granted.orders.len());
-        let orders = granted.orders.iter().map(|(order, ..)| order);
-        let orders = orders.filter(|order| told.insert(order.id)).map(|order| Order::clone(order)).collect();
-        let early = bugs::is_planted(Bug::AnswerBeforeConfirm).then(|| std::mem::take(&mut granted.orders));
-        for (order, replayed, place) in early.into_iter().flatten() {
-            place.answer(Answer::Granted { order, status: OrderStatus::Held, replayed });
-        }
-        let published = self.publisher.publish(Envelope::orders(granted.scope, granted.outbox, orders));
+        let orders = std::mem::take(&mut granted.orders);
+        let give_back = bugs::is_planted(Bug::ReleaseOnTimeout).then(|| orders.clone());
+        let published = self.publisher.publish(Envelope::orders(granted.scope, granted.outbox.take(), orders));
         let result = crash::during(CrashPoint::PublishWritten, published).await;
-        if result.is_ok() {
-            crash::reach(CrashPoint::ConfirmReceived);
-        } else if bugs::is_planted(Bug::ReleaseOnTimeout) {
-            let give_back =
-                |(order, ..): &(Arc<Order>, bool, _)| StockMove { order: order.id, to: OrderStatus::Expired };
-            let moves: Vec<_> = granted.orders.iter().map(give_back).collect();
-            let _ = self.inventory.apply(granted.scope, &moves).await;
+        match &result {
+            Ok(()) => crash::reach(CrashPoint::ConfirmReceived),
+            Err(fault) => {
+                let waiting = granted.waiting.len();
+                tracing::warn!(scope = %granted.scope, %fault, waiting, "a batch was not confirmed");
+                if let Some(orders) = give_back {
+                    let give_back = |order: &Arc<Order>| StockMove { order: order.id, to: OrderStatus::Expired };
+                    let moves: Vec<_> = orders.iter().map(give_back).collect();
+                    let _ = self.inventory.apply(granted.scope, &moves).await;
+                }
+            }
         }
-        if let Err(fault) = &result {
-            tracing::warn!(scope = %granted.scope, %fault, orders = granted.orders.len(), "a batch was not confirmed");
-        }
-        for (order, replayed, place) in granted.orders {
-            place.answer(match result {
-                Ok(()) => Answer::Granted { order, status: OrderStatus::Held, replayed },
-                Err(_) => Answer::Pending { order: order.id },
-            });
-        }
+        granted.answer(|order, replayed| match result {
+            Ok(()) => held(order, replayed),
+            Err(_) => Answer::Pending { order: order.id },
+        });
     }
 }
 
@@ -235,16 +252,16 @@ fn distribute(
     claims: Vec<Claim>,
     waiters: Vec<(Permit, Place<Answer>)>,
 ) -> Option<Granted> {
-    let mut orders = Vec::new();
+    let mut waiting = Vec::with_capacity(claims.len());
     for ((verdict, claim), (permit, place)) in confirmed.verdicts.into_iter().zip(claims).zip(waiters) {
         match verdict {
             Verdict::Granted => {
                 permit.spend();
-                orders.push((Arc::new(claim.order), false, place));
+                waiting.push((Arc::new(claim.order), false, place));
             }
             // It was granted before, but perhaps nobody told the broker: it is told again, and the store knows it by its id.
             Verdict::Known(known) if known.status == OrderStatus::Held => {
-                orders.push((Arc::new(known.order), true, place));
+                waiting.push((Arc::new(known.order), true, place));
             }
             // The store has decided about it since, so it has it.
             Verdict::Known(known) => {
@@ -256,7 +273,18 @@ fn distribute(
             }
         }
     }
-    (!orders.is_empty()).then_some(Granted { scope, outbox: confirmed.outbox, orders })
+    let orders = each_once(&waiting);
+    (!orders.is_empty()).then_some(Granted { scope, outbox: confirmed.outbox, orders, waiting })
+}
+
+/// A replay of an order that is in the batch already is told to the broker once.
+fn each_once(waiting: &[(Arc<Order>, bool, Place<Answer>)]) -> Vec<Arc<Order>> {
+    let orders = waiting.iter().map(|(order, ..)| order);
+    if waiting.iter().all(|(_, replayed, _)| !replayed) {
+        return orders.map(Arc::clone).collect();
+    }
+    let mut told = HashSet::with_capacity(waiting.len());
+    orders.filter(|order| told.insert(order.id)).map(Arc::clone).collect()
 }
 
 fn answer_all(batch: Vec<Waiting>, answer: impl Fn(&Claim) -> Answer) {

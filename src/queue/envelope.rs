@@ -9,6 +9,7 @@
 //! or, from a recovery, `rushgate/1 barrier p0.e2 {lane}`.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use crate::domain::record;
 use crate::domain::{Epoch, Order, OutboxId, Partition, Scope};
@@ -25,7 +26,7 @@ pub enum Content {
     Orders {
         /// The entry that can go once these orders are stored; none for orders that are sent again for a replay.
         outbox: Option<OutboxId>,
-        orders: Vec<Order>,
+        orders: Vec<Arc<Order>>,
     },
     /// All that a lane got before this is stored once this is.
     Barrier { lane: u16 },
@@ -42,7 +43,12 @@ pub const CATCH_ALL: u16 = u16::MAX;
 const FORMAT: &str = "rushgate/1";
 
 impl Envelope {
-    pub fn orders(scope: Scope, outbox: Option<OutboxId>, orders: Vec<Order>) -> Self {
+    pub fn orders(
+        scope: Scope,
+        outbox: Option<OutboxId>,
+        orders: impl IntoIterator<Item = impl Into<Arc<Order>>>,
+    ) -> Self {
+        let orders = orders.into_iter().map(Into::into).collect();
         Self { scope, content: Content::Orders { outbox, orders } }
     }
 
@@ -80,7 +86,10 @@ impl Envelope {
             "barrier" => Content::Barrier { lane: argument.parse().map_err(|_| bad())? },
             "orders" => Content::Orders {
                 outbox: if argument == "-" { None } else { Some(argument.parse().map_err(|_| bad())?) },
-                orders: lines.map(record::parse).collect::<Result<_, _>>().map_err(|e| BadEnvelope(e.to_string()))?,
+                orders: lines
+                    .map(|line| record::parse(line).map(Arc::new))
+                    .collect::<Result<_, _>>()
+                    .map_err(|e| BadEnvelope(e.to_string()))?,
             },
             _ => return Err(bad()),
         };
@@ -102,7 +111,7 @@ mod tests {
 
     #[test]
     fn orders_arrive_as_they_were_sent() {
-        let order = record::parse(RECORD).unwrap();
+        let order = Arc::new(record::parse(RECORD).unwrap());
         let envelope = Envelope::orders(SCOPE, Some("1-0".parse().unwrap()), vec![order.clone(), order]);
         let bytes = envelope.encode();
         assert_eq!(String::from_utf8_lossy(&bytes), format!("rushgate/1 orders p3.e7 1-0\n{RECORD}\n{RECORD}"));

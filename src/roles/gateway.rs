@@ -22,8 +22,11 @@ impl Gateway {
     pub(super) fn new(process: &Process) -> Self {
         let Process { settings, backends, epochs, clock, .. } = process;
         let shards = Shards::new(settings.inventory.partitions, settings.node.weight, settings.shard.buffer);
-        let limits =
-            Limits { batch_max: settings.inventory.batch_max, batches_in_flight: settings.inventory.batches_in_flight };
+        let limits = Limits {
+            batch_max: settings.inventory.batch_max,
+            batches_in_flight: settings.inventory.batches_in_flight,
+            answer_after: settings.inventory.answer_after,
+        };
         let desk = |partition| Desk {
             partition,
             inventory: Arc::clone(&backends.inventory),

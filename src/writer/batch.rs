@@ -1,6 +1,7 @@
 //! What a writer has in hand: deliveries, taken apart, in their order.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::domain::{OutboxId, Scope};
 use crate::queue::Delivery;
@@ -42,7 +43,7 @@ impl Batch {
             Ok(Envelope { scope, content: Content::Orders { outbox, orders } }) => {
                 self.orders += orders.len();
                 self.cleared.entry(scope).or_default().extend(outbox);
-                let orders = orders.into_iter().map(|order| Recordable { scope, order });
+                let orders = orders.into_iter().map(|order| Recordable { scope, order: Arc::unwrap_or_clone(order) });
                 match self.items.last_mut() {
                     Some(Item::Orders(before)) => before.extend(orders),
                     _ => self.items.push(Item::Orders(orders.collect())),

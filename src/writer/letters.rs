@@ -163,7 +163,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn dead_letters_are_kept_as_they_are_and_leave_the_queue() {
-        let bodies = [b"\xff no text".to_vec(), Envelope::orders(SCOPE, None, Vec::new()).encode(), Vec::new()];
+        let bodies = [
+            b"\xff no text".to_vec(),
+            Envelope::orders(SCOPE, None, Vec::<crate::domain::Order>::new()).encode(),
+            Vec::new(),
+        ];
         let (planted, queue, parts) = letters(&bodies).await;
         keep_for(&planted, &parts, Duration::from_secs(1)).await;
         let kept = std::mem::take(&mut planted.store.lock().letters);

@@ -13,7 +13,7 @@ use lapin::options::{BasicConsumeOptions, BasicRejectOptions, ExchangeDeleteOpti
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use rushgate::config::settings;
-use rushgate::domain::{Epoch, Partition, Scope};
+use rushgate::domain::{Epoch, Order, Partition, Scope};
 use rushgate::meters::Meters;
 use rushgate::queue::envelope::{Content, Envelope};
 use rushgate::queue::memory::ConfirmWhen;
@@ -211,7 +211,7 @@ fn broker_address() -> SocketAddr {
 
 /// A message that can be told from the others.
 fn numbered(scope: Scope, number: u64) -> Envelope {
-    Envelope::orders(scope, Some(number.to_string().parse().unwrap()), Vec::new())
+    Envelope::orders(scope, Some(number.to_string().parse().unwrap()), Vec::<Order>::new())
 }
 
 /// Its number; none for a barrier.

@@ -9,6 +9,7 @@ use futures_util::future::{Either, select};
 use rushgate::admission::Shards;
 use rushgate::admission::pressure::Pressure;
 use rushgate::clock::{Clock, ManualClock};
+use rushgate::config::settings::AnswerAfter;
 use rushgate::domain::{Ask, Buffer, OrderSecret, UnixMillis};
 use rushgate::epochs::Epochs;
 use rushgate::inventory::{Fault, Inventory, Snapshot};
@@ -165,7 +166,8 @@ impl Node {
             clock: Arc::clone(&clock),
             meters: DeskMeters::new(&Meters::new()),
         };
-        let batcher = Batcher::new(desk, Limits { batch_max: 2, batches_in_flight: 2 });
+        let batcher =
+            Batcher::new(desk, Limits { batch_max: 2, batches_in_flight: 2, answer_after: AnswerAfter::Broker });
         let secret = Arc::new(OnceLock::from(OrderSecret([7; 32])));
         let pressure = Pressure::new(1);
         let parts = Parts { shards: shards.clone(), epochs, pressure, publisher, clock, secret };

@@ -112,7 +112,7 @@ END
   # Durable as in production.
   launch "$name" "$@" "${OPTIONS[@]}" --init-file="$dir/init.sql" --socket="$dir/sock" --pid-file="$dir/pid" \
     --bind-address=127.0.0.1 --port="$REPLY" --skip-name-resolve --character-set-server=utf8mb4 --max-connections=500 \
-    --innodb-flush-log-at-trx-commit=1 --innodb-buffer-pool-size=128M
+    --innodb-flush-log-at-trx-commit=1 --innodb-buffer-pool-size="${MYSQL_BUFFER_POOL:-128M}"
 }
 
 probe_real_mysql() {

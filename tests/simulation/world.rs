@@ -7,7 +7,7 @@ use std::time::Duration;
 use rushgate::admission::pressure::{self, Pressure};
 use rushgate::admission::{Shards, refill, registry, release_times};
 use rushgate::clock::Clock;
-use rushgate::config::settings;
+use rushgate::config::settings::{self, AnswerAfter};
 use rushgate::confirm::batch::{Batcher, Desk, DeskMeters, Limits};
 use rushgate::confirm::{Claims, Parts};
 use rushgate::domain::{Buffer, OrderSecret, Partition, Sale, SaleDocument, UnixMillis};
@@ -211,7 +211,7 @@ impl World {
             clock: Arc::clone(&clock),
             meters: DeskMeters::new(&self.meters),
         };
-        let limits = Limits { batch_max: 8, batches_in_flight: 2 };
+        let limits = Limits { batch_max: 8, batches_in_flight: 2, answer_after: AnswerAfter::Broker };
         let partitions = || Partition::all(self.partitions);
         let batchers: Vec<_> = partitions().map(|partition| Batcher::new(desk(partition), limits)).collect();
         let pressure = Pressure::new(self.partitions);

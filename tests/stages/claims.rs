@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rushgate::config::settings::AnswerAfter;
 use rushgate::confirm::{Answer, Unserved};
 use rushgate::domain::{Ask, AskedLine, Claim, Epoch, Order, OrderStatus, Refusal, Scope, UnixMillis};
 use rushgate::inventory::{Fault, Inventory, NodeBeat, Snapshot, StockMove};
@@ -110,6 +111,29 @@ async fn nobody_hears_yes_before_the_broker_has_confirmed() {
     assert!(asking.try_join_next().is_none());
     node.broker.gate.add_permits(1);
     assert!(is_granted(&asking.join_all().await[0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_the_inventorys_word_is_enough_hears_yes_before_the_broker_which_is_told_all_the_same() {
+    let node = Node::answering_after(AnswerAfter::Inventory, 5).await;
+    node.inventory.gate.add_permits(100);
+    assert!(is_granted(&node.claim("alice", Some("k")).await));
+    settle().await;
+    assert_eq!(node.broker.got.lock().unwrap().len(), 1, "it was told, and has not confirmed");
+    assert!(matches!(node.claim("alice", Some("k")).await, Answer::Granted { replayed: true, .. }));
+    assert_eq!(node.stock().await, (4, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_does_not_confirm_bounds_what_is_granted_on_the_inventorys_word_too() {
+    let node = Arc::new(Node::answering_after(AnswerAfter::Inventory, 1000).await);
+    node.inventory.gate.add_permits(1000);
+    for number in 0..64 {
+        assert!(is_granted(&node.claim(&format!("b{number}"), None).await));
+    }
+    let one_too_many = node.claim("late", None).await;
+    assert!(matches!(one_too_many, Answer::Pending { .. }), "{one_too_many:?}");
+    assert_eq!(node.stock().await, (936, 64, 0), "it has not been asked for yet");
 }
 
 #[tokio::test(start_paused = true)]

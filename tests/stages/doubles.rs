@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use rushgate::admission::pressure::{self, Pressure};
 use rushgate::admission::{Shards, refill};
 use rushgate::clock::{Clock, ManualClock};
+use rushgate::config::settings::AnswerAfter;
 use rushgate::confirm::batch::{Batcher, Desk, DeskMeters, Limits};
 use rushgate::confirm::{Answer, Claims, Parts, Request};
 use rushgate::domain::{
@@ -290,17 +291,22 @@ impl Node {
 
     /// The same, but neither the inventory nor the broker answers until its gate is opened.
     pub(crate) async fn behind_gates(capacity: u32) -> Self {
+        Self::answering_after(AnswerAfter::Broker, capacity).await
+    }
+
+    /// Behind gates, with this said about whose word is enough for a yes.
+    pub(crate) async fn answering_after(answer_after: AnswerAfter, capacity: u32) -> Self {
         let clock = Arc::new(ManualClock::at(UnixMillis(1_000_000)));
         let inner = Arc::new(MemoryInventory::new(Arc::clone(&clock) as Arc<dyn Clock>));
         let snapshot = Snapshot { sales: vec![sale(capacity)], orders: Vec::new() };
         inner.rebuild(SCOPE, &snapshot).await.expect("rebuilt");
         inner.open(SCOPE).await.expect("open");
-        Self::over(inner, clock).await
+        Self::over(inner, clock, answer_after).await
     }
 
     /// Another node, through open gates, over the same inventory.
     pub(crate) async fn beside(node: &Self) -> Self {
-        let other = Self::over(Arc::clone(&node.inventory.inner), Arc::clone(&node.clock)).await;
+        let other = Self::over(Arc::clone(&node.inventory.inner), Arc::clone(&node.clock), AnswerAfter::Broker).await;
         other.open_gates();
         other
     }
@@ -311,7 +317,7 @@ impl Node {
         self.broker.gate.add_permits(OPEN);
     }
 
-    async fn over(inner: Arc<MemoryInventory>, manual: Arc<ManualClock>) -> Self {
+    async fn over(inner: Arc<MemoryInventory>, manual: Arc<ManualClock>, answer_after: AnswerAfter) -> Self {
         let (meters, shutdown) = (Meters::new(), Shutdown::new());
         let clock = Arc::clone(&manual) as Arc<dyn Clock>;
         let inventory = Arc::new(BadLine::to(inner));
@@ -328,7 +334,7 @@ impl Node {
             clock: Arc::clone(&clock),
             meters: DeskMeters::new(&meters),
         };
-        let batcher = Batcher::new(desk, Limits { batch_max: 128, batches_in_flight: 1 });
+        let batcher = Batcher::new(desk, Limits { batch_max: 128, batches_in_flight: 1, answer_after });
         let secret = Arc::new(OnceLock::from(OrderSecret([7; 32])));
         let publisher = Arc::clone(&broker) as Arc<dyn Publisher>;
         let pressure = Pressure::new(1);

@@ -15,7 +15,7 @@ use super::*;
 use crate::admission::pressure::Pressure;
 use crate::admission::refill::keep_filled;
 use crate::clock::ManualClock;
-use crate::config::settings::{Payment, PaymentProvider, Secret};
+use crate::config::settings::{AnswerAfter, Payment, PaymentProvider, Secret};
 use crate::confirm;
 use crate::confirm::batch::{Batcher, Desk, DeskMeters, Limits};
 use crate::domain::{Buffer, OrderSecret, Partition, SaleDocument, UnixMillis};
@@ -143,7 +143,8 @@ impl Gateway {
             clock: Arc::clone(&clock),
             meters: DeskMeters::new(&meters),
         };
-        let batcher = Batcher::new(desk, Limits { batch_max: 16, batches_in_flight: 2 });
+        let batcher =
+            Batcher::new(desk, Limits { batch_max: 16, batches_in_flight: 2, answer_after: AnswerAfter::Broker });
         let parts = confirm::Parts {
             shards: shards.clone(),
             epochs: epochs.clone(),

@@ -1,0 +1,3 @@
+module rushgate/local-lock
+
+go 1.19

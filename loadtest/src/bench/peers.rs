@@ -1,0 +1,137 @@
+//! The peers, started.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use redis::AsyncCommands as _;
+use sqlx::{Connection as _, MySqlConnection};
+
+use crate::bench::api::{self, Answer, until};
+use crate::bench::process::Server;
+use crate::bench::site::{Servers, free_port};
+
+const QUEUE: &str = "naive-orders";
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS naive_orders (id BIGINT AUTO_INCREMENT PRIMARY KEY, order_id BINARY(16) NOT NULL UNIQUE, \
+                     sale_id VARCHAR(64) NOT NULL, buyer_id VARCHAR(128) NOT NULL, quantity INT NOT NULL, amount BIGINT NOT NULL, \
+                     currency CHAR(3) NOT NULL, UNIQUE KEY buyer (sale_id, buyer_id))";
+
+/// A peer that answers.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) server: Server,
+    pub(super) address: SocketAddr,
+}
+
+#[derive(Debug)]
+pub(super) struct Naive {
+    pub(super) gateway: Peer,
+    pub(super) writer: Server,
+}
+
+fn listen(address: SocketAddr) -> Vec<String> {
+    vec!["--listen".to_owned(), address.to_string()]
+}
+
+fn own(kind: &str, arguments: impl IntoIterator<Item = String>) -> Vec<String> {
+    ["peer".to_owned(), kind.to_owned()].into_iter().chain(arguments).collect()
+}
+
+impl Peer {
+    async fn start(program: &Path, arguments: &[String], address: SocketAddr, log: &Path) -> anyhow::Result<Self> {
+        let server = Server::start(program, arguments, log)?;
+        until("a peer listens", async || Ok(Some(tokio::net::TcpStream::connect(address).await?))).await?;
+        Ok(Self { server, address })
+    }
+
+    /// Hyper that answers what ours has answered once.
+    pub(super) async fn bare(answer: &Answer, dir: &Path) -> anyhow::Result<Self> {
+        let address = free_port()?;
+        let mut arguments = own("bare", listen(address));
+        arguments.extend(["--status".to_owned(), answer.status.to_string(), "--body".to_owned(), answer.body.clone()]);
+        // Hyper writes these itself; the connection stays open.
+        let its_own = ["content-length", "date", "connection"];
+        for header in &answer.headers {
+            let name = header.split(':').next().unwrap_or_default().to_ascii_lowercase();
+            if !its_own.contains(&name.as_str()) {
+                arguments.extend(["--header".to_owned(), header.clone()]);
+            }
+        }
+        Self::start(&std::env::current_exe()?, &arguments, address, &dir.join("bare.log")).await
+    }
+
+    /// The spikeSystem design: `redis` and a local stock.
+    pub(super) async fn local_lock(program: &Path, servers: &Servers, stock: u32, dir: &Path) -> anyhow::Result<Self> {
+        let key = format!("local-lock-{stock}");
+        let client = redis::Client::open(servers.redis.as_str())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let () = connection.hset_multiple(&key, &[("total", stock), ("sold", 0)]).await?;
+        let address = free_port()?;
+        let redis = servers.redis.trim_start_matches("redis://").to_owned();
+        let mut arguments = listen(address);
+        arguments.extend([
+            "--redis".to_owned(),
+            redis,
+            "--key".to_owned(),
+            key,
+            "--stock".to_owned(),
+            stock.to_string(),
+        ]);
+        Self::start(program, &arguments, address, &dir.join("local-lock.log")).await
+    }
+}
+
+impl Naive {
+    pub(super) async fn start(servers: &Servers, dir: &Path) -> anyhow::Result<Self> {
+        let mut store = MySqlConnection::connect(&servers.mysql).await?;
+        sqlx::query(TABLE).execute(&mut store).await?;
+        let program = std::env::current_exe()?;
+        let address = free_port()?;
+        let queue = ["--amqp".to_owned(), servers.amqp.clone(), "--queue".to_owned(), QUEUE.to_owned()];
+        let arguments = own(
+            "naive",
+            listen(address).into_iter().chain(queue.clone()).chain(["--redis".to_owned(), servers.redis.clone()]),
+        );
+        let gateway = Peer::start(&program, &arguments, address, &dir.join("naive.log")).await?;
+        let arguments = own("naive-writer", queue.into_iter().chain(["--mysql".to_owned(), servers.mysql.clone()]));
+        let writer = Server::start(&program, &arguments, &dir.join("naive-writer.log"))?;
+        Ok(Self { gateway, writer })
+    }
+
+    pub(super) async fn sale(servers: &Servers, id: &str, capacity: u32) -> anyhow::Result<()> {
+        let client = redis::Client::open(servers.redis.as_str())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        Ok(connection.set(format!("naive:{{{id}}}:stock"), capacity).await?)
+    }
+
+    /// Units gone from Redis.
+    pub(super) async fn gone(servers: &Servers, id: &str, capacity: u32) -> anyhow::Result<u64> {
+        let client = redis::Client::open(servers.redis.as_str())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let left: u64 = connection.get(format!("naive:{{{id}}}:stock")).await?;
+        Ok(u64::from(capacity) - left)
+    }
+
+    /// Waits until so many rows of all sales together are stored.
+    pub(super) async fn stored(servers: &Servers, rows: u64) -> anyhow::Result<()> {
+        let mut store = MySqlConnection::connect(&servers.mysql).await?;
+        until(&format!("{rows} rows are stored"), async || {
+            // Nobody else inserts, so the last number is the count.
+            let last: Option<i64> =
+                sqlx::query_scalar("SELECT MAX(id) FROM naive_orders").fetch_one(&mut store).await?;
+            Ok((last.unwrap_or(0).cast_unsigned() >= rows).then_some(()))
+        })
+        .await
+    }
+}
+
+/// What ours answers to a claim that is granted, and to one that finds nothing.
+pub(super) async fn answers_of_ours(
+    gateway: SocketAddr,
+    sale: &str,
+    sold_out: &str,
+) -> anyhow::Result<(Answer, Answer)> {
+    let granted = api::claim(gateway, sale, "somebody-1-1").await?;
+    let refused = api::claim(gateway, sold_out, "somebody-1-1").await?;
+    anyhow::ensure!((granted.status, refused.status) == (201, 409), "{granted:?} {refused:?}");
+    Ok((granted, refused))
+}

@@ -1,0 +1,94 @@
+//! The figures as text: a table per workload, and the goals.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use crate::bench::figures::{Measured, Run};
+use crate::bench::goals::{Bound, goals};
+
+/// The columns of processes, in the order of an order's way.
+const PROCESSES: [&str; 5] = ["gateway", "redis", "broker", "writer", "database"];
+
+pub(super) fn markdown(run: &Run) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "`{}` · commit {} · {} · {}\n", run.command, run.commit, run.machine, run.versions);
+    if run.quick {
+        text.push_str("A quick run asserts that nothing is sold twice or lost; its times say nothing.\n\n");
+    }
+    text.push_str("| workload | design | connections | answers/s | p50 ms | p99 ms | p99.9 ms | µs of CPU per answer");
+    let _ = writeln!(text, "{} | sum | also |", PROCESSES.map(|process| format!(" | {process}")).concat());
+    let _ = writeln!(text, "|{}", "---|".repeat(8 + PROCESSES.len() + 2));
+    for (workload, design, connections) in kinds(run) {
+        row(&mut text, run, (&workload, &design, connections));
+    }
+    if !run.quick {
+        text.push('\n');
+        targets(&mut text, run);
+    }
+    text
+}
+
+/// Every kind of slice once, in the order of the run.
+fn kinds(run: &Run) -> Vec<(String, String, usize)> {
+    let mut seen = BTreeSet::new();
+    let kind = |one: &Measured| (one.workload.clone(), one.design.clone(), one.connections);
+    let mut kinds: Vec<_> = run.measured.iter().map(kind).filter(|kind| seen.insert(kind.clone())).collect();
+    let mut workloads: Vec<String> = Vec::new();
+    for (workload, ..) in &kinds {
+        if !workloads.contains(workload) {
+            workloads.push(workload.clone());
+        }
+    }
+    kinds.sort_by_key(|(workload, design, connections)| {
+        (
+            workloads.iter().position(|one| one == workload),
+            *connections,
+            if workload == "sales" || workload == "nodes" { String::new() } else { design.clone() },
+        )
+    });
+    kinds
+}
+
+fn row(text: &mut String, run: &Run, (workload, design, connections): (&str, &str, usize)) {
+    let series = run.series(workload, design, Some(connections));
+    let of = |of: &dyn Fn(&Measured) -> f64| series.median(of).unwrap_or(f64::NAN);
+    let latency = |one: &Measured| if one.report.accepted.max > 0.0 { one.report.accepted } else { one.report.refused };
+    let _ = write!(
+        text,
+        "| {workload} | {design} | {connections} | {:.0} | {:.2} | {:.2} | {:.2} |",
+        of(&Measured::rate_of_answers),
+        of(&|one| latency(one).p50),
+        of(&|one| latency(one).p99),
+        of(&|one| latency(one).p999),
+    );
+    for process in PROCESSES {
+        let known = series.slices().any(|one| one.cpu.contains_key(process));
+        let _ = if known { write!(text, " | {:.2}", of(&|one| one.cpu_of(&[process]))) } else { write!(text, " | ") };
+    }
+    let _ = write!(text, " | {:.1} | ", of(&Measured::cpu_of_all));
+    let names: BTreeSet<_> = series.slices().flat_map(|one| one.figures.keys().cloned()).collect();
+    let mut also: Vec<_> = names.iter().map(|name| format!("{name} {:.0}", of(&|one| one.figure(name)))).collect();
+    let settled = of(&|one| one.settled);
+    if settled > 0.001 {
+        also.push(format!("stored after {settled:.2} s"));
+    }
+    let _ = writeln!(text, "{} |", also.join(", "));
+}
+
+fn targets(text: &mut String, run: &Run) {
+    text.push_str("| goal | bound | measured | |\n|---|---|---|---|\n");
+    for goal in goals(run) {
+        let bound = match goal.bound {
+            Bound::AtLeast(bound) => format!("≥ {bound}"),
+            Bound::AtMost(bound) => format!("≤ {bound}"),
+        };
+        let measured = goal.measured.map_or("—".to_owned(), |measured| format!("{measured:.2}"));
+        let verdict = match goal.is_met() {
+            Some(true) => "met",
+            Some(false) => "missed",
+            None => "not measured",
+        };
+        let _ = writeln!(text, "| {} | {bound} | {measured} | {verdict} |", goal.what);
+    }
+}

@@ -1,0 +1,173 @@
+//! The workloads, in the order in which they are measured.
+//!
+//! - [`rush`]: sold out, and stock for everybody
+//! - [`stored`]: all the way to a committed row; the writer by itself; a store with a million orders
+//! - [`shapes`]: the real shape of a sale, a train with twelve legs, many sales and many nodes
+//! - [`alone`]: one buyer, and a rate that every design can serve
+//! - [`memory`]: what a hold and an idle connection take
+
+use anyhow::ensure;
+
+use crate::bench::figures::Measured;
+use crate::bench::peers::Naive;
+use crate::bench::process::Frozen;
+use crate::bench::site::{Gone, Site, stored as stored_units};
+use crate::bench::{Bench, Pressure, Target, api};
+use crate::load::tally::Report;
+
+mod alone;
+mod memory;
+mod rush;
+mod shapes;
+mod stored;
+
+/// More than any run can sell, and as many as a pool may have.
+const PLENTY: u32 = 100_000_000;
+
+pub(super) const OURS: &str = "rushgate";
+pub(super) const AT_ONCE: &str = "rushgate, on Redis";
+pub(super) const BARE: &str = "bare hyper";
+pub(super) const NAIVE: &str = "naive";
+pub(super) const LOCK: &str = "spikeSystem's design";
+
+pub(super) async fn all(bench: &mut Bench) -> anyhow::Result<()> {
+    rush::sold_out(bench).await?;
+    rush::rush(bench).await?;
+    stored::end_to_end(bench).await?;
+    stored::writer(bench).await?;
+    alone::lone(bench).await?;
+    alone::open(bench).await?;
+    shapes::real(bench).await?;
+    shapes::train(bench).await?;
+    shapes::sales(bench).await?;
+    shapes::nodes(bench).await?;
+    memory::idle(bench).await?;
+    memory::holds(bench).await?;
+    stored::million(bench).await
+}
+
+/// Sells the one unit there is, for good.
+pub(super) async fn sell_out(site: &Site, sale: &str) -> anyhow::Result<()> {
+    let gateway = site.gateways[0].public;
+    let granted = api::claim(gateway, sale, "the-first").await?;
+    ensure!(granted.status == 201, "{granted:?}");
+    let order = granted.json()?["order"].as_str().unwrap_or_default().to_owned();
+    let path = format!("/v1/orders/{order}/payment");
+    let headers = "Content-Type: application/json\r\nX-Buyer-Id: the-first\r\n";
+    api::until("it is paid", async || {
+        let paid = api::send(gateway, "POST", &path, (headers, r#"{"method":"sandbox"}"#)).await?;
+        Ok((paid.status == 200).then_some(()))
+    })
+    .await?;
+    api::until("it is sold out", async || {
+        Ok(api::claim(gateway, sale, "the-second").await?.body.contains("sold_out").then_some(()))
+    })
+    .await
+}
+
+impl Bench {
+    /// Ours: the first gateway, for claims on these sales.
+    fn ours(&self, sales: &[String]) -> Target {
+        let gateway = &self.site.gateways[0];
+        let mut watched = vec![("gateway", gateway.server.pid), ("writer", self.site.writer.server.pid)];
+        watched.extend(self.servers());
+        let crowd = vec![format!("--sales={}", sales.join(","))];
+        Target { design: OURS.to_owned(), to: vec![gateway.public], crowd, watched }
+    }
+
+    /// Ours, with answers that stand on Redis alone: the second gateway.
+    fn at_once(&self, sales: &[String]) -> Target {
+        let gateway = &self.site.gateways[1];
+        let mut target = Target { design: AT_ONCE.to_owned(), to: vec![gateway.public], ..self.ours(sales) };
+        target.watched[0].1 = gateway.server.pid;
+        target
+    }
+
+    /// Hyper alone, asked the same.
+    fn bare(&self, granted: bool, like: &Target) -> Target {
+        let peer = if granted { &self.bare_granted } else { &self.bare_refused };
+        let watched = vec![("gateway", peer.server.pid)];
+        Target { design: BARE.to_owned(), to: vec![peer.address], crowd: like.crowd.clone(), watched }
+    }
+
+    fn naive(&self, sale: &str) -> Target {
+        let Naive { gateway, writer } = &self.naive;
+        let mut watched = vec![("gateway", gateway.server.pid), ("writer", writer.pid)];
+        watched.extend(self.servers());
+        Target { design: NAIVE.to_owned(), to: vec![gateway.address], crowd: vec![format!("--sales={sale}")], watched }
+    }
+
+    /// The spikeSystem design has an API of its own.
+    fn lock(&self, granted: bool) -> Option<Target> {
+        let locks = self.lock.as_ref()?;
+        let peer = if granted { &locks.granted } else { &locks.refused };
+        let mut watched = vec![("gateway", peer.server.pid)];
+        watched.extend(self.servers());
+        Some(Target {
+            design: LOCK.to_owned(),
+            to: vec![peer.address],
+            crowd: vec!["--get=/buy/ticket".to_owned()],
+            watched,
+        })
+    }
+
+    /// Measures ours on these sales, and then counts what is gone: in the answers, the inventory, the guard and the rows.
+    ///
+    /// `with_writer`: the time and the CPU until all is stored are part of the slice. Without, the writer stands still meanwhile.
+    async fn slice_of_ours(
+        &mut self,
+        named: (&str, usize),
+        (sales, target): (&[String], &Target),
+        pressure: Pressure,
+        with_writer: bool,
+    ) -> anyhow::Result<Measured> {
+        let frozen = (!with_writer).then(|| Frozen::new(self.site.writer.server.pid));
+        let (batches, claims) = self.batches().await?;
+        let store = self.options.servers.mysql.clone();
+        let mut measured = self
+            .slice(named, target, pressure, async |report| {
+                if with_writer { stored_units(&store, sales, granted(report)).await } else { Ok(()) }
+            })
+            .await?;
+        let (batches_now, claims_now) = self.batches().await?;
+        measured
+            .figures
+            .insert("claims per batch".to_owned(), (claims_now - claims) / (batches_now - batches).max(1.0));
+        drop(frozen);
+        self.check(sales, &measured.report).await?;
+        Ok(measured)
+    }
+
+    /// Nothing twice, nothing lost, nothing stranded.
+    async fn check(&self, sales: &[String], report: &Report) -> anyhow::Result<()> {
+        let (pending, held) = (report.outcome("202"), granted(report));
+        stored_units(&self.options.servers.mysql, sales, held).await?;
+        let mut sum = Gone { inventory: 0, guard: 0, rows: 0, buyers: 0 };
+        for sale in sales {
+            let gone = self.site.gone(sale).await?;
+            ensure!(gone.inventory == gone.guard && gone.guard == gone.rows, "{sale}: {gone:?}");
+            ensure!(gone.rows == gone.buyers, "{sale}: a buyer has two orders: {gone:?}");
+            sum = Gone { rows: sum.rows + gone.rows, ..sum };
+        }
+        ensure!((held..=held + pending).contains(&sum.rows), "{} rows for {held} yes and {pending} perhaps", sum.rows);
+        Ok(())
+    }
+
+    /// Calls of the inventory, and the claims in them, of the first gateway so far.
+    async fn batches(&self) -> anyhow::Result<(f64, f64)> {
+        let admin = self.site.gateways[0].admin;
+        let name = "rushgate_inventory_batch_claims";
+        let count = self.site.metric(admin, &format!("{name}_count")).await?;
+        Ok((count, self.site.metric(admin, &format!("{name}_sum")).await?))
+    }
+
+    fn pressure(&self, connections: usize) -> Pressure {
+        let connections = if self.options.quick { connections.min(32) } else { connections };
+        Pressure { connections, seconds: self.options.seconds, rate: None, requests: None }
+    }
+}
+
+/// How many were told yes. Only the first answer to an order is one: a repetition is told the same order once more.
+fn granted(report: &Report) -> u64 {
+    report.outcome("201")
+}

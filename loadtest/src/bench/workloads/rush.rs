@@ -1,0 +1,87 @@
+//! Nothing left for a crowd, and enough for all of it. The writers stand still: this is about answers.
+
+use anyhow::ensure;
+
+use crate::bench::Bench;
+use crate::bench::peers::Naive;
+use crate::bench::process::Frozen;
+use crate::bench::workloads::PLENTY;
+
+pub(super) async fn sold_out(bench: &mut Bench) -> anyhow::Result<()> {
+    if !bench.wants("sold out") {
+        return Ok(());
+    }
+    let ours = bench.ours(&["gone".to_owned()]);
+    let mut targets = vec![bench.bare(false, &ours), ours];
+    targets.extend(bench.lock(false));
+    for connections in [64, 256] {
+        for repetition in 0..bench.options.repetitions {
+            fastrand::shuffle(&mut targets);
+            for target in targets.clone() {
+                let commands = bench.site.redis_commands().await?;
+                let began = tokio::time::Instant::now();
+                let pressure = bench.pressure(connections);
+                let mut measured = bench.slice(("sold out", repetition), &target, pressure, async |_| Ok(())).await?;
+                let took = began.elapsed().as_secs_f64();
+                ensure!(measured.report.outcomes.keys().all(|kind| kind.starts_with("409")), "{measured:?}");
+                #[expect(clippy::cast_precision_loss, reason = "counts of seconds are far below 2^52")]
+                let per_second = (bench.site.redis_commands().await? - commands) as f64 / took;
+                measured.figures.insert("redis commands/s".to_owned(), per_second);
+                bench.keep(measured);
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn rush(bench: &mut Bench) -> anyhow::Result<()> {
+    if !bench.wants("rush") {
+        return Ok(());
+    }
+    bench.site.add_gateway(&["inventory.answer_after=inventory"]).await?;
+    for connections in [64, 256, 512] {
+        for repetition in 0..bench.options.repetitions {
+            let mut order = [0, 1, 2, 3, 4];
+            fastrand::shuffle(&mut order);
+            for which in order {
+                one(bench, which, connections, repetition).await?;
+            }
+        }
+    }
+    bench.site.keep_gateways(1);
+    Ok(())
+}
+
+async fn one(bench: &mut Bench, which: usize, connections: usize, repetition: usize) -> anyhow::Result<()> {
+    let (named, pressure) = (("rush", repetition), bench.pressure(connections));
+    let measured = match which {
+        0 | 1 => {
+            let sales = [bench.fresh("rush")];
+            bench.site.sale(&sales[0], PLENTY).await?;
+            let target = if which == 0 { bench.ours(&sales) } else { bench.at_once(&sales) };
+            bench.slice_of_ours(named, (&sales, &target), pressure, false).await?
+        }
+        2 => {
+            let target = bench.bare(true, &bench.ours(&["rush".to_owned()]));
+            bench.slice(named, &target, pressure, async |_| Ok(())).await?
+        }
+        3 => {
+            let sale = bench.fresh("rush");
+            Naive::sale(&bench.options.servers, &sale, PLENTY).await?;
+            let frozen = Frozen::new(bench.naive.writer.pid);
+            let measured = bench.slice(named, &bench.naive(&sale), pressure, async |_| Ok(())).await?;
+            let gone = Naive::gone(&bench.options.servers, &sale, PLENTY).await?;
+            ensure!(gone == measured.report.outcome("201"), "{gone} gone: {measured:?}");
+            bench.naive_rows += gone;
+            drop(frozen);
+            Naive::stored(&bench.options.servers, bench.naive_rows).await?;
+            measured
+        }
+        _ => {
+            let Some(target) = bench.lock(true) else { return Ok(()) };
+            bench.slice(named, &target, pressure, async |_| Ok(())).await?
+        }
+    };
+    bench.keep(measured);
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! The ceiling: hyper, reading the body and answering the same bytes.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::{BodyExt as _, Full};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+
+/// Hyper alone.
+#[derive(Debug, Args)]
+pub(crate) struct Bare {
+    #[arg(long)]
+    listen: SocketAddr,
+    #[arg(long)]
+    status: u16,
+    /// `name: value`, as often as there are headers.
+    #[arg(long = "header")]
+    headers: Vec<String>,
+    #[arg(long)]
+    body: String,
+}
+
+impl Bare {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let status = StatusCode::from_u16(self.status)?;
+        let headers: Vec<(HeaderName, HeaderValue)> =
+            self.headers.iter().map(|text| header(text)).collect::<Result<_, _>>()?;
+        let body = Bytes::from(self.body);
+        super::serve(self.listen, move |request| {
+            let (headers, body) = (headers.clone(), body.clone());
+            async move {
+                let _read = request.into_body().collect().await;
+                let mut answer = Response::new(Full::new(body));
+                *answer.status_mut() = status;
+                answer.headers_mut().extend(headers);
+                answer
+            }
+        })
+        .await
+    }
+}
+
+fn header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
+    let (name, value) = text.split_once(": ").with_context(|| format!("{text:?} is no header"))?;
+    Ok((name.parse()?, value.parse()?))
+}

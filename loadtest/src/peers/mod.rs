@@ -1,0 +1,73 @@
+//! What ours is measured against.
+//!
+//! - `bare`: hyper that reads the request and answers the same bytes each time. Nothing on hyper answers faster.
+//! - `naive`: how such a gateway is usually built: a pool of connections, one script call, one message and one row per order
+//! - `local_lock`: the design of the public spikeSystem, in Go, for it is written in Go; `loadtest/local-lock/main.go`
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+
+mod bare;
+mod naive;
+
+/// Runs one of the peers.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    peer: Peer,
+}
+
+#[derive(Debug, Subcommand)]
+enum Peer {
+    Bare(bare::Bare),
+    Naive(naive::Naive),
+    NaiveWriter(naive::Writer),
+}
+
+pub(crate) fn run(options: Options) -> anyhow::Result<()> {
+    // As many threads as cores: like ours.
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match options.peer {
+            Peer::Bare(bare) => bare.run().await,
+            Peer::Naive(naive) => naive.run().await,
+            Peer::NaiveWriter(writer) => writer.run().await,
+        }
+    })
+}
+
+/// Answers every request by the handler, for ever.
+async fn serve<H, F>(listen: SocketAddr, handler: H) -> anyhow::Result<()>
+where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Full<Bytes>>> + Send,
+{
+    let listener = TcpListener::bind(listen).await?;
+    let mut builder = http1::Builder::new();
+    // Small answers in one buffer, as ours: it is faster.
+    builder.writev(false);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let (builder, handler) = (builder.clone(), handler.clone());
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let answer = handler(request);
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
+            // A client that has left is no concern of a peer.
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
