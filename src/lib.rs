@@ -26,7 +26,7 @@
 //! | floor | modules | what is there | what is *not* there |
 //! |---|---|---|---|
 //! | 0 | [`domain`] | the rules: sales, claims, orders, shares, refusals | clocks, locks, waiting, chance |
-//! | 0 | [`atomic`] [`tasks`] | what a checker of interleavings puts its own in the place of | anything of ours |
+//! | 0 | [`atomic`] [`bell`] [`tasks`] | what tasks are stopped and run with; a checker of interleavings puts its own in the place of two of them | anything of ours |
 //! | 1 | [`bugs`] [`clock`] [`config`] [`crash`] [`meters`] [`readiness`] [`shutdown`] [`telemetry`] | the ground every role stands on | backends |
 //! | 2 | [`inventory`] [`queue`] [`store`] | three contracts, each with its backends beside it | each other; Redis outside `inventory/redis`, AMQP outside `queue/rabbitmq`, SQL outside `store` |
 //! | 3 | [`epochs`] | which epoch this process has joined | opening one: that is [`recovery`]'s |
@@ -49,6 +49,7 @@
 //! per scope), [`store`] (one conditional update), [`recovery`] (seven steps), [`epochs`] (join, never seed).
 
 pub mod atomic;
+pub mod bell;
 pub mod domain;
 pub mod tasks;
 

@@ -7,21 +7,23 @@
 //! Whoever waits for one of several things says which comes first (`biased;`), and the shutdown is the first: chance would
 //! otherwise choose among those that are ready, and no run could be repeated from its seed. `tests/floors.rs` holds that.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bell::Bell;
 use crate::tasks::{self, JoinHandle};
 
 /// The handle through which a process is asked to stop, and waits for what runs in it.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
-    soft: CancellationToken,
-    hard: CancellationToken,
+    soft: Bell,
+    hard: Bell,
     tasks: TaskTracker,
     failed: Arc<AtomicBool>,
 }
@@ -33,34 +35,34 @@ impl Shutdown {
 
     /// Asks everything to finish what it has and stop.
     pub fn begin(&self) {
-        self.soft.cancel();
+        self.soft.ring();
     }
 
     /// Asks everything to stop where it is.
     pub fn force(&self) {
-        self.soft.cancel();
-        self.hard.cancel();
+        self.soft.ring();
+        self.hard.ring();
     }
 
     pub fn has_begun(&self) -> bool {
-        self.soft.is_cancelled()
+        self.soft.has_rung()
     }
 
     /// Resolves when a shutdown begins.
     pub async fn begun(&self) {
-        self.soft.cancelled().await;
+        self.soft.rung().await;
     }
 
     /// Resolves when what is still running must stop where it is.
     pub async fn forced(&self) {
-        self.hard.cancelled().await;
+        self.hard.rung().await;
     }
 
     /// Sleeps, but not beyond the beginning of a shutdown. Returns whether one has begun.
     pub async fn sleep(&self, time: Duration) -> bool {
         tokio::select! {
             biased;
-            () = self.soft.cancelled() => true,
+            () = self.soft.rung() => true,
             () = tokio::time::sleep(time) => self.has_begun(),
         }
     }
@@ -71,8 +73,15 @@ impl Shutdown {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let hard = self.hard.clone();
-        tasks::spawn(self.tasks.track_future(async move { hard.run_until_cancelled(task).await }))
+        let mut hard = self.hard.listen();
+        tasks::spawn(self.tasks.track_future(async move {
+            let mut task = pin!(task);
+            poll_fn(|cx| match hard.poll(cx) {
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => task.as_mut().poll(cx).map(Some),
+            })
+            .await
+        }))
     }
 
     /// Runs a task that must not end before a shutdown begins. If it does, or if it panics, the process stops and has failed.
@@ -102,7 +111,7 @@ impl Shutdown {
             self.tasks.wait().await;
         }
         // What was forced, by the deadline or by a second signal, may have stopped in the middle of something.
-        !self.hard.is_cancelled() && !self.failed.load(Ordering::SeqCst)
+        !self.hard.has_rung() && !self.failed.load(Ordering::SeqCst)
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// The floors, from the ground up. A module imports lower floors only, never its neighbour; `main.rs` stands above them all.
 const FLOORS: &[&[&str]] = &[
-    &["atomic", "domain", "tasks"],
+    &["atomic", "bell", "domain", "tasks"],
     &["bugs", "clock", "config", "crash", "meters", "readiness", "shutdown", "telemetry"],
     &["inventory", "queue", "store"],
     &["epochs"],

@@ -16,7 +16,7 @@ use dashmap::DashSet;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::domain::{Buffer, Line, OrderHint, OrderId, Partition, Sale, SaleId, Scope, UnixMillis};
+use crate::domain::{Buffer, OrderHint, OrderId, Partition, Sale, SaleId, Scope, UnixMillis, Wanted, each_leg};
 use crate::inventory::{Changes, LegStock, NodeBeat};
 
 pub mod in_line;
@@ -92,6 +92,11 @@ impl Shards {
         }))
     }
 
+    /// Looks at one sale, if this node has heard of it, without a count of who holds it: that costs each core the others' time.
+    pub fn look<T>(&self, id: &str, look: impl FnOnce(&SaleShard) -> T) -> Option<T> {
+        self.0.sales.load().get(id).map(|shard| look(shard))
+    }
+
     /// One sale, if this node has heard of it.
     pub fn sale(&self, id: &str) -> Option<Arc<SaleShard>> {
         self.0.sales.load().get(id).map(Arc::clone)
@@ -122,11 +127,11 @@ impl Shards {
 
     /// Has this node heard of every order that was granted in this scope before the counters of these lines became what it knows,
     /// and not too long ago? Its own batches tell it the counters, and nothing of what other nodes granted.
-    pub fn has_heard_of_all(&self, scope: Scope, shard: &SaleShard, lines: &[Line]) -> bool {
+    pub fn has_heard_of_all(&self, scope: Scope, shard: &SaleShard, wanted: &[Wanted]) -> bool {
         let Some(refills) = self.refills(scope.partition) else { return false };
         let is_news = |news: &(Scope, Instant)| news.0 == scope && Instant::now() < news.1;
         let heard = refills.heard.load(Ordering::Relaxed);
-        refills.news.load().as_deref().is_some_and(is_news) && shard.legs(lines).all(|leg| leg.version() <= heard)
+        refills.news.load().as_deref().is_some_and(is_news) && shard.legs(wanted).all(|leg| leg.version() <= heard)
     }
 
     /// Takes note of what the inventory said changed.
@@ -261,32 +266,22 @@ impl SaleShard {
     }
 
     /// Leave to ask for all these lines, or what shut the first leg that had too little.
-    ///
-    /// A leg is asked once, for all its lines together: asked line by line, the last seats for a family would look like a shard
-    /// that is empty for the moment, and no refill would ever bring them.
-    pub fn permit(&self, lines: &[Line]) -> Result<Permit, Shut> {
+    pub fn permit(&self, wanted: &[Wanted]) -> Result<Permit, Shut> {
         let mut permit = Permit::default();
-        for (at, line) in lines.iter().enumerate() {
-            let Some((pool, _)) = self.sale.pool(line.pool.as_str()) else { return Err(Shut::SoldOut) };
-            for leg in line.legs.iter() {
-                let goes = |other: &&Line| other.pool == line.pool && other.legs.iter().contains(&leg);
-                if lines[..at].iter().any(|earlier| goes(&earlier)) {
-                    continue;
-                }
-                let units = lines[at..].iter().filter(goes).map(|line| line.quantity).sum();
-                permit.take(&self.pools[pool][usize::from(leg)], units)?;
-            }
+        for (pool, leg, units) in each_leg(wanted) {
+            permit.take(&self.pools[pool][usize::from(leg)], units)?;
         }
         Ok(permit)
     }
 
-    /// The counters of all legs of these lines that the sale has.
-    fn legs<'a>(&'a self, lines: &'a [Line]) -> impl Iterator<Item = &'a Arc<LegShard>> {
-        let of = |line: &Line| self.sale.pool(line.pool.as_str()).map(|(pool, _)| (pool, line.legs));
-        lines
-            .iter()
-            .filter_map(of)
-            .flat_map(move |(pool, legs)| legs.iter().map(move |leg| &self.pools[pool][usize::from(leg)]))
+    /// What [`Self::permit`] would be refused for at this moment; nothing is taken.
+    pub fn shut(&self, wanted: &[Wanted]) -> Option<Shut> {
+        each_leg(wanted).find_map(|(pool, leg, units)| self.pools[pool][usize::from(leg)].is_shut(units))
+    }
+
+    /// The counters of all legs of these lines.
+    fn legs<'a>(&'a self, wanted: &'a [Wanted]) -> impl Iterator<Item = &'a Arc<LegShard>> {
+        wanted.iter().flat_map(|line| line.legs.iter().map(|leg| &self.pools[line.pool][usize::from(leg)]))
     }
 
     /// The counters as this node last heard of them.

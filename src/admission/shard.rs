@@ -55,13 +55,21 @@ impl LegShard {
             if left < wanted && !self.is_beyond_share(units) {
                 return Err(self.shut(units));
             }
-            match self.left.compare_exchange_weak(left, left - wanted, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.left.compare_exchange_weak(left, left - wanted, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => break,
                 Err(seen) => left = seen,
             }
         }
         self.in_flight.fetch_add(wanted, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// What [`Self::take`] would be refused for at this moment.
+    ///
+    /// Who finds it shut sees all that was done before the last units were taken, and before the inventory's figures were learnt.
+    pub(super) fn is_shut(&self, units: u32) -> Option<Shut> {
+        let is_open = self.left.load(Ordering::Acquire) >= i64::from(units) || self.is_beyond_share(units);
+        (!is_open).then(|| self.shut(units))
     }
 
     /// Is this more than a refill can bring, but not more than the inventory has for this node beside what is in flight?
@@ -71,9 +79,9 @@ impl LegShard {
     }
 
     fn shut(&self, units: u32) -> Shut {
-        if self.known.free.load(Ordering::Relaxed) >= units {
+        if self.known.free.load(Ordering::Acquire) >= units {
             Shut::Empty
-        } else if self.known.held.load(Ordering::Relaxed) > 0 {
+        } else if self.known.held.load(Ordering::Acquire) > 0 {
             Shut::AllHeld
         } else {
             Shut::SoldOut
@@ -95,8 +103,8 @@ impl LegShard {
             return false;
         }
         self.known.version.store(version, Ordering::Relaxed);
-        self.known.free.store(stock.free, Ordering::Relaxed);
-        self.known.held.store(stock.held, Ordering::Relaxed);
+        self.known.free.store(stock.free, Ordering::Release);
+        self.known.held.store(stock.held, Ordering::Release);
         self.known.sold.store(stock.sold, Ordering::Relaxed);
         true
     }

@@ -23,7 +23,8 @@ async fn sound() -> (Planted, Sale) {
             tokio::time::sleep(Duration::from_millis(10)).await;
             let messages = std::mem::take(&mut *publisher.0.lock().unwrap());
             for message in messages {
-                let Content::Orders { outbox: None, orders } = message.content else { panic!("driven as {message:?}") };
+                let Content::Orders { outbox, orders } = message.content else { panic!("driven as {message:?}") };
+                assert!(outbox.is_empty(), "{outbox:?}");
                 for order in &orders {
                     store.plant(order, OrderStatus::Held);
                 }

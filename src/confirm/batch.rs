@@ -16,19 +16,19 @@ use crate::admission::{Permit, Shards};
 use crate::bugs::{self, Bug};
 use crate::clock::Clock;
 use crate::config::settings::AnswerAfter;
+use crate::confirm::publish::{self, Granted};
 use crate::confirm::{Answer, Unserved};
 use crate::crash::{self, CrashPoint};
-use crate::domain::{Claim, Order, OrderStatus, OutboxId, Partition, Scope};
+use crate::domain::{Claim, Order, OrderStatus, Partition, Scope};
 use crate::epochs::Epochs;
-use crate::inventory::{Changes, Confirmed, Fault, Inventory, StockMove, Verdict};
+use crate::inventory::{Changes, Confirmed, Fault, Inventory, Verdict};
 use crate::meters::{Histogram, Meters};
 use crate::queue::Publisher;
-use crate::queue::envelope::Envelope;
 use crate::shutdown::Shutdown;
 
 /// Batches that may be decided or unconfirmed at one time, so many more than calls that these never wait for a broker that is well:
 /// its latency times its throughput, generously.
-const PUBLISHES_IN_FLIGHT: usize = 64;
+const BATCHES_UNCONFIRMED: usize = 64;
 /// Claims that may wait, in batches: past that the answer is busy, at once.
 const WAITING_BATCHES: usize = 32;
 
@@ -107,52 +107,31 @@ impl Batcher {
         let Self { mut waiting, sender, desk, limits } = self;
         drop(sender);
         let calls = Arc::new(Semaphore::new(limits.batches_in_flight));
-        let publishes = Arc::new(Semaphore::new(PUBLISHES_IN_FLIGHT));
+        let unconfirmed = Arc::new(Semaphore::new(BATCHES_UNCONFIRMED));
+        let (publishing, granted) = mpsc::channel(BATCHES_UNCONFIRMED);
+        shutdown.spawn(publish::keep_publishing(Arc::clone(&desk), granted, shutdown.clone()));
         loop {
-            // The permit to publish first: what is granted must not pile up between the inventory and the broker.
-            let Ok(publish) = Arc::clone(&publishes).acquire_owned().await else { return };
+            // A place to wait for the broker first: what is granted must not pile up between the inventory and it.
+            let Ok(place) = Arc::clone(&unconfirmed).acquire_owned().await else { return };
             let Ok(call) = Arc::clone(&calls).acquire_owned().await else { return };
             let mut batch = Vec::with_capacity(limits.batch_max);
             if waiting.recv_many(&mut batch, limits.batch_max).await == 0 {
                 return;
             }
-            let desk = Arc::clone(&desk);
+            let (desk, publishing) = (Arc::clone(&desk), publishing.clone());
             shutdown.spawn(async move {
                 let decided = desk.decide(batch).await;
                 drop(call);
                 if let Some(mut granted) = decided {
                     if limits.answer_after == AnswerAfter::Inventory || bugs::is_planted(Bug::AnswerBeforeConfirm) {
-                        granted.answer(|order, replayed| held(order, replayed));
+                        granted.answer(publish::held);
                     }
-                    desk.publish(granted).await;
+                    // There is room for as many as there are places. Nobody takes it any more only when all has to stop at once.
+                    let _all_has_to_stop = publishing.send((granted, place)).await;
                 }
-                drop(publish);
             });
         }
     }
-}
-
-/// What a batch has to tell the broker, and who waits for that.
-struct Granted {
-    scope: Scope,
-    outbox: Option<OutboxId>,
-    /// Each order once.
-    orders: Vec<Arc<Order>>,
-    /// With whether it was granted before.
-    waiting: Vec<(Arc<Order>, bool, Place<Answer>)>,
-}
-
-impl Granted {
-    /// Answers all who still wait.
-    fn answer(&mut self, answer: impl Fn(Arc<Order>, bool) -> Answer) {
-        for (order, replayed, place) in self.waiting.drain(..) {
-            place.answer(answer(order, replayed));
-        }
-    }
-}
-
-fn held(order: Arc<Order>, replayed: bool) -> Answer {
-    Answer::Granted { order, status: OrderStatus::Held, replayed }
 }
 
 impl Desk {
@@ -218,31 +197,6 @@ impl Desk {
         let result = crash::during(CrashPoint::ScriptSent, asked).await;
         self.meters.call_duration.record(begun.elapsed());
         result
-    }
-
-    /// Tells the broker, and only then the buyers. What is not confirmed stays in the outbox and is published again from there.
-    async fn publish(&self, mut granted: Granted) {
-        crash::reach(CrashPoint::VerdictReceived);
-        let orders = std::mem::take(&mut granted.orders);
-        let give_back = bugs::is_planted(Bug::ReleaseOnTimeout).then(|| orders.clone());
-        let published = self.publisher.publish(Envelope::orders(granted.scope, granted.outbox.take(), orders));
-        let result = crash::during(CrashPoint::PublishWritten, published).await;
-        match &result {
-            Ok(()) => crash::reach(CrashPoint::ConfirmReceived),
-            Err(fault) => {
-                let waiting = granted.waiting.len();
-                tracing::warn!(scope = %granted.scope, %fault, waiting, "a batch was not confirmed");
-                if let Some(orders) = give_back {
-                    let give_back = |order: &Arc<Order>| StockMove { order: order.id, to: OrderStatus::Expired };
-                    let moves: Vec<_> = orders.iter().map(give_back).collect();
-                    let _ = self.inventory.apply(granted.scope, &moves).await;
-                }
-            }
-        }
-        granted.answer(|order, replayed| match result {
-            Ok(()) => held(order, replayed),
-            Err(_) => Answer::Pending { order: order.id },
-        });
     }
 }
 

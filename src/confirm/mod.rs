@@ -1,6 +1,6 @@
 //! From a buyer's request to its answer: admission, the inventory's verdict, the broker's confirm.
 //!
-//! The whole story of a claim is [`Claims::claim`]. What it lets through is decided in batches ([`batch`]), in tasks that a
+//! The whole story of a claim is [`Claims::claim`]: what memory can refuse is refused at a look. What it lets through is decided in batches ([`batch`]), in tasks that a
 //! client's disconnect cannot cancel: once the inventory was asked, the order goes its way to the end, whoever still listens.
 
 use std::sync::{Arc, OnceLock};
@@ -17,11 +17,13 @@ use crate::confirm::batch::{Batcher, Waiting};
 use crate::crash::{self, CrashPoint};
 use crate::domain::{
     Ask, BuyerId, Claim, IdempotencyKey, Invalid, Order, OrderId, OrderSecret, OrderStatus, Partition, Phase, Refusal,
+    Wanted,
 };
 use crate::epochs::{Epochs, NotJoined};
 use crate::queue::Publisher;
 
 pub mod batch;
+mod publish;
 
 /// What a buyer asks for.
 #[derive(Debug, Clone)]
@@ -116,6 +118,42 @@ impl Claims {
 
     /// Answers one claim, by the deadline.
     pub async fn claim(&self, request: Request<'_>, deadline: Instant) -> Answer {
+        match self.refusal(&request) {
+            Some(refusal) => Answer::Refused(refusal),
+            None => self.decide(request, deadline).await,
+        }
+    }
+
+    /// What memory says to most of a crowd: that nothing is left of what it came for. It waits for nobody, writes nothing that another
+    /// core reads, and says only what [`Self::decide`] would say; `None` if that takes more than a look.
+    pub fn refusal(&self, request: &Request<'_>) -> Option<Refusal> {
+        let Parts { shards, clock, .. } = &self.0.parts;
+        shards.look(request.sale, |shard| {
+            if shard.sale.phase(clock.now()) != Phase::Open {
+                return None;
+            }
+            let wanted = Wanted::of_ask(&shard.sale, &request.ask)?;
+            let refusal = match shard.shut(&wanted)? {
+                Shut::Empty => return None,
+                Shut::SoldOut => Refusal::SoldOut,
+                Shut::AllHeld => Refusal::AllHeld { next_release_at: shard.next_release() },
+            };
+            self.is_certain(request, shard, &wanted).then_some(refusal)
+        })?
+    }
+
+    /// Is this the first that is heard of the request, so that nobody can have granted it?
+    fn is_certain(&self, request: &Request<'_>, shard: &SaleShard, wanted: &[Wanted]) -> bool {
+        let Parts { shards, epochs, secret, .. } = &self.0.parts;
+        let (Ok(scope), Some(secret)) = (epochs.scope(shard.partition), secret.get()) else { return false };
+        let Some(key) = &request.key else { return true };
+        let order = OrderId::derive(secret, &shard.sale.id, &request.buyer, key);
+        // In this order: who leaves the line granted is known as granted before.
+        !self.0.line.contains(order) && !shards.may_be_granted(order) && shards.has_heard_of_all(scope, shard, wanted)
+    }
+
+    /// Answers a claim that memory alone has no answer to.
+    pub async fn decide(&self, request: Request<'_>, deadline: Instant) -> Answer {
         let shard = match self.sale(request.sale) {
             Ok(shard) => shard,
             Err(answer) => return answer,
@@ -224,16 +262,18 @@ impl Claims {
     ) -> Result<Permit, Answer> {
         let shards = &self.0.parts.shards;
         let order = claim.order.id;
+        // It was checked against this very sale.
+        let wanted = Wanted::of_lines(&shard.sale, &claim.order.lines).unwrap_or_default();
         let is_known = || has_key && shards.may_be_granted(order);
         loop {
-            let refusal = match (shard.permit(&claim.order.lines), self.closed(shard.partition)) {
+            let refusal = match (shard.permit(&wanted), self.closed(shard.partition)) {
                 (_, Some(_)) if is_known() => return Err(Answer::Pending { order }),
                 (Ok(_) | Err(Shut::Empty), Some(unserved)) => return Err(Answer::Unserved(unserved)),
                 (Ok(permit), None) => return Ok(permit),
                 (Err(_), None) if is_known() => return Ok(Permit::to_ask()),
                 // What this node has heard of others' grants is older than the counters, of an epoch before, or no news: no time to
                 // refuse a repetition.
-                (Err(Shut::SoldOut | Shut::AllHeld), _) if has_key && !self.has_heard_of_all(shard, claim)? => {
+                (Err(Shut::SoldOut | Shut::AllHeld), _) if has_key && !self.has_heard_of_all(shard, &wanted)? => {
                     self.refilled(shard, deadline).await?;
                     continue;
                 }
@@ -248,9 +288,9 @@ impl Claims {
         }
     }
 
-    fn has_heard_of_all(&self, shard: &SaleShard, claim: &Claim) -> Result<bool, Answer> {
+    fn has_heard_of_all(&self, shard: &SaleShard, wanted: &[Wanted]) -> Result<bool, Answer> {
         let scope = self.0.parts.epochs.scope(shard.partition).map_err(|reason| Answer::Unserved(reason.into()))?;
-        Ok(self.0.parts.shards.has_heard_of_all(scope, shard, &claim.order.lines))
+        Ok(self.0.parts.shards.has_heard_of_all(scope, shard, wanted))
     }
 
     /// Why nothing more may be granted here, if so.

@@ -208,7 +208,7 @@ mod tests {
 
     fn check(sale: &Sale, ask: &Ask<'_>) -> Result<Claim, Vec<Invalid>> {
         let (buyer, key) = ("b".parse().unwrap(), "k".parse().unwrap());
-        Claim::check(sale, buyer, &key, ask, (&OrderSecret([0; 32]), UnixMillis(1000)))
+        Claim::check(sale, buyer, &key, ask, (&OrderSecret::new([0; 32]), UnixMillis(1000)))
     }
 
     fn pointers(result: Result<Claim, Vec<Invalid>>) -> Vec<String> {

@@ -70,6 +70,11 @@ macro_rules! name {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// Is this text such a name?
+            pub fn fits(text: &str) -> bool {
+                check(text, Self::MAX_LEN, $allowed, $ok).is_ok()
+            }
         }
 
         impl FromStr for $name {
@@ -119,8 +124,31 @@ name!(/// What makes two requests of one buyer the same request.
     IdempotencyKey, 255, VISIBLE, visible);
 
 /// The key of a deployment under which order ids are derived. It lives in the store, so that all nodes share it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct OrderSecret(pub [u8; 32]);
+#[derive(Clone)]
+pub struct OrderSecret {
+    key: [u8; 32],
+    /// The function after it has taken the key in, which is half of its work.
+    keyed: Hmac<Sha256>,
+}
+
+impl OrderSecret {
+    pub fn new(key: [u8; 32]) -> Self {
+        let keyed = <Hmac<Sha256> as KeyInit>::new_from_slice(&key).expect("HMAC takes a key of any length");
+        Self { key, keyed }
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.key
+    }
+}
+
+impl PartialEq for OrderSecret {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for OrderSecret {}
 
 impl fmt::Debug for OrderSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,7 +166,7 @@ impl OrderId {
     /// The same request on any node, any number of times, is the same order; and nobody can guess another's. The parts are
     /// separated by a byte that none of them can contain.
     pub fn derive(secret: &OrderSecret, sale: &SaleId, buyer: &BuyerId, key: &IdempotencyKey) -> Self {
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&secret.0).expect("HMAC takes a key of any length");
+        let mut mac = secret.keyed.clone();
         for part in [sale.as_str(), "\n", buyer.as_str(), "\n", key.as_str()] {
             mac.update(part.as_bytes());
         }
@@ -225,7 +253,7 @@ mod tests {
     use super::*;
 
     fn derived(sale: &str, buyer: &str, key: &str) -> OrderId {
-        let secret = OrderSecret([7; 32]);
+        let secret = OrderSecret::new([7; 32]);
         OrderId::derive(&secret, &sale.parse().unwrap(), &buyer.parse().unwrap(), &key.parse().unwrap())
     }
 

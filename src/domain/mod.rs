@@ -21,6 +21,7 @@ pub mod refusal;
 pub mod sale;
 pub mod share;
 pub mod time;
+pub mod wanted;
 
 pub use claim::{Ask, AskedLine, Claim, Invalid};
 pub use document::SaleDocument;
@@ -35,3 +36,4 @@ pub use refusal::Refusal;
 pub use sale::{Buffer, Legs, Limits, Phase, Pool, Sale, SaleState};
 pub use share::{Epoch, Partition, Scope};
 pub use time::UnixMillis;
+pub use wanted::{Wanted, WantedLines, each_leg};

@@ -46,18 +46,23 @@ async fn decide(
     (headers, body): (&HeaderMap, Incoming),
     call: Call,
 ) -> Result<Reply, Problem> {
-    door.rates.address(call.peer, headers)?;
+    door.rates.address(call.peer, headers, call.began)?;
     let buyer = door.buyers.buyer(headers, door.parts.clock.now())?;
-    door.rates.buyer(&buyer)?;
+    door.rates.buyer(&buyer, call.began)?;
     let key = ask::key(headers.get_all(KEY))?;
     let body = json_body(headers, body, door.body_limit(call)).await?;
     let body = ask::Body::parse(&body)?;
+    let request = Request { sale, buyer, key, ask: body.ask() };
+    // What memory can refuse takes no place.
+    if let Some(refusal) = door.parts.claims.refusal(&request) {
+        return Err(reply::refused(refusal));
+    }
     let Ok(_place) = door.claims_in_flight.try_acquire() else {
         return Err(reply::unserved_for(Unserved::Busy));
     };
     // The time that a slow body took is not taken from those who decide.
     let deadline = confirm::deadline(door.settings.request_timeout);
-    let answer = door.parts.claims.claim(Request { sale, buyer, key, ask: body.ask() }, deadline).await;
+    let answer = door.parts.claims.decide(request, deadline).await;
     let shard = door.parts.shards.sale(sale);
     reply::claim(answer, shard.as_ref().map_or(&[], |shard| &shard.sale.stops))
 }

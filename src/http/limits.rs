@@ -1,6 +1,7 @@
 //! What of a request is read at all: bodies of a known kind, size and pace.
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
 use hyper::body::Body;
@@ -43,7 +44,12 @@ where
     }
     let mut read = BytesMut::new();
     while !body.is_end_stream() {
-        let frame = match tokio::time::timeout_at(limit.deadline, body.frame()).await {
+        // Mostly it came with the head, and then it needs no timer.
+        let came = match body.frame().now_or_never() {
+            Some(came) => Ok(came),
+            None => tokio::time::timeout_at(limit.deadline, body.frame()).await,
+        };
+        let frame = match came {
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => break,
             Ok(Some(Err(_))) => return Err(Problem::malformed("the body ended early, or is not well framed").close()),

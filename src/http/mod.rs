@@ -5,29 +5,31 @@
 //! - [`Server`]: the listener, its connections, and how they end
 //! - `routes`: every route on one screen; `claims`, `orders`, `payments`, `sales`, `health`, `openapi` behind them
 //! - `reply` and `problem`: the one table from outcomes to answers
-//! - `ask`, `limits`, `buyer`, `rate`: what a request has to be before anybody looks at it
+//! - `ask`, `limits`, `buyer`, `rate`, `gcra`: what a request has to be before anybody looks at it
 //! - `wire`, `framing`: the bytes under hyper
 //!
 //! Everything has a limit, and nothing that a client sends is a 500. Requests that cost nothing are not queued: what cannot be
 //! answered now is refused now, and says when to come back.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
 
 use crate::admission::Shards;
+use crate::bell::{Bell, Listener};
 use crate::clock::Clock;
 use crate::config::settings::Http as Settings;
 use crate::confirm::Claims;
@@ -48,6 +50,7 @@ mod buyer;
 mod claims;
 mod door;
 mod framing;
+mod gcra;
 mod health;
 mod limits;
 mod meters;
@@ -66,9 +69,6 @@ const BACKLOG: u32 = 4096;
 /// What hyper buffers of one connection, at most; a head must fit into half of it.
 const BUFFER_BYTES: usize = 32 * 1024;
 const HEAD_BYTES: usize = 16 * 1024;
-/// How long a connection may rest between two requests: longer than balancers keep one by default (60 s and less), so that they close
-/// it, and none sends a request into a connection that is being closed.
-const REST: Duration = Duration::from_secs(75);
 /// How long the accept loop rests when the process has no more file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -132,7 +132,7 @@ impl Server {
         let most = self.settings.max_connections.clamp(1, Semaphore::MAX_PERMITS).min(u32::MAX as usize);
         let places = Arc::new(Semaphore::new(most));
         let open = parts.meters.gauge("rushgate_connections", &[]);
-        let closing = CancellationToken::new();
+        let closing = Bell::default();
         let connections = Connections {
             builder: builder(),
             door: Arc::new(Door::new(parts, self.settings, (self.buyers, self.rates), shutdown.clone())),
@@ -145,7 +145,7 @@ impl Server {
             () = drained(&shutdown, drain_delay) => {}
         }
         drop(self.listener);
-        closing.cancel();
+        closing.ring();
         // All places are free when all connections have ended. The semaphore is never closed.
         let _ended = places.acquire_many(u32::try_from(most).unwrap_or(u32::MAX)).await;
     }
@@ -155,14 +155,14 @@ impl Server {
 struct Connections {
     builder: http1::Builder,
     door: Arc<Door>,
-    closing: CancellationToken,
+    closing: Bell,
     open: Gauge,
 }
 
 impl Connections {
     /// Serves a connection in a task of its own.
     fn open(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
-        let (builder, closing, open) = (self.builder.clone(), self.closing.clone(), OpenConnection::new(&self.open));
+        let (builder, closing, open) = (self.builder.clone(), self.closing.listen(), OpenConnection::new(&self.open));
         let door = Arc::clone(&self.door);
         self.door.shutdown.spawn(async move {
             connection(&builder, stream, (door, peer), closing).await;
@@ -190,9 +190,8 @@ impl Drop for OpenConnection {
 fn builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        // How long a connection may rest; a head that has begun has less time, see `wire`.
-        .header_read_timeout(REST)
+        // `wire` keeps the time, for less than a timer of each request costs.
+        .header_read_timeout(None)
         .max_buf_size(BUFFER_BYTES)
         .max_header_size(HEAD_BYTES)
         // Answers are small: one buffer and one call of the kernel for head and body.
@@ -253,7 +252,7 @@ async fn connection(
     builder: &http1::Builder,
     stream: TcpStream,
     (door, peer): (Arc<Door>, SocketAddr),
-    closing: CancellationToken,
+    mut closing: Listener,
 ) {
     let seen = Arc::new(Seen::default());
     let io = TokioIo::new(Wire::new(stream, Arc::clone(&seen), door.settings.header_timeout));
@@ -263,10 +262,11 @@ async fn connection(
         async move { Ok::<_, Infallible>(door.answer(request, *peer, seen).await) }
     });
     let mut served = builder.serve_connection(io, service);
-    let ended = tokio::select! {
-        ended = &mut served => Some(ended),
-        () = closing.cancelled() => None,
-    };
+    let ended = poll_fn(|cx| match Pin::new(&mut served).poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        Poll::Pending => closing.poll(cx).map(|()| None),
+    })
+    .await;
     let ended = if let Some(ended) = ended {
         ended
     } else {
@@ -281,20 +281,15 @@ async fn connection(
     wire.linger().await;
 }
 
-/// Forgets idle clients, and tells the metrics whether this node is ready.
-async fn housekeeping(door: Arc<Door>, closing: CancellationToken) {
+/// Tells the metrics whether this node is ready.
+async fn housekeeping(door: Arc<Door>, closing: Bell) {
     let ready = door.parts.meters.gauge("rushgate_ready", &[]);
     loop {
         let is_ready = !door.shutdown.has_begun() && door.parts.readiness.is_ready();
         ready.set(if is_ready { 1.0 } else { 0.0 });
         tokio::select! {
-            () = closing.cancelled() => return,
+            () = closing.rung() => return,
             () = tokio::time::sleep(HOUSEKEEPING) => {}
-        }
-        let door = Arc::clone(&door);
-        // It walks over everybody who came in the last second: not on the threads that answer.
-        if tokio::task::spawn_blocking(move || door.rates.forget_idle()).await.is_err() {
-            return;
         }
     }
 }

@@ -1,31 +1,29 @@
 //! How many claims one buyer, and one address, may send per second. The two are counted apart.
 //!
-//! Keys are hashes, so that an entry has one size whatever a client sends, and entries that say nothing any more are forgotten by
-//! [`Rates::forget_idle`]: what is remembered is what came within about a second.
+//! Keys are hashes, so that an entry has one size whatever a client sends, and the table of [`Limiter`] has one size whoever comes.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::num::NonZeroU32;
+use std::time::Duration;
 
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota};
 use hyper::HeaderMap;
 use hyper::header::HeaderName;
 use ipnet::IpNet;
+use tokio::time::Instant;
 
 use crate::config::settings::Http as Settings;
 use crate::domain::BuyerId;
+use crate::http::gcra::Limiter;
 use crate::http::problem::{Code, Problem};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The rates of one listener.
 pub(super) struct Rates {
-    per_buyer: Option<DefaultKeyedRateLimiter<u64>>,
-    per_address: Option<DefaultKeyedRateLimiter<u64>>,
+    per_buyer: Option<Limiter>,
+    per_address: Option<Limiter>,
     hasher: RandomState,
-    clock: DefaultClock,
     proxies: Vec<IpNet>,
 }
 
@@ -38,8 +36,7 @@ impl fmt::Debug for Rates {
 impl Rates {
     /// `Err` is the entry of `trusted_proxies` that is neither a network nor an address.
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
-        let limiter =
-            |per_second| NonZeroU32::new(per_second).map(Quota::per_second).map(DefaultKeyedRateLimiter::keyed);
+        let limiter = |per_second| (per_second > 0).then(|| Limiter::new(per_second));
         let network = |text: &String| match text.parse::<IpNet>() {
             Ok(network) => Ok(network),
             Err(_) => text.parse::<IpAddr>().map(IpNet::from).map_err(|_| text.clone()),
@@ -48,36 +45,20 @@ impl Rates {
             per_buyer: limiter(settings.claims_per_buyer),
             per_address: limiter(settings.claims_per_address),
             hasher: RandomState::new(),
-            clock: DefaultClock::default(),
             proxies: settings.trusted_proxies.iter().map(network).collect::<Result<_, _>>()?,
         })
     }
 
     /// Counts a claim of this buyer.
-    pub(super) fn buyer(&self, buyer: &BuyerId) -> Result<(), Problem> {
+    pub(super) fn buyer(&self, buyer: &BuyerId, now: Instant) -> Result<(), Problem> {
         let Some(limiter) = &self.per_buyer else { return Ok(()) };
-        self.count(limiter, self.hasher.hash_one(buyer.as_str()))
+        counted(limiter.count(self.hasher.hash_one(buyer.as_str()), now))
     }
 
     /// Counts a claim from the client's address.
-    pub(super) fn address(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), Problem> {
+    pub(super) fn address(&self, peer: IpAddr, headers: &HeaderMap, now: Instant) -> Result<(), Problem> {
         let Some(limiter) = &self.per_address else { return Ok(()) };
-        self.count(limiter, self.hasher.hash_one(network_of(self.client(peer, headers))))
-    }
-
-    /// Forgets whom to count makes no difference any more.
-    pub(super) fn forget_idle(&self) {
-        for limiter in [&self.per_buyer, &self.per_address].into_iter().flatten() {
-            limiter.retain_recent();
-        }
-    }
-
-    fn count(&self, limiter: &DefaultKeyedRateLimiter<u64>, key: u64) -> Result<(), Problem> {
-        limiter.check_key(&key).map_err(|until| {
-            let wait = until.wait_time_from(self.clock.now());
-            let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
-            Problem::from(Code::RateLimited).retry_after(seconds)
-        })
+        counted(limiter.count(self.hasher.hash_one(network_of(self.client(peer, headers))), now))
     }
 
     /// The address of the client: the first from the right that is no proxy of ours. What stands left of it anybody can write.
@@ -96,6 +77,13 @@ impl Rates {
         }
         client
     }
+}
+
+fn counted(count: Result<(), Duration>) -> Result<(), Problem> {
+    count.map_err(|wait| {
+        let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
+        Problem::from(Code::RateLimited).retry_after(seconds)
+    })
 }
 
 /// A hop as proxies write it: an address, perhaps with a port.
@@ -142,22 +130,22 @@ mod tests {
 
     #[test]
     fn a_buyer_may_send_so_many_claims_at_once() {
-        let rates = rates(3, 0, &[]);
+        let (rates, now) = (rates(3, 0, &[]), Instant::now());
         let (one, other) = ("one".parse().unwrap(), "other".parse().unwrap());
         for _ in 0..3 {
-            assert_eq!(rates.buyer(&one), Ok(()));
+            assert_eq!(rates.buyer(&one, now), Ok(()));
         }
-        let problem = rates.buyer(&one).unwrap_err();
+        let problem = rates.buyer(&one, now).unwrap_err();
         assert_eq!((problem.code, problem.retry_after), (Code::RateLimited, Some(1)));
-        assert_eq!(rates.buyer(&other), Ok(()));
+        assert_eq!(rates.buyer(&other, now), Ok(()));
     }
 
     #[test]
     fn zero_is_no_limit() {
-        let rates = rates(0, 0, &[]);
+        let (rates, now) = (rates(0, 0, &[]), Instant::now());
         for _ in 0..1000 {
-            assert_eq!(rates.buyer(&"b".parse().unwrap()), Ok(()));
-            assert_eq!(rates.address([127, 0, 0, 1].into(), &HeaderMap::new()), Ok(()));
+            assert_eq!(rates.buyer(&"b".parse().unwrap(), now), Ok(()));
+            assert_eq!(rates.address([127, 0, 0, 1].into(), &HeaderMap::new(), now), Ok(()));
         }
     }
 
@@ -181,24 +169,12 @@ mod tests {
 
     #[test]
     fn one_ipv6_network_is_one_client() {
-        let rates = rates(0, 2, &[]);
+        let (rates, now) = (rates(0, 2, &[]), Instant::now());
         for (address, expected) in
             [("2001:db8::1", true), ("2001:db8::ffff", true), ("2001:db8::2", false), ("2001:db8:0:1::1", true)]
         {
-            let counted = rates.address(address.parse().unwrap(), &HeaderMap::new());
+            let counted = rates.address(address.parse().unwrap(), &HeaderMap::new(), now);
             assert_eq!(counted.is_ok(), expected, "{address}");
-        }
-    }
-
-    #[test]
-    fn whom_it_makes_no_difference_to_count_is_forgotten() {
-        let rates = rates(1_000_000, 0, &[]);
-        for number in 0..10_000 {
-            let _ = rates.buyer(&format!("b-{number}").parse().unwrap());
-        }
-        let limiter = rates.per_buyer.as_ref().unwrap();
-        while !limiter.is_empty() {
-            rates.forget_idle();
         }
     }
 

@@ -70,13 +70,14 @@ pub(super) async fn answer(door: &Door, request: Request<Incoming>, call: Call) 
     let (head, body) = request.into_parts();
     let Some(route) = Route::find(head.uri.path()) else { return Err(Code::NotFound.into()) };
     let headers = &head.headers;
+    // What is not the claim is on the heap: the future of every claim would be as large as the largest of them, and is moved about.
     match (route, &head.method) {
         (Route::Claims(sale), &Method::POST) => claims::claim(door, sale, (headers, body), call).await,
         (Route::Sale(sale), &Method::GET | &Method::HEAD) => sales::show(door, sale, headers),
-        (Route::Order(order), &Method::GET | &Method::HEAD) => orders::show(door, order, headers, call).await,
-        (Route::Order(order), &Method::DELETE) => orders::cancel(door, order, headers, call).await,
-        (Route::Payment(order), &Method::POST) => payments::pay(door, order, (headers, body), call).await,
-        (Route::Callback, &Method::POST) => payments::callback(door, headers, body, call).await,
+        (Route::Order(order), &Method::GET | &Method::HEAD) => Box::pin(orders::show(door, order, headers, call)).await,
+        (Route::Order(order), &Method::DELETE) => Box::pin(orders::cancel(door, order, headers, call)).await,
+        (Route::Payment(order), &Method::POST) => Box::pin(payments::pay(door, order, (headers, body), call)).await,
+        (Route::Callback, &Method::POST) => Box::pin(payments::callback(door, headers, body, call)).await,
         (Route::Live, &Method::GET | &Method::HEAD) => Ok(health::live()),
         (Route::Ready, &Method::GET | &Method::HEAD) => Ok(health::ready(door, head.uri.query())),
         (Route::OpenApi, &Method::GET | &Method::HEAD) => Ok(openapi::document()),

@@ -20,6 +20,9 @@ use tokio::time::Sleep;
 use crate::http::framing::Framing;
 use crate::http::problem::Code;
 
+/// How long a connection may rest between two requests at least, and twice that at most: longer than balancers keep one by default (60 s
+/// and less), so that they close it, and none sends a request into a connection that is being closed.
+const REST: Duration = Duration::from_secs(75);
 /// How long a client may take no byte of its answer.
 const STALL: Duration = Duration::from_secs(10);
 /// How long, and for how many bytes, a refused client is listened to, so that it gets to read the refusal.
@@ -35,6 +38,10 @@ pub(super) struct Wire<S> {
     head_timeout: Duration,
     /// Runs while a head is urgent.
     head_deadline: Option<Pin<Box<Sleep>>>,
+    /// Runs from one look at whether anything has come to the next.
+    rest: Pin<Box<Sleep>>,
+    /// Something has come since the last look.
+    came: bool,
     stalled: Option<Pin<Box<Sleep>>>,
     /// What is written in place of a refusal of hyper's own, and how much of it is.
     refusal: Vec<u8>,
@@ -68,6 +75,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             framing: Framing::default(),
             head_timeout,
             head_deadline: None,
+            rest: Box::pin(tokio::time::sleep(REST)),
+            came: false,
             stalled: None,
             refusal: Vec::new(),
             refused: 0,
@@ -112,12 +121,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Waits for more of an urgent head, but not for ever.
     fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.framing.is_urgent() {
-            return Poll::Pending;
+            return self.poll_rest(cx);
         }
         let timeout = self.head_timeout;
         let deadline = self.head_deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         ready!(deadline.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Waits for the next request, but not for ever; then it is as if the client had closed. A request takes no reading of the clock:
+    /// the look comes every so often, and asks only whether there was one.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.rest.as_mut().poll(cx));
+        if !std::mem::take(&mut self.came) {
+            return Poll::Ready(Ok(()));
+        }
+        let next = self.rest.deadline() + REST;
+        self.rest.as_mut().reset(next);
+        self.rest.as_mut().poll(cx).map(Ok)
     }
 
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -139,6 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
         if Pin::new(&mut this.stream).poll_read(cx, buf)?.is_pending() {
             return this.poll_head_deadline(cx);
         }
+        this.came = true;
         if this.framing.read(&buf.filled()[before..]) {
             this.seen.length_twice.store(true, Ordering::Relaxed);
         }

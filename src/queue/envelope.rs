@@ -1,7 +1,7 @@
 //! What goes over the wire: a header line, then one [record] per order.
 //!
 //! ```text
-//! rushgate/1 orders p0.e1 {outbox id or -}
+//! rushgate/1 orders p0.e1 {outbox ids with commas between, or -}
 //! {order record}
 //! …
 //! ```
@@ -24,8 +24,8 @@ pub struct Envelope {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     Orders {
-        /// The entry that can go once these orders are stored; none for orders that are sent again for a replay.
-        outbox: Option<OutboxId>,
+        /// The entries that can go once these orders are stored; none for orders that are sent again for a replay.
+        outbox: Vec<OutboxId>,
         orders: Vec<Arc<Order>>,
     },
     /// All that a lane got before this is stored once this is.
@@ -45,10 +45,10 @@ const FORMAT: &str = "rushgate/1";
 impl Envelope {
     pub fn orders(
         scope: Scope,
-        outbox: Option<OutboxId>,
+        outbox: impl IntoIterator<Item = OutboxId>,
         orders: impl IntoIterator<Item = impl Into<Arc<Order>>>,
     ) -> Self {
-        let orders = orders.into_iter().map(Into::into).collect();
+        let (outbox, orders) = (outbox.into_iter().collect(), orders.into_iter().map(Into::into).collect());
         Self { scope, content: Content::Orders { outbox, orders } }
     }
 
@@ -62,8 +62,13 @@ impl Envelope {
             }
             Content::Orders { outbox, orders } => {
                 text.reserve(64 + orders.len() * 160);
-                let outbox = outbox.as_ref().map_or("-", |id| id.as_str());
-                let _ = write!(text, "{FORMAT} orders p{partition}.e{epoch} {outbox}");
+                let _ = write!(text, "{FORMAT} orders p{partition}.e{epoch} ");
+                for (at, id) in outbox.iter().enumerate() {
+                    let _ = write!(text, "{}{id}", if at == 0 { "" } else { "," });
+                }
+                if outbox.is_empty() {
+                    text.push('-');
+                }
                 for order in orders {
                     text.push('\n');
                     record::write(order, &mut text);
@@ -85,7 +90,10 @@ impl Envelope {
         let content = match kind {
             "barrier" => Content::Barrier { lane: argument.parse().map_err(|_| bad())? },
             "orders" => Content::Orders {
-                outbox: if argument == "-" { None } else { Some(argument.parse().map_err(|_| bad())?) },
+                outbox: match argument {
+                    "-" => Vec::new(),
+                    ids => ids.split(',').map(str::parse).collect::<Result<_, _>>().map_err(|_| bad())?,
+                },
                 orders: lines
                     .map(|line| record::parse(line).map(Arc::new))
                     .collect::<Result<_, _>>()
@@ -112,10 +120,14 @@ mod tests {
     #[test]
     fn orders_arrive_as_they_were_sent() {
         let order = Arc::new(record::parse(RECORD).unwrap());
-        let envelope = Envelope::orders(SCOPE, Some("1-0".parse().unwrap()), vec![order.clone(), order]);
-        let bytes = envelope.encode();
-        assert_eq!(String::from_utf8_lossy(&bytes), format!("rushgate/1 orders p3.e7 1-0\n{RECORD}\n{RECORD}"));
-        assert_eq!(Envelope::decode(&bytes), Ok(envelope));
+        for (ids, written) in [(vec![], "-"), (vec!["1-0"], "1-0"), (vec!["1-0", "2-0"], "1-0,2-0")] {
+            let outbox = ids.into_iter().map(|id| id.parse().unwrap());
+            let envelope = Envelope::orders(SCOPE, outbox, vec![Arc::clone(&order), Arc::clone(&order)]);
+            let bytes = envelope.encode();
+            let expected = format!("rushgate/1 orders p3.e7 {written}\n{RECORD}\n{RECORD}");
+            assert_eq!(String::from_utf8_lossy(&bytes), expected);
+            assert_eq!(Envelope::decode(&bytes), Ok(envelope));
+        }
     }
 
     #[test]
@@ -132,6 +144,7 @@ mod tests {
             "rushgate/2 orders p3.e7 -",
             "rushgate/1 orders 3.7 -",
             "rushgate/1 orders p3.e7 -\nx",
+            "rushgate/1 orders p3.e7 1-0,",
             "\u{0}",
         ] {
             assert!(Envelope::decode(odd.as_bytes()).is_err(), "{odd:?}");

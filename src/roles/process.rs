@@ -154,7 +154,7 @@ impl Process {
         let mut fresh = [0; 32];
         getrandom::fill(&mut fresh).map_err(|error| format!("no random bytes: {error}"))?;
         let partitions = self.settings.inventory.partitions;
-        let ours = Deployment { secret: OrderSecret(fresh), partitions, lanes: self.settings.queue.lanes };
+        let ours = Deployment { secret: OrderSecret::new(fresh), partitions, lanes: self.settings.queue.lanes };
         let deployment = store.deployment(ours).await.map_err(|fault| fault.to_string())?;
         if deployment.partitions != partitions {
             return Err(format!(

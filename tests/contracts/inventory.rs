@@ -165,7 +165,7 @@ fn train(first: u32, second: u32) -> Sale {
 
 fn check(sale: &Sale, buyer: &str, key: &str, ask: &Ask<'_>) -> Claim {
     let (buyer, key) = (buyer.parse().unwrap(), key.parse::<IdempotencyKey>().unwrap());
-    Claim::check(sale, buyer, &key, ask, (&OrderSecret([7; 32]), NOW)).unwrap()
+    Claim::check(sale, buyer, &key, ask, (&OrderSecret::new([7; 32]), NOW)).unwrap()
 }
 
 /// Some units of a sale with one pool and one leg.

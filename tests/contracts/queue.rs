@@ -217,7 +217,7 @@ fn numbered(scope: Scope, number: u64) -> Envelope {
 /// Its number; none for a barrier.
 fn number_of(delivery: &Delivery) -> Option<u64> {
     match Envelope::decode(&delivery.body).unwrap().content {
-        Content::Orders { outbox, .. } => Some(outbox.unwrap().as_str().parse().unwrap()),
+        Content::Orders { outbox, .. } => Some(outbox[0].as_str().parse().unwrap()),
         Content::Barrier { .. } => None,
     }
 }

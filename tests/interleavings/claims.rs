@@ -168,7 +168,7 @@ impl Node {
         };
         let batcher =
             Batcher::new(desk, Limits { batch_max: 2, batches_in_flight: 2, answer_after: AnswerAfter::Broker });
-        let secret = Arc::new(OnceLock::from(OrderSecret([7; 32])));
+        let secret = Arc::new(OnceLock::from(OrderSecret::new([7; 32])));
         let pressure = Pressure::new(1);
         let parts = Parts { shards: shards.clone(), epochs, pressure, publisher, clock, secret };
         let claims = Claims::new(parts, std::slice::from_ref(&batcher));

@@ -1,7 +1,7 @@
 //! A deployment in one thread: gateways and writers over one inventory, one broker and one store, wired as the roles wire them.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rushgate::admission::pressure::{self, Pressure};
@@ -36,7 +36,7 @@ pub(crate) const WRITERS: usize = 2;
 /// Gateways first, then writers.
 pub(crate) const NODES: usize = GATEWAYS + WRITERS;
 
-pub(crate) const SECRET: OrderSecret = OrderSecret([7; 32]);
+pub(crate) static SECRET: LazyLock<OrderSecret> = LazyLock::new(|| OrderSecret::new([7; 32]));
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_millis(1000);
 
 /// Shorter than a real one's, so that a run of seconds sees holds end and recoveries taken over.
@@ -221,7 +221,7 @@ impl World {
             pressure: pressure.clone(),
             publisher: Arc::clone(&ways.queue.publisher),
             clock: Arc::clone(&clock),
-            secret: Arc::new(OnceLock::from(SECRET)),
+            secret: Arc::new(OnceLock::from(SECRET.clone())),
         };
         let claims = Claims::new(parts, &batchers);
         for batcher in batchers {

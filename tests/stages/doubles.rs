@@ -335,7 +335,7 @@ impl Node {
             meters: DeskMeters::new(&meters),
         };
         let batcher = Batcher::new(desk, Limits { batch_max: 128, batches_in_flight: 1, answer_after });
-        let secret = Arc::new(OnceLock::from(OrderSecret([7; 32])));
+        let secret = Arc::new(OnceLock::from(OrderSecret::new([7; 32])));
         let publisher = Arc::clone(&broker) as Arc<dyn Publisher>;
         let pressure = Pressure::new(1);
         let parts = Parts {

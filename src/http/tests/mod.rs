@@ -151,7 +151,7 @@ impl Gateway {
             pressure: Pressure::new(1),
             publisher: Arc::<Backends>::clone(&backends),
             clock: Arc::clone(&clock),
-            secret: Arc::new(OnceLock::from(OrderSecret([7; 32]))),
+            secret: Arc::new(OnceLock::from(OrderSecret::new([7; 32]))),
         };
         let claims = Claims::new(parts, std::slice::from_ref(&batcher));
         shutdown.spawn(batcher.run(shutdown.clone()));

@@ -207,7 +207,7 @@ async fn deployment(conn: &mut MySqlConnection, fresh: &Deployment) -> Result<De
     sqlx::query(
         "INSERT INTO deployment (id, order_secret, partitions) VALUES (1, ?, ?) ON DUPLICATE KEY UPDATE id = id",
     )
-    .bind(fresh.secret.0.to_vec())
+    .bind(fresh.secret.as_bytes().to_vec())
     .bind(fresh.partitions)
     .execute(&mut *conn)
     .await?;
@@ -217,7 +217,7 @@ async fn deployment(conn: &mut MySqlConnection, fresh: &Deployment) -> Result<De
     let secret = secret.try_into().map_err(|_| Failure::Broken("the order secret has not 32 bytes".to_owned()))?;
     let partitions = rows::unsigned("deployment.partitions", partitions)?;
     let lanes = lanes(conn).await?;
-    Ok(Deployment { secret: OrderSecret(secret), partitions, lanes })
+    Ok(Deployment { secret: OrderSecret::new(secret), partitions, lanes })
 }
 
 async fn lanes(conn: &mut MySqlConnection) -> Result<u16, Failure> {

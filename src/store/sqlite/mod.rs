@@ -198,7 +198,7 @@ async fn migrate(conn: &mut SqliteConnection) -> Result<Vec<String>, Failure> {
 
 async fn deployment(conn: &mut SqliteConnection, fresh: &Deployment) -> Result<Deployment, Failure> {
     sqlx::query("INSERT INTO deployment (id, order_secret, partitions) VALUES (1, ?, ?) ON CONFLICT DO NOTHING")
-        .bind(fresh.secret.0.to_vec())
+        .bind(fresh.secret.as_bytes().to_vec())
         .bind(fresh.partitions)
         .execute(&mut *conn)
         .await?;
@@ -208,7 +208,7 @@ async fn deployment(conn: &mut SqliteConnection, fresh: &Deployment) -> Result<D
     let secret = secret.try_into().map_err(|_| Failure::Broken("the order secret has not 32 bytes".to_owned()))?;
     let partitions = rows::unsigned("deployment.partitions", partitions)?;
     let lanes = lanes(conn).await?;
-    Ok(Deployment { secret: OrderSecret(secret), partitions, lanes })
+    Ok(Deployment { secret: OrderSecret::new(secret), partitions, lanes })
 }
 
 async fn lanes(conn: &mut SqliteConnection) -> Result<u16, Failure> {

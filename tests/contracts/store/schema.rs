@@ -49,7 +49,7 @@ pub(super) async fn a_migration_that_is_not_ours_is_a_fault(rig: &Rig) {
 }
 
 pub(super) async fn a_deployment_stays_as_the_first_process_began_it(rig: &Rig) {
-    let deployment = |n: u8| Deployment { secret: OrderSecret([n; 32]), partitions: 1 + u16::from(n), lanes: 3 };
+    let deployment = |n: u8| Deployment { secret: OrderSecret::new([n; 32]), partitions: 1 + u16::from(n), lanes: 3 };
     rig.store.migrate().await.unwrap();
     let mut processes = JoinSet::new();
     for n in 0..8 {
@@ -59,7 +59,7 @@ pub(super) async fn a_deployment_stays_as_the_first_process_began_it(rig: &Rig) 
     let heard = processes.join_all().await;
     let again = rig.store.deployment(deployment(99)).await.unwrap();
     assert!(heard.iter().all(|heard| *heard == again));
-    let first = again.secret.0[0];
+    let first = again.secret.as_bytes()[0];
     assert!(first < 8 && again == deployment(first), "{again:?}");
 }
 
@@ -67,7 +67,7 @@ pub(super) async fn a_deployment_has_the_most_lanes_that_any_process_came_with(r
     rig.store.migrate().await.unwrap();
     assert_eq!(rig.store.lanes().await.unwrap(), 0);
     for (asked, most) in [(4, 4), (2, 4), (16, 16), (8, 16)] {
-        let ours = Deployment { secret: OrderSecret([1; 32]), partitions: 1, lanes: asked };
+        let ours = Deployment { secret: OrderSecret::new([1; 32]), partitions: 1, lanes: asked };
         assert_eq!(rig.store.deployment(ours).await.unwrap().lanes, most);
         assert_eq!(rig.another().lanes().await.unwrap(), most);
     }
