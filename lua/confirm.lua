@@ -4,9 +4,9 @@
 -- ARGV: 1 run id, 2 now in ms, 3 the plan, then order ids, records, sales, counter fields, people fields
 --       The plan is a list of numbers in MessagePack: how many claims, sales, counters, people; then for each claim
 --       its sale, how many people, {person, units}…, how many counters, {counter, units}…; the first person is the buyer.
--- Returns: {'ok', outbox id or '', version, one verdict per claim, one counter or '' per counter field}; a verdict is G granted,
---          K… known: its stored record, R key reused, U unknown sale, N… not open until, P paused, C closed,
---          L… limit: the person's entry, S sold out, A all held
+-- Returns: {'ok', outbox id or '', version, the letters of all verdicts, what some of them say, one counter or '' per counter
+--          field}; a verdict is G granted, K… known: its stored record, R key reused, U unknown sale, N… not open until, P paused,
+--          C closed, L… limit: the person's entry, S sold out, A all held
 -- Keeps: free + held + sold = capacity and free ≥ 0 for every counter asked for, or it fences; a grant, its counters, its
 --        people and its outbox entry are written together, after all is validated
 
@@ -18,8 +18,7 @@ local claim_count, sale_count, counter_count, person_count = plan[1], plan[2], p
 local ids = 3
 local records = ids + claim_count
 local sales = records + claim_count
-local fields = sales + sale_count
-local names = fields + counter_count
+local fields, names = sales + sale_count, sales + sale_count + counter_count
 
 local known = read(ORDERS, ARGV, ids + 1, records)
 local headers = read(SALES, ARGV, sales + 1, fields)
@@ -27,7 +26,6 @@ local counters = read_counters(ARGV, fields + 1, names)
 local people = read(PEOPLE, ARGV, names + 1, names + person_count)
 local next_version = version() + 1
 if broken then return fence(broken) end
-
 local refusals, per_buyer, per_passenger = {}, {}, {}
 for index = 1, sale_count do
   refusals[index], per_buyer[index], per_passenger[index] = phase(headers[index], now)
@@ -39,7 +37,6 @@ local function units_of(person)
   taken[person] = taken[person] or units_in(people[person] or '')
   return taken[person]
 end
-
 local granted, hints, fresh, new_orders, changed_people, changed_counters = {}, {}, {}, {}, {}, {}
 local function grant(id, record, first_person, last_person, first_counter, last_counter)
   fresh[id] = record
@@ -69,7 +66,6 @@ local function decide(index)
   local first_counter = last_person + 2
   local last_counter = first_counter + 2 * plan[last_person + 1] - 1
   cursor = last_counter + 1
-
   local before = known[index] or fresh[id]
   if before then
     -- A letter of status, then 16 digits of the fingerprint.
@@ -92,15 +88,19 @@ local function decide(index)
   return grant(id, record, first_person, last_person, first_counter, last_counter)
 end
 
-local reply = { 'ok', '', next_version - 1 }
+-- Nearly all verdicts are a letter, and one text of letters is less to send than one text per letter.
+local reply, letters = { 'ok', '', next_version - 1, '' }, {}
 for index = 1, claim_count do
-  reply[3 + index] = decide(index)
+  local verdict = decide(index)
+  letters[index] = string.sub(verdict, 1, 1)
+  if string.find(verdict, '^[KNL]') then reply[#reply + 1] = string.sub(verdict, 2) end
 end
+reply[4] = table.concat(letters)
 for index = 1, counter_count do
   if counters[index] and not is_whole(counters[index]) then
     return fence('counter ' .. ARGV[fields + index] .. ' does not add up: ' .. pack(counters[index]))
   end
-  reply[3 + claim_count + index] = counters[index] and pack(counters[index]) or ''
+  reply[#reply + 1] = counters[index] and pack(counters[index]) or ''
 end
 if #granted == 0 then return reply end
 

@@ -6,11 +6,13 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::SetOnce;
 
-use crate::domain::OrderId;
+use crate::domain::{BuildById, OrderId};
 
 /// The requests that are being decided. `T` is their decision.
 #[derive(Debug)]
-pub struct InLine<T>(Arc<DashMap<OrderId, Decision<T>>>);
+pub struct InLine<T>(Arc<Line<T>>);
+
+type Line<T> = DashMap<OrderId, Decision<T>, BuildById>;
 
 /// What all who ask for one order wait for; `None` if the first one left the line without it.
 type Decision<T> = Arc<SetOnce<Option<T>>>;
@@ -27,7 +29,7 @@ pub enum Arrival<T> {
 /// A place in line. Dropped without an answer, it lets the next one who comes be the first.
 #[derive(Debug)]
 pub struct Place<T> {
-    line: Arc<DashMap<OrderId, Decision<T>>>,
+    line: Arc<Line<T>>,
     order: OrderId,
     answer: Decision<T>,
 }
@@ -38,7 +40,7 @@ pub struct Behind<T>(Decision<T>);
 
 impl<T> Default for InLine<T> {
     fn default() -> Self {
-        Self(Arc::new(DashMap::new()))
+        Self(Arc::new(DashMap::default()))
     }
 }
 

@@ -16,7 +16,9 @@ use dashmap::DashSet;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::domain::{Buffer, OrderHint, OrderId, Partition, Sale, SaleId, Scope, UnixMillis, Wanted, each_leg};
+use crate::domain::{
+    Buffer, BuildById, OrderHint, OrderId, Partition, Sale, SaleId, Scope, UnixMillis, Wanted, each_leg,
+};
 use crate::inventory::{Changes, LegStock, NodeBeat};
 
 pub mod in_line;
@@ -41,9 +43,9 @@ struct Inner {
     /// For sales that do not set their own.
     buffer: Buffer,
     nodes: ArcSwap<Vec<NodeBeat>>,
-    sales: ArcSwap<HashMap<SaleId, Arc<SaleShard>>>,
+    sales: ArcSwap<HashMap<SaleId, Arc<SaleShard>, foldhash::fast::RandomState>>,
     /// Every order that was granted, by any node, as far as this one has heard.
-    granted: DashSet<OrderHint>,
+    granted: DashSet<OrderHint, BuildById>,
     /// Keeps those apart who learn; those who take permits never wait for it.
     learning: Mutex<()>,
     refills: Vec<Refills>,
@@ -86,7 +88,7 @@ impl Shards {
             buffer,
             nodes: ArcSwap::default(),
             sales: ArcSwap::default(),
-            granted: DashSet::new(),
+            granted: DashSet::default(),
             learning: Mutex::new(()),
             refills: Partition::all(partitions).map(|_| Refills::default()).collect(),
         }))

@@ -50,7 +50,8 @@ pub(super) fn held(order: Arc<Order>, replayed: bool) -> Answer {
 
 /// Publishes until no batch can come any more.
 pub(super) async fn keep_publishing(desk: Arc<Desk>, mut granted: mpsc::Receiver<InPlace>, shutdown: Shutdown) {
-    let messages = Arc::new(Semaphore::new(MESSAGES_IN_FLIGHT));
+    let messages =
+        Arc::new(Semaphore::new(std::env::var("RG_W").ok().and_then(|w| w.parse().ok()).unwrap_or(MESSAGES_IN_FLIGHT)));
     loop {
         let Ok(message) = Arc::clone(&messages).acquire_owned().await else { return };
         let mut batches = Vec::new();

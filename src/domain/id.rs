@@ -3,6 +3,7 @@
 //! Every name is short visible text without spaces, so that it can stand in a key, a record line or a header without escapes.
 
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -157,8 +158,38 @@ impl fmt::Debug for OrderSecret {
 }
 
 /// The id of an order: 128 bits, printed as 32 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OrderId(pub [u8; 16]);
+
+impl Hash for OrderId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.hint().hash(state);
+    }
+}
+
+/// Hashes what is made of an order's id, which is as good as random already: nobody without the secret can choose one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ById(u64);
+
+/// Builds [`ById`].
+pub type BuildById = BuildHasherDefault<ById>;
+
+impl Hasher for ById {
+    fn finish(&self) -> u64 {
+        // Tables look at the highest bits and at the lowest ones, and a hint has none of the highest.
+        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 ^= number;
+    }
+}
 
 impl OrderId {
     /// The first 128 bits of HMAC-SHA256(secret, sale, buyer, key).
@@ -212,9 +243,28 @@ impl FromStr for OrderHint {
     }
 }
 
+impl OrderId {
+    /// Its 32 digits, without a place on the heap.
+    pub fn digits(self) -> OrderDigits {
+        let mut digits = [0; 32];
+        hex::encode_to_slice(self.0, &mut digits).expect("16 bytes have 32 digits");
+        OrderDigits(digits)
+    }
+}
+
+/// The text of an [`OrderId`].
+#[derive(Debug, Clone, Copy)]
+pub struct OrderDigits([u8; 32]);
+
+impl OrderDigits {
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("hexadecimal digits are text")
+    }
+}
+
 impl fmt::Display for OrderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        f.write_str(self.digits().as_str())
     }
 }
 

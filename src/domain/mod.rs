@@ -26,8 +26,8 @@ pub mod wanted;
 pub use claim::{Ask, AskedLine, Claim, Invalid};
 pub use document::SaleDocument;
 pub use id::{
-    BuyerId, Fingerprint, IdempotencyKey, NodeId, OrderHint, OrderId, OrderSecret, OutboxId, PassengerId, PoolId,
-    SaleId, StopId,
+    BuildById, BuyerId, Fingerprint, IdempotencyKey, NodeId, OrderDigits, OrderHint, OrderId, OrderSecret, OutboxId,
+    PassengerId, PoolId, SaleId, StopId,
 };
 pub use money::{Currency, Money};
 pub use object::Object;

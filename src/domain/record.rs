@@ -8,8 +8,6 @@
 //! Text and not JSON, since the Lua scripts take it apart with one pattern, an operator can read it in `redis-cli`, and it is
 //! a third of the size. Names cannot contain the separators (see [`crate::domain::id`]). Fields are only ever added at the end.
 
-use std::fmt::Write as _;
-
 use crate::domain::id::{Fingerprint, NOBODY, OrderId};
 use crate::domain::money::Money;
 use crate::domain::order::{Line, Order};
@@ -26,19 +24,31 @@ pub struct BadRecord {
 
 /// Appends the order's record, without a line end.
 pub fn write(order: &Order, out: &mut String) {
-    // Writing to a String cannot fail.
-    let _ = write!(
-        out,
-        "{} {:016x} {} {} {} {} {} {} ",
-        order.id,
-        order.fingerprint.0,
-        order.sale,
-        order.buyer,
-        order.granted_at.0,
-        order.pay_by.0,
-        order.price.amount,
-        order.price.currency,
-    );
+    out.push_str(order.id.digits().as_str());
+    out.push(' ');
+    write_without_id(order, out);
+}
+
+/// The same from the fingerprint on. It is written twice for every order, and half as fast with the general formatter.
+pub fn write_without_id(order: &Order, out: &mut String) {
+    let mut fingerprint = [0; 16];
+    hex::encode_to_slice(order.fingerprint.0.to_be_bytes(), &mut fingerprint).expect("8 bytes have 16 digits");
+    out.push_str(std::str::from_utf8(&fingerprint).expect("hexadecimal digits are text"));
+    let mut digits = itoa::Buffer::new();
+    let mut number = |out: &mut String, number: i64| {
+        out.push(' ');
+        out.push_str(digits.format(number));
+    };
+    out.push(' ');
+    out.push_str(order.sale.as_str());
+    out.push(' ');
+    out.push_str(order.buyer.as_str());
+    number(out, order.granted_at.0);
+    number(out, order.pay_by.0);
+    number(out, order.price.amount);
+    out.push(' ');
+    out.push_str(order.price.currency.as_str());
+    out.push(' ');
     write_lines(&order.lines, out);
 }
 
@@ -50,7 +60,16 @@ pub fn write_lines(lines: &[Line], out: &mut String) {
         }
         let passenger = line.passenger.as_ref().map_or(NOBODY, |passenger| passenger.as_str());
         let seat = line.seat.map_or(NOBODY, |seat| seat.as_str());
-        let _ = write!(out, "{}/{}/{}/{}/{passenger}/{seat}", line.pool, line.legs.from, line.legs.to, line.quantity);
+        let mut digits = itoa::Buffer::new();
+        out.push_str(line.pool.as_str());
+        for number in [u32::from(line.legs.from), u32::from(line.legs.to), line.quantity] {
+            out.push('/');
+            out.push_str(digits.format(number));
+        }
+        for text in [passenger, seat] {
+            out.push('/');
+            out.push_str(text);
+        }
     }
 }
 

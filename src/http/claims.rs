@@ -34,8 +34,11 @@ pub(super) async fn claim(
     if outcome == Outcome::Held {
         crash::after(CrashPoint::AnswerWritten);
     }
-    let known = door.parts.shards.sale(sale);
-    door.meters.count(known.as_ref().map(|shard| &shard.sale.id), outcome, call.began.elapsed());
+    let took = call.began.elapsed();
+    let known = door.parts.shards.look(sale, |shard| door.meters.count(Some(&shard.sale.id), outcome, took));
+    if known.is_none() {
+        door.meters.count(None, outcome, took);
+    }
     answered
 }
 
@@ -63,6 +66,8 @@ async fn decide(
     // The time that a slow body took is not taken from those who decide.
     let deadline = confirm::deadline(door.settings.request_timeout);
     let answer = door.parts.claims.decide(request, deadline).await;
-    let shard = door.parts.shards.sale(sale);
-    reply::claim(answer, shard.as_ref().map_or(&[], |shard| &shard.sale.stops))
+    let shards = &door.parts.shards;
+    // A sale that nobody knows has no order, and so no stops to name.
+    let reply = shards.look(sale, |shard| reply::claim(answer.clone(), &shard.sale.stops));
+    reply.unwrap_or_else(|| reply::claim(answer, &[]))
 }

@@ -74,7 +74,7 @@ impl Door {
         let id = request_id(request.headers());
         let encoded = request.headers().contains_key(header::TRANSFER_ENCODING);
         let method = request.method().clone();
-        let uri = request.uri().clone();
+        let told = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().clone());
         let answered = if encoded && seen.length_twice() {
             Err(Problem::malformed("Content-Length and Transfer-Encoding: must not both come").close())
         } else {
@@ -82,7 +82,10 @@ impl Door {
         };
         let mut reply = answered.unwrap_or_else(reply::problem);
         let status = reply.status();
-        tracing::debug!(%method, path = uri.path(), status = status.as_u16(), ?id, took = ?began.elapsed(), "answered");
+        if let Some(uri) = told {
+            let took = began.elapsed();
+            tracing::debug!(%method, path = uri.path(), status = status.as_u16(), ?id, ?took, "answered");
+        }
         let headers = reply.headers_mut();
         headers.insert(REQUEST_ID, id);
         // A chunked request may hide where it ends, and a draining node wants to be left.

@@ -50,6 +50,16 @@ impl Framing {
                     let left = left - u64::try_from(skipped).unwrap_or(left);
                     self.state = if left == 0 { State::Head } else { State::Body(left) };
                 }
+                State::Head
+                    if !self.is_mid_head()
+                        && let Some(head) = Head::at(bytes) =>
+                {
+                    bytes = &bytes[head.bytes..];
+                    (self.length, self.encoded) = (head.length, head.encoded);
+                    if self.end_head() {
+                        return true;
+                    }
+                }
                 State::Head => {
                     let Some(end) = memchr::memchr(b'\n', bytes) else {
                         self.keep(bytes);
@@ -91,14 +101,10 @@ impl Framing {
         // Empty lines before a request are passed over, as hyper does.
         if !line.is_empty() {
             self.lines += 1;
-            let mut parts = line.splitn(2, |byte| *byte == b':');
-            let (name, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            if name.eq_ignore_ascii_case(b"transfer-encoding") {
-                self.encoded = true;
-            } else if name.eq_ignore_ascii_case(b"content-length") {
-                // What is no length hyper refuses.
-                let text = std::str::from_utf8(value.trim_ascii()).unwrap_or_default();
-                self.length = Some(text.parse().unwrap_or_default());
+            match framing_of(line) {
+                Some(Of::Encoding) => self.encoded = true,
+                Some(Of::Length(length)) => self.length = Some(length),
+                None => {}
             }
         }
         self.kept = 0;
@@ -115,6 +121,56 @@ impl Framing {
         (self.kept, self.lines, self.length, self.encoded, self.begun) = (0, 0, None, false, true);
         twice
     }
+}
+
+/// A head that has come as a whole, as nearly every one does: nothing of it needs to be kept.
+struct Head {
+    bytes: usize,
+    length: Option<u64>,
+    encoded: bool,
+}
+
+impl Head {
+    /// The head at the beginning of these bytes, if its end is there too.
+    fn at(bytes: &[u8]) -> Option<Self> {
+        let mut head = Self { bytes: 0, length: None, encoded: false };
+        let mut has_lines = false;
+        loop {
+            let rest = &bytes[head.bytes..];
+            let end = memchr::memchr(b'\n', rest)?;
+            head.bytes += end + 1;
+            let line = rest[..end.min(KEPT)].trim_ascii_end();
+            match line.first() {
+                None if has_lines => return Some(head),
+                // As hyper does before a request.
+                None => continue,
+                Some(b't' | b'T' | b'c' | b'C') => match framing_of(line) {
+                    Some(Of::Encoding) => head.encoded = true,
+                    Some(Of::Length(length)) => head.length = Some(length),
+                    None => {}
+                },
+                Some(_) => {}
+            }
+            has_lines = true;
+        }
+    }
+}
+
+/// What a header says of how its body is framed.
+enum Of {
+    Encoding,
+    Length(u64),
+}
+
+fn framing_of(line: &[u8]) -> Option<Of> {
+    let mut parts = line.splitn(2, |byte| *byte == b':');
+    let (name, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    if name.eq_ignore_ascii_case(b"transfer-encoding") {
+        return Some(Of::Encoding);
+    }
+    // What is no length hyper refuses.
+    let length = || std::str::from_utf8(value.trim_ascii()).unwrap_or_default().parse().unwrap_or_default();
+    name.eq_ignore_ascii_case(b"content-length").then(|| Of::Length(length()))
 }
 
 #[cfg(test)]

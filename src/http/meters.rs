@@ -25,7 +25,7 @@ pub(super) struct ClaimMeters {
     meters: Meters,
     durations: [OnceLock<Histogram>; Outcome::COUNT],
     /// Only sales that this node knows: nobody can grow this from outside.
-    sales: ArcSwap<HashMap<SaleId, Arc<SaleCounters>>>,
+    sales: ArcSwap<HashMap<SaleId, Arc<SaleCounters>, foldhash::fast::RandomState>>,
     /// For claims on sales that this node does not know.
     others: SaleCounters,
 }

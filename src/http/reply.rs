@@ -16,7 +16,9 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::confirm::{Answer, Unserved};
-use crate::domain::{Order, OrderId, OrderStatus, PassengerId, Refusal, SeatPreference, StopId, UnixMillis};
+use crate::domain::{
+    Line, Order, OrderDigits, OrderId, OrderStatus, PassengerId, Refusal, SeatPreference, StopId, UnixMillis,
+};
 use crate::http::problem::{Code, Problem};
 
 /// A whole answer.
@@ -31,14 +33,18 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// An order as its buyer sees it.
 #[derive(Debug, Serialize)]
 pub(super) struct OrderDocument<'a> {
-    order: OrderId32,
+    #[serde(serialize_with = "digits")]
+    order: OrderDigits,
     sale: &'a str,
     status: &'a str,
     amount: i64,
     currency: &'a str,
-    granted_at: String,
-    pay_by: String,
-    lines: Vec<LineDocument<'a>>,
+    #[serde(serialize_with = "instant")]
+    granted_at: UnixMillis,
+    #[serde(serialize_with = "instant")]
+    pay_by: UnixMillis,
+    #[serde(serialize_with = "lines")]
+    lines: (&'a [Line], &'a [StopId]),
 }
 
 #[derive(Debug, Serialize)]
@@ -55,51 +61,40 @@ struct LineDocument<'a> {
     seat: Option<&'a str>,
 }
 
-/// The 32 digits of an order's id, without a place on the heap.
-#[derive(Debug)]
-struct OrderId32([u8; 32]);
-
-impl Serialize for OrderId32 {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-impl OrderId32 {
-    fn new(id: OrderId) -> Self {
-        let mut digits = [0; 32];
-        hex::encode_to_slice(id.0, &mut digits).expect("16 bytes have 32 digits");
-        Self(digits)
-    }
-
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("hexadecimal digits are text")
-    }
-}
-
 impl<'a> OrderDocument<'a> {
     /// `stops` are the sale's; where they are not known, a journey's lines say only their pool.
     pub(super) fn new(order: &'a Order, status: OrderStatus, stops: &'a [StopId]) -> Self {
-        let stop = |index: u8| stops.get(usize::from(index)).map(StopId::as_str);
-        let lines = order.lines.iter().map(|line| LineDocument {
-            pool: line.pool.as_str(),
-            from: stop(line.legs.from),
-            to: stop(line.legs.to),
-            quantity: line.quantity,
-            passenger: line.passenger.as_ref().map(PassengerId::as_str),
-            seat: line.seat.map(SeatPreference::as_str),
-        });
         Self {
-            order: OrderId32::new(order.id),
+            order: order.id.digits(),
             sale: order.sale.as_str(),
             status: status.as_str(),
             amount: order.price.amount,
             currency: order.price.currency.as_str(),
-            granted_at: order.granted_at.to_string(),
-            pay_by: order.pay_by.to_string(),
-            lines: lines.collect(),
+            granted_at: order.granted_at,
+            pay_by: order.pay_by,
+            lines: (&order.lines, stops),
         }
     }
+}
+
+fn instant<S: serde::Serializer>(at: &UnixMillis, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(at)
+}
+
+fn lines<S: serde::Serializer>((lines, stops): &(&[Line], &[StopId]), serializer: S) -> Result<S::Ok, S::Error> {
+    let stop = |index: u8| stops.get(usize::from(index)).map(StopId::as_str);
+    serializer.collect_seq(lines.iter().map(|line| LineDocument {
+        pool: line.pool.as_str(),
+        from: stop(line.legs.from),
+        to: stop(line.legs.to),
+        quantity: line.quantity,
+        passenger: line.passenger.as_ref().map(PassengerId::as_str),
+        seat: line.seat.map(SeatPreference::as_str),
+    }))
+}
+
+fn digits<S: serde::Serializer>(order: &OrderDigits, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(order.as_str())
 }
 
 /// The answer to a claim. `stops` are the sale's.
@@ -126,10 +121,11 @@ pub(super) fn claim(answer: Answer, stops: &[StopId]) -> Result<Reply, Problem> 
 pub(super) fn pending(order: OrderId, status: StatusCode) -> Reply {
     #[derive(Serialize)]
     struct Pending {
-        order: OrderId32,
+        #[serde(serialize_with = "digits")]
+        order: OrderDigits,
         status: &'static str,
     }
-    let mut reply = json(status, &Pending { order: OrderId32::new(order), status: "pending" });
+    let mut reply = json(status, &Pending { order: order.digits(), status: "pending" });
     reply.headers_mut().insert(header::LOCATION, location(order));
     reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(PENDING_RETRY));
     reply
@@ -198,8 +194,9 @@ pub(super) fn problem(problem: Problem) -> Reply {
 }
 
 fn location(order: OrderId) -> HeaderValue {
-    let path = format!("/v1/orders/{}", OrderId32::new(order).as_str());
-    HeaderValue::from_maybe_shared(Bytes::from(path)).expect("hexadecimal digits make a path")
+    let mut path = *b"/v1/orders/00000000000000000000000000000000";
+    path[11..].copy_from_slice(order.digits().as_str().as_bytes());
+    HeaderValue::from_bytes(&path).expect("hexadecimal digits make a path")
 }
 
 #[cfg(test)]

@@ -99,10 +99,14 @@ pub(super) fn counters_of(sale: &Sale) -> impl Iterator<Item = (LegKey, u32)> {
     })
 }
 
+/// Up to so many keys are looked through one by one: most orders have one buyer and one leg, and no use for a table.
+const FEW: usize = 8;
+
 /// A map that remembers in which order its keys came.
 #[derive(Debug)]
 struct Ordered<K, V> {
     list: Vec<(K, V)>,
+    /// Of more than a few.
     index: HashMap<K, usize>,
 }
 
@@ -114,14 +118,30 @@ impl<K, V> Default for Ordered<K, V> {
 
 impl<K: Clone + Eq + Hash, V: Default> Ordered<K, V> {
     fn at(&mut self, key: K) -> &mut V {
-        let index = *self.index.entry(key).or_insert_with_key(|key| {
-            self.list.push((key.clone(), V::default()));
+        let index = self.find(&key).unwrap_or_else(|| {
+            self.list.push((key, V::default()));
+            self.index_the_last();
             self.list.len() - 1
         });
         &mut self.list[index].1
     }
 
     fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.index.get(key).map(|index| &mut self.list[*index].1)
+        self.find(key).map(|index| &mut self.list[index].1)
+    }
+
+    fn find(&self, key: &K) -> Option<usize> {
+        if self.list.len() <= FEW {
+            return self.list.iter().position(|(known, _)| known == key);
+        }
+        self.index.get(key).copied()
+    }
+
+    fn index_the_last(&mut self) {
+        let indexed = if self.list.len() == FEW + 1 { 0 } else { self.list.len() - 1 };
+        if self.list.len() > FEW {
+            let keys = self.list[indexed..].iter().zip(indexed..);
+            self.index.extend(keys.map(|((key, _), index)| (key.clone(), index)));
+        }
     }
 }

@@ -162,6 +162,25 @@ async fn another_version_s_scope_is_joined_and_nothing_of_it_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_version_of_which_some_scripts_are_new_loads_those_too() {
+    let server = Server::start().await;
+    let (bench, settings) = server.bench(PATIENT).await;
+    let sale = concert(10);
+    let bench = bench.with(&sale).await;
+    as_another_version_left_it(&server, &settings).await;
+    // The script by which a scope is looked at has not changed, and all others have.
+    let parts = ["shared", "shared_counters", "outbox_len"];
+    let text = |part| std::fs::read_to_string(format!("{}/lua/{part}.lua", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let same = format!("{}-- {} p0.e1\n", parts.map(text).concat(), settings.namespace);
+    let mut admin = server.try_admin().await.unwrap();
+    redis::cmd("SCRIPT").arg("LOAD").arg(same).exec_async(&mut admin).await.unwrap();
+    assert_eq!(bench.inventory.outbox_len(SCOPE).await, Ok(0), "it is the very same");
+    assert_fenced(confirm(&bench, &one(&sale, "a")).await, "the script is not there");
+    bench.inventory.join(SCOPE).await.unwrap();
+    assert_eq!(confirm(&bench, &one(&sale, "a")).await, Ok(Verdict::Granted));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_load_scripts_is_told_to_wait_for_those_who_may() {
     let server = Server::start().await;
     let (bench, settings) = server.bench(PATIENT).await;

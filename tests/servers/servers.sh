@@ -48,7 +48,7 @@ END
     RABBITMQ_NODENAME="rushgate-$REPLY@localhost" RABBITMQ_DIST_PORT="$distribution" \
     RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_CONFIG_FILE="$dir/rabbitmq.conf" RABBITMQ_ADVANCED_CONFIG_FILE="$dir/advanced.config" \
     RABBITMQ_ENABLED_PLUGINS_FILE="$dir/enabled_plugins" RABBITMQ_MNESIA_BASE="$dir/data" RABBITMQ_LOG_BASE="$dir/log" \
-    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='+S 2:2 -start_epmd false -kernel inet_dist_use_interface {127,0,0,1}' \
+    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none -start_epmd false -kernel inet_dist_use_interface {127,0,0,1}' \
     "$RABBITMQ_SERVER"
 }
 

@@ -43,9 +43,13 @@ pub(super) fn document(sale: &Sale) -> String {
 /// What is kept of an order: the letter of its status, and its record without the id, which is the field's name.
 pub(super) fn record(order: &Order, status: OrderStatus) -> String {
     let mut text = String::with_capacity(192);
-    record::write(order, &mut text);
-    text.replace_range(..=ID, status.letter().encode_utf8(&mut [0; 4]));
+    write_record(order, status, &mut text);
     text
+}
+
+pub(super) fn write_record(order: &Order, status: OrderStatus, out: &mut String) {
+    out.push(status.letter());
+    record::write_without_id(order, out);
 }
 
 /// `capacity free held sold`
@@ -107,9 +111,15 @@ impl Reply {
         let outbox = self.text()?;
         let outbox = if outbox.is_empty() { None } else { Some(outbox.parse().map_err(|_| unreadable(&outbox))?) };
         let version = self.parsed()?;
+        let letters = self.text()?;
+        if letters.len() != claims.len() {
+            return Err(unreadable(&letters));
+        }
         let mut verdicts = Vec::with_capacity(claims.len());
-        for claim in claims {
-            verdicts.push(verdict(claim.order.id, &self.text()?)?);
+        for (claim, letter) in claims.iter().zip(letters.chars()) {
+            // What is to be said of it stands behind, for those of whom there is something.
+            let about = if matches!(letter, 'K' | 'N' | 'L') { self.text()? } else { String::new() };
+            verdicts.push(verdict(claim.order.id, letter, &about)?);
         }
         let mut stock = Vec::with_capacity(legs.len());
         for leg in legs {
@@ -210,22 +220,21 @@ impl Reply {
     }
 }
 
-fn verdict(id: OrderId, text: &str) -> Result<Verdict, Fault> {
-    let rest = text.get(1..).unwrap_or_default();
-    Ok(Verdict::Refused(match text.get(..1) {
-        Some("G") => return Ok(Verdict::Granted),
-        Some("K") => return Ok(Verdict::Known(known(id, rest)?)),
-        Some("R") => Refusal::KeyReused,
-        Some("U") => Refusal::UnknownSale,
-        Some("N") => Refusal::NotOpen {
-            opens_at: if rest == "-" { None } else { Some(UnixMillis(rest.parse().map_err(|_| unreadable(text))?)) },
+fn verdict(id: OrderId, letter: char, about: &str) -> Result<Verdict, Fault> {
+    Ok(Verdict::Refused(match letter {
+        'G' => return Ok(Verdict::Granted),
+        'K' => return Ok(Verdict::Known(known(id, about)?)),
+        'R' => Refusal::KeyReused,
+        'U' => Refusal::UnknownSale,
+        'N' => Refusal::NotOpen {
+            opens_at: if about == "-" { None } else { Some(UnixMillis(about.parse().map_err(|_| unreadable(about))?)) },
         },
-        Some("P") => Refusal::Paused,
-        Some("C") => Refusal::Closed,
-        Some("L") => Refusal::LimitReached { orders: order_ids(rest, PART)? },
-        Some("S") => Refusal::SoldOut,
-        Some("A") => Refusal::AllHeld { next_release_at: None },
-        _ => return Err(unreadable(text)),
+        'P' => Refusal::Paused,
+        'C' => Refusal::Closed,
+        'L' => Refusal::LimitReached { orders: order_ids(about, PART)? },
+        'S' => Refusal::SoldOut,
+        'A' => Refusal::AllHeld { next_release_at: None },
+        odd => return Err(unreadable(&odd.to_string())),
     }))
 }
 
@@ -285,8 +294,8 @@ mod tests {
             assert!(matches!(Reply::of(odd), Err(Fault::Unknown(_))));
         }
         assert!(matches!(Reply::of(texts(&["ok", "many"])).unwrap().number(), Err(Fault::Unknown(_))));
-        assert!(matches!(verdict(OrderId([0; 16]), "X"), Err(Fault::Unknown(_))));
-        assert!(matches!(verdict(OrderId([0; 16]), "Kü"), Err(Fault::Unknown(_))));
-        assert!(matches!(verdict(OrderId([0; 16]), "Lü"), Err(Fault::Unknown(_))));
+        assert!(matches!(verdict(OrderId([0; 16]), 'X', ""), Err(Fault::Unknown(_))));
+        assert!(matches!(verdict(OrderId([0; 16]), 'K', "ü"), Err(Fault::Unknown(_))));
+        assert!(matches!(verdict(OrderId([0; 16]), 'L', "ü"), Err(Fault::Unknown(_))));
     }
 }

@@ -85,14 +85,21 @@ pub(super) fn parse_counter(field: &str) -> Option<LegKey> {
 }
 
 pub(super) fn person(person: &Person) -> String {
-    match person {
-        Person::Buyer(sale, buyer) => format!("b {sale} {buyer}"),
-        Person::Passenger(sale, passenger) => format!("p {sale} {passenger}"),
-    }
+    let mut text = String::new();
+    write_person(person, &mut text);
+    text
+}
+
+pub(super) fn write_person(person: &Person, out: &mut String) {
+    let parts = match person {
+        Person::Buyer(sale, buyer) => ["b ", sale.as_str(), " ", buyer.as_str()],
+        Person::Passenger(sale, passenger) => ["p ", sale.as_str(), " ", passenger.as_str()],
+    };
+    parts.iter().for_each(|part| out.push_str(part));
 }
 
 pub(super) fn order(id: OrderId) -> String {
-    id.to_string()
+    id.digits().as_str().to_owned()
 }
 
 #[cfg(test)]

@@ -208,10 +208,9 @@ impl Inventory for RedisInventory {
 
     async fn join(&self, scope: Scope) -> Result<(), Fault> {
         let scripts = self.scripts(scope);
-        match self.hot(&scripts.outbox_len()).await {
-            // Perhaps nothing is missing but this version's scripts.
-            Err(Fault::Fenced(_)) => self.load_beside_anchor(&scripts).await?,
-            answer => return answer.map(drop),
+        // Perhaps nothing is missing but this version's scripts, or some of them.
+        if !self.has_all(&scripts).await? {
+            self.load_beside_anchor(&scripts).await?;
         }
         self.hot(&scripts.outbox_len()).await.map(drop)
     }

@@ -8,13 +8,17 @@ use std::hash::Hash;
 use crate::domain::{Claim, Order, OrderStatus, UnixMillis};
 use crate::inventory::Fault;
 use crate::inventory::footprint::{Footprint, LegKey};
+use crate::inventory::redis::scripts::Args;
 use crate::inventory::redis::{codec, keys};
+
+/// About what one claim takes: its id, its record, its buyer.
+const CLAIM_BYTES: usize = 256;
 
 /// The arguments of the confirm script, and what is needed to read its answer.
 #[derive(Debug)]
 pub(super) struct Plan {
     /// The instant and the numbers, then order ids, records, sales, counter fields, people fields.
-    pub(super) args: Vec<Vec<u8>>,
+    pub(super) args: Args,
     /// The counters that the answer has, in its order.
     pub(super) legs: Vec<LegKey>,
 }
@@ -32,15 +36,14 @@ impl Plan {
             body.extend(footprint.legs.iter().flat_map(|(leg, units)| [legs.number(leg), *units]));
         }
         let counts = [claims.len(), sales.list.len(), legs.list.len(), people.list.len()];
-        let mut args = Vec::with_capacity(2 + claims.len() + counts.iter().sum::<usize>());
-        args.push(now.0.to_string().into_bytes());
-        args.push(pack(&counts.map(size), &body));
-        let mut add = |texts: &mut dyn Iterator<Item = String>| args.extend(texts.map(String::into_bytes));
-        add(&mut claims.iter().map(|claim| keys::order(claim.order.id)));
-        add(&mut claims.iter().map(|claim| codec::record(&claim.order, OrderStatus::Held)));
-        add(&mut sales.list.iter().map(keys::header));
-        add(&mut legs.list.iter().map(keys::counter));
-        add(&mut people.list.iter().map(keys::person));
+        let mut args = Args::with_room(2 + claims.len() + counts.iter().sum::<usize>(), claims.len() * CLAIM_BYTES);
+        args.push(now.0.to_string().as_bytes());
+        args.push(&pack(&counts.map(size), &body));
+        claims.iter().for_each(|claim| args.push(claim.order.id.digits().as_str().as_bytes()));
+        claims.iter().for_each(|claim| args.write(|out| codec::write_record(&claim.order, OrderStatus::Held, out)));
+        sales.list.iter().for_each(|sale| args.push(keys::header(sale).as_bytes()));
+        legs.list.iter().for_each(|leg| args.push(keys::counter(leg).as_bytes()));
+        people.list.iter().for_each(|person| args.write(|out| keys::write_person(person, out)));
         Ok(Self { args, legs: legs.list })
     }
 }
@@ -81,17 +84,21 @@ fn size(length: usize) -> u32 {
 #[derive(Debug)]
 struct Names<T> {
     list: Vec<T>,
-    numbers: HashMap<T, u32>,
+    numbers: HashMap<T, u32, foldhash::fast::RandomState>,
 }
 
 impl<T> Default for Names<T> {
     fn default() -> Self {
-        Self { list: Vec::new(), numbers: HashMap::new() }
+        Self { list: Vec::new(), numbers: HashMap::default() }
     }
 }
 
 impl<T: Clone + Eq + Hash> Names<T> {
     fn number(&mut self, name: &T) -> u32 {
+        // Mostly the sale and the leg are those of the claim before.
+        if self.list.last() == Some(name) {
+            return size(self.list.len());
+        }
         if let Some(number) = self.numbers.get(name) {
             return *number;
         }

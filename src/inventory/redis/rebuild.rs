@@ -51,6 +51,18 @@ impl RedisInventory {
         Ok(())
     }
 
+    /// Has the server every script of this version?
+    pub(super) async fn has_all(&self, scripts: &Scripts) -> Result<bool, Fault> {
+        let (mut connection, _) = self.checkout().await?;
+        let mut exists = redis::cmd("SCRIPT");
+        exists.arg("EXISTS");
+        scripts.texts().for_each(|script| {
+            exists.arg(&script.digest);
+        });
+        let Value::Array(found) = query(&mut connection, &exists).await? else { return Ok(false) };
+        Ok(found.iter().all(|one| *one == Value::Int(1)))
+    }
+
     /// Loads this version's scripts beside another's. On one connection, and so in one run of one server: where the anchor is not,
     /// the script cache is another than the recovery's, and nothing may be loaded into it.
     pub(super) async fn load_beside_anchor(&self, scripts: &Scripts) -> Result<(), Fault> {

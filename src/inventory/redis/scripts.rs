@@ -98,14 +98,59 @@ pub(super) struct Call {
     command: &'static str,
     script: String,
     keys: Arc<[String; 8]>,
-    args: Vec<Vec<u8>>,
+    args: Args,
+}
+
+/// Arguments one behind the other: a batch has hundreds, and a place on the heap for each would cost more than to write them.
+#[derive(Debug, Default)]
+pub(super) struct Args {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    /// Where texts are written.
+    text: String,
+}
+
+impl Args {
+    pub(super) fn with_room(arguments: usize, bytes: usize) -> Self {
+        let (bytes, ends) = (Vec::with_capacity(bytes), Vec::with_capacity(arguments));
+        Self { bytes, ends, text: String::new() }
+    }
+
+    pub(super) fn push(&mut self, argument: &[u8]) {
+        self.bytes.extend_from_slice(argument);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Adds the text that is written.
+    pub(super) fn write(&mut self, write: impl FnOnce(&mut String)) {
+        self.text.clear();
+        write(&mut self.text);
+        self.bytes.extend_from_slice(self.text.as_bytes());
+        self.ends.push(self.bytes.len());
+    }
+
+    fn each(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(0).chain(self.ends.iter().copied());
+        begins.zip(&self.ends).map(|(begin, end)| &self.bytes[begin..*end])
+    }
+}
+
+impl FromIterator<String> for Args {
+    fn from_iter<I: IntoIterator<Item = String>>(texts: I) -> Self {
+        let mut args = Self::default();
+        texts.into_iter().for_each(|text| args.push(text.as_bytes()));
+        args
+    }
 }
 
 impl Call {
     /// The command for the server with this run id.
     pub(super) fn command(&self, run_id: &str) -> Cmd {
         let mut command = redis::cmd(self.command);
-        command.arg(&self.script).arg(self.keys.len()).arg(&self.keys[..]).arg(run_id).arg(&self.args);
+        command.arg(&self.script).arg(self.keys.len()).arg(&self.keys[..]).arg(run_id);
+        self.args.each().for_each(|argument| {
+            command.arg(argument);
+        });
         command
     }
 }
@@ -138,7 +183,7 @@ impl Scripts {
     }
 
     /// `plan`: the arguments of a [`Plan`](crate::inventory::redis::plan::Plan).
-    pub(super) fn confirm(&self, plan: Vec<Vec<u8>>) -> Call {
+    pub(super) fn confirm(&self, plan: Args) -> Call {
         self.by_digest(&self.loaded.confirm, plan)
     }
 
@@ -219,15 +264,15 @@ impl Scripts {
     }
 
     fn digest(&self, script: &Text, args: Vec<String>) -> Call {
-        self.by_digest(script, args.into_iter().map(String::into_bytes).collect())
+        self.by_digest(script, args.into_iter().collect())
     }
 
-    fn by_digest(&self, script: &Text, args: Vec<Vec<u8>>) -> Call {
+    fn by_digest(&self, script: &Text, args: Args) -> Call {
         Call { command: "EVALSHA", script: script.digest.clone(), keys: Arc::clone(&self.keys), args }
     }
 
     fn text(&self, script: &str, args: Vec<String>) -> Call {
-        let args = args.into_iter().map(String::into_bytes).collect();
+        let args = args.into_iter().collect();
         Call { command: "EVAL", script: format!("{SHARED}{script}"), keys: Arc::clone(&self.keys), args }
     }
 }
