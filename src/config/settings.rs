@@ -251,7 +251,7 @@ impl Default for Inventory {
             namespace: "rg".to_owned(),
             partitions: 1,
             batch_max: 128,
-            batches_in_flight: 2,
+            batches_in_flight: 1,
             answer_after: AnswerAfter::Broker,
             timeout: Duration::from_millis(250),
         }

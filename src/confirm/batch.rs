@@ -28,7 +28,7 @@ use crate::shutdown::Shutdown;
 
 /// Batches that may be decided or unconfirmed at one time, so many more than calls that these never wait for a broker that is well:
 /// its latency times its throughput, generously.
-const BATCHES_UNCONFIRMED: usize = 64;
+const BATCHES_UNCONFIRMED: usize = 128;
 /// Claims that may wait, in batches: past that the answer is busy, at once.
 const WAITING_BATCHES: usize = 32;
 

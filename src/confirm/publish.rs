@@ -17,10 +17,11 @@ use crate::inventory::StockMove;
 use crate::queue::envelope::Envelope;
 use crate::shutdown::Shutdown;
 
-/// Messages that may be out at one time. Two keep the broker busy while a confirm travels; more make messages smaller.
+/// Messages that may be out at one time, unless they are full. Two keep the broker busy while a confirm travels; more make messages
+/// smaller.
 const MESSAGES_IN_FLIGHT: usize = 2;
-/// Batches in one message, at most.
-const BATCHES: usize = 8;
+/// Orders that make a message full: it waits for nobody, so that a broker that is far away, and well, is not the slower for it.
+const FULL: usize = 512;
 
 /// What a batch has to tell the broker, and who waits for that.
 pub(super) struct Granted {
@@ -50,14 +51,8 @@ pub(super) fn held(order: Arc<Order>, replayed: bool) -> Answer {
 
 /// Publishes until no batch can come any more.
 pub(super) async fn keep_publishing(desk: Arc<Desk>, mut granted: mpsc::Receiver<InPlace>, shutdown: Shutdown) {
-    let messages =
-        Arc::new(Semaphore::new(std::env::var("RG_W").ok().and_then(|w| w.parse().ok()).unwrap_or(MESSAGES_IN_FLIGHT)));
-    loop {
-        let Ok(message) = Arc::clone(&messages).acquire_owned().await else { return };
-        let mut batches = Vec::new();
-        if granted.recv_many(&mut batches, BATCHES).await == 0 {
-            return;
-        }
+    let messages = Arc::new(Semaphore::new(MESSAGES_IN_FLIGHT));
+    let publish = |batches: Vec<InPlace>, message: Option<OwnedSemaphorePermit>| {
         let desk = Arc::clone(&desk);
         shutdown.spawn(async move {
             for batches in by_scope(batches) {
@@ -65,6 +60,25 @@ pub(super) async fn keep_publishing(desk: Arc<Desk>, mut granted: mpsc::Receiver
             }
             drop(message);
         });
+    };
+    let mut waiting = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            message = Arc::clone(&messages).acquire_owned(), if !waiting.is_empty() => {
+                publish(std::mem::take(&mut waiting), message.ok());
+            }
+            batch = granted.recv() => match batch {
+                Some(batch) => waiting.push(batch),
+                None => break,
+            },
+        }
+        if waiting.iter().map(|(granted, _): &InPlace| granted.orders.len()).sum::<usize>() >= FULL {
+            publish(std::mem::take(&mut waiting), None);
+        }
+    }
+    if !waiting.is_empty() {
+        publish(waiting, None);
     }
 }
 

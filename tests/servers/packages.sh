@@ -2,7 +2,7 @@
 # What must be on the machine. Installs what is missing with the system's package manager. Sourced by tests/run.
 
 # The program that must be there, and the package that brings it.
-PROGRAMS=(redis-server:redis-server faketime:faketime nginx:nginx haproxy:haproxy epmd:erlang-base)
+PROGRAMS=(redis-server:redis-server faketime:faketime nginx:nginx haproxy:haproxy epmd:erlang-base valgrind:valgrind curl:curl)
 # Not the wrapper in PATH: that one insists on the packaged user, folders and logs.
 RABBITMQ_SERVER=/usr/lib/rabbitmq/bin/rabbitmq-server
 

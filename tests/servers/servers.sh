@@ -5,6 +5,8 @@
 START_TRIES=3
 # The variables in which the caller gave a server.
 GIVEN=()
+# What the caller wants of Redis besides.
+REDIS_OPTIONS=()
 
 start_redis() {
   local dir=$RUN_DIR/redis options=()
@@ -15,7 +17,7 @@ start_redis() {
   [[ $(redis-server --version) =~ v=([0-9]+) ]] && ((BASH_REMATCH[1] >= 7)) && options+=(--enable-debug-command local)
   # As in production: the log on disk once a second, and no snapshots beside it.
   launch redis redis-server --port "$REPLY" --bind 127.0.0.1 --dir "$dir" --daemonize no \
-    --appendonly yes --appendfsync everysec --save '' "${options[@]}"
+    --appendonly yes --appendfsync everysec --save '' "${options[@]}" "${REDIS_OPTIONS[@]}"
 }
 
 start_rabbitmq() {

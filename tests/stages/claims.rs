@@ -128,12 +128,12 @@ async fn whom_the_inventorys_word_is_enough_hears_yes_before_the_broker_which_is
 async fn a_broker_that_does_not_confirm_bounds_what_is_granted_on_the_inventorys_word_too() {
     let node = Arc::new(Node::answering_after(AnswerAfter::Inventory, 1000).await);
     node.inventory.gate.add_permits(1000);
-    for number in 0..64 {
+    for number in 0..128 {
         assert!(is_granted(&node.claim(&format!("b{number}"), None).await));
     }
     let one_too_many = node.claim("late", None).await;
     assert!(matches!(one_too_many, Answer::Pending { .. }), "{one_too_many:?}");
-    assert_eq!(node.stock().await, (936, 64, 0), "it has not been asked for yet");
+    assert_eq!(node.stock().await, (872, 128, 0), "it has not been asked for yet");
 }
 
 #[tokio::test(start_paused = true)]
@@ -301,12 +301,48 @@ async fn a_broker_that_does_not_confirm_bounds_what_is_granted() {
         settle().await;
     }
     let (_, held, _) = node.stock().await;
-    assert_eq!(held, 64, "no more than may be unconfirmed");
-    assert_eq!(node.broker.messages.load(Ordering::SeqCst), 64);
+    assert_eq!(held, 128, "no more than may be unconfirmed");
+    assert_eq!(node.broker.messages.load(Ordering::SeqCst), 2, "the rest waits to be told in one message");
     node.broker.gate.add_permits(1000);
     let answers = asking.join_all().await;
     assert!(answers.iter().all(is_granted), "the rest is decided when there is room");
     assert_eq!(node.inventory.calls.lock().unwrap().iter().sum::<usize>(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_granted_while_messages_are_out_is_told_in_one() {
+    let node = Arc::new(Node::behind_gates(1000).await);
+    node.inventory.gate.add_permits(1000);
+    let mut asking = JoinSet::new();
+    for number in 0..20 {
+        let node = Arc::clone(&node);
+        asking.spawn(async move { node.claim(&format!("b{number}"), None).await });
+        settle().await;
+    }
+    // Two are out with an order each; eighteen wait for the first of them to be confirmed.
+    node.broker.gate.add_permits(3);
+    assert!(asking.join_all().await.iter().all(is_granted));
+    assert_eq!(node.broker.messages.load(Ordering::SeqCst), 3);
+    assert_eq!(node.broker.got.lock().unwrap().len(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_full_waits_for_no_other() {
+    let node = Arc::new(Node::behind_gates(2000).await);
+    node.inventory.gate.add_permits(4);
+    let mut asking = JoinSet::new();
+    for number in 0..2000 {
+        let node = Arc::clone(&node);
+        asking.spawn(async move { node.claim(&format!("b{number}"), None).await });
+    }
+    // A batch of one, and three of 128, with two messages out: the rest is not full.
+    settle().await;
+    assert_eq!(node.broker.messages.load(Ordering::SeqCst), 2);
+    node.inventory.gate.add_permits(100);
+    settle().await;
+    assert!(node.broker.messages.load(Ordering::SeqCst) > 2, "full ones go, though nothing is confirmed");
+    node.open_gates();
+    assert!(asking.join_all().await.iter().all(is_granted));
 }
 
 #[tokio::test(start_paused = true)]
