@@ -26,18 +26,18 @@ const SCOPE: Scope = Scope { partition: Partition(0), epoch: Epoch(1) };
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
 fn concert(id: &str) -> Sale {
-    sale(id, serde_json::json!({"pools": [{"id": "standard", "capacity": 1000, "price": 55_350}]}))
+    sale(id, &serde_json::json!({"pools": [{"id": "standard", "capacity": 1000, "price": 55_350}]}))
 }
 
 fn train(id: &str) -> Sale {
     let stops: Vec<_> = (0..=12).map(|stop| format!("S{stop}")).collect();
     sale(
         id,
-        serde_json::json!({"stops": stops, "pools": [{"id": "second", "capacity": 1000, "fares": vec![3_900; 12]}]}),
+        &serde_json::json!({"stops": stops, "pools": [{"id": "second", "capacity": 1000, "fares": vec![3_900; 12]}]}),
     )
 }
 
-fn sale(id: &str, of: serde_json::Value) -> Sale {
+fn sale(id: &str, of: &serde_json::Value) -> Sale {
     let mut document = serde_json::json!({"name": "Bench", "currency": "CNY", "opens_at": "2020-01-01T00:00:00Z"});
     document.as_object_mut().expect("an object").extend(of.as_object().expect("an object").clone());
     let document: SaleDocument = serde_json::from_value(document).expect("a document");

@@ -54,7 +54,9 @@ impl Bell {
     pub fn ring(&self) {
         self.0.rung.store(true, Ordering::SeqCst);
         let wakers: Vec<_> = self.listeners().wakers.values().map(Arc::clone).collect();
-        wakers.iter().for_each(|waker| waker.wake());
+        for waker in wakers {
+            waker.wake();
+        }
     }
 
     pub fn has_rung(&self) -> bool {

@@ -1,7 +1,7 @@
 // The design of the public spikeSystem, written anew for the benchmark, with nothing but Go's standard library: a counter of local
-// sales under one token, which is held across one round trip to Redis; no buyers, no record, no broker. Unlike the original, its
-// connections go back to the pool (there they never do, and it sells only as many units as the pool has connections), and it opens
-// no log file per request. Both make it faster.
+// sales under one token, which is held across one round trip to Redis; no buyers, no record, no broker; a line in a log file that is
+// opened for each request. Unlike the original, its connections go back to the pool: there they never do, and it sells only as many
+// units as the pool has connections.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 )
 
@@ -67,6 +68,7 @@ func main() {
 	redis := flag.String("redis", "127.0.0.1:6379", "HOST:PORT")
 	key := flag.String("key", "local-lock", "the hash with total and sold")
 	stock := flag.Int("stock", 0, "the local stock, buffer included")
+	logFile := flag.String("log", os.DevNull, "a line for each request")
 	flag.Parse()
 
 	pool := make(chan *connection, 64)
@@ -96,7 +98,12 @@ func main() {
 			taken = err == nil && result != 0
 			pool <- conn
 		}
+		line := fmt.Sprintf("result:%t,localSales:%d\r\n", taken, sold)
 		token <- struct{}{}
+		if file, err := os.OpenFile(*logFile, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644); err == nil {
+			file.WriteString(line)
+			file.Close()
+		}
 		w.Header().Set("Content-Type", "application/json")
 		body := answer{-1, "sold out"}
 		if taken {

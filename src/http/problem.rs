@@ -4,6 +4,7 @@
 //! most answers are the same few refusals.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -142,6 +143,9 @@ impl Problem {
         if self.detail.is_none() && self.members.is_empty() {
             return Bytes::from_static(plain.as_bytes());
         }
+        if self.detail.is_none() {
+            return with_members(plain, &self.members).into();
+        }
         let mut document: Map<String, Value> = serde_json::from_str(plain).expect("the table makes JSON objects");
         if let Some(detail) = self.detail {
             document.insert("detail".to_owned(), detail.into_owned().into());
@@ -151,9 +155,33 @@ impl Problem {
     }
 }
 
+/// A constant document with something added. Most of a crowd hears when units may come back, so it is not taken apart for that.
+fn with_members(plain: &str, members: &Map<String, Value>) -> String {
+    let mut text = String::with_capacity(plain.len() + 64);
+    text.push_str(plain.trim_end_matches('}'));
+    for (member, value) in members {
+        // Writing to a String cannot fail.
+        let _ = write!(text, ",{}:{value}", Value::from(member.as_str()));
+    }
+    text.push('}');
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_added_to_a_document_stands_in_it() {
+        let members = [("odd \"name\"", Value::Null), ("next_release_at", "x\"y".into()), ("orders", vec!["a"].into())];
+        let problem = members
+            .iter()
+            .fold(Problem::from(Code::AllHeld), |problem, (member, value)| problem.with(member, value.clone()));
+        let document: Map<String, Value> = serde_json::from_slice(&problem.document()).unwrap();
+        let mut expected: Map<String, Value> = serde_json::from_str(Code::AllHeld.document()).unwrap();
+        expected.extend(members.map(|(member, value)| (member.to_owned(), value)));
+        assert_eq!(document, expected);
+    }
 
     #[test]
     fn every_code_is_a_document_that_says_the_same_as_the_table() {

@@ -77,6 +77,7 @@ impl<'a> OrderDocument<'a> {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 fn instant<S: serde::Serializer>(at: &UnixMillis, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(at)
 }

@@ -171,9 +171,9 @@ async fn a_version_of_which_some_scripts_are_new_loads_those_too() {
     // The script by which a scope is looked at has not changed, and all others have.
     let parts = ["shared", "shared_counters", "outbox_len"];
     let text = |part| std::fs::read_to_string(format!("{}/lua/{part}.lua", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let same = format!("{}-- {} p0.e1\n", parts.map(text).concat(), settings.namespace);
+    let script = format!("{}-- {} p0.e1\n", parts.map(text).concat(), settings.namespace);
     let mut admin = server.try_admin().await.unwrap();
-    redis::cmd("SCRIPT").arg("LOAD").arg(same).exec_async(&mut admin).await.unwrap();
+    redis::cmd("SCRIPT").arg("LOAD").arg(script).exec_async(&mut admin).await.unwrap();
     assert_eq!(bench.inventory.outbox_len(SCOPE).await, Ok(0), "it is the very same");
     assert_fenced(confirm(&bench, &one(&sale, "a")).await, "the script is not there");
     bench.inventory.join(SCOPE).await.unwrap();

@@ -28,6 +28,7 @@ impl Goal {
 
 const ANSWERING: &[&str] = &["gateway", "redis", "broker"];
 
+#[expect(clippy::too_many_lines, reason = "a table, one goal after the other")]
 pub(super) fn goals(run: &Run) -> Vec<Goal> {
     let at_least = |what, bound, measured| Goal { what, bound: Bound::AtLeast(bound), measured };
     let at_most = |what, bound, measured| Goal { what, bound: Bound::AtMost(bound), measured };

@@ -101,7 +101,8 @@ pub(crate) async fn run(mut options: Options) -> anyhow::Result<()> {
         (options.repetitions, options.seconds) = (1, 0.3);
     }
     let mut bench = Bench::start(options).await?;
-    workloads::all(&mut bench).await?;
+    let outcome = workloads::all(&mut bench).await;
+    // What was measured until something went wrong is worth keeping.
     let Bench { options, site, measured, .. } = bench;
     let run = Run::new(measured, &options, &site.servers).await?;
     drop(site);
@@ -113,7 +114,7 @@ pub(crate) async fn run(mut options: Options) -> anyhow::Result<()> {
     let text = table::markdown(&run);
     write("bench.md", text.clone())?;
     say(&text);
-    Ok(())
+    outcome
 }
 
 #[expect(clippy::print_stdout, reason = "this is what was asked for")]

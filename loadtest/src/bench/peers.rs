@@ -75,6 +75,8 @@ impl Peer {
             key,
             "--stock".to_owned(),
             stock.to_string(),
+            "--log".to_owned(),
+            dir.join("local-lock-stat.txt").display().to_string(),
         ]);
         Self::start(program, &arguments, address, &dir.join("local-lock.log")).await
     }

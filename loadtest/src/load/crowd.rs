@@ -68,7 +68,7 @@ impl Visitor {
             self.came += 1;
             let fresh = (self.chance.usize(..self.crowd.sales.len()), self.came);
             if self.crowd.repeats > 0 {
-                let at = (self.came as usize) % REMEMBERED;
+                let at = usize::try_from(self.came).unwrap_or_default() % REMEMBERED;
                 if at < self.earlier.len() { self.earlier[at] = fresh } else { self.earlier.push(fresh) }
             }
             fresh

@@ -99,9 +99,10 @@ fn part(options: &Options, thread: usize, begin: &Barrier) -> anyhow::Result<Tal
     begin.wait();
     let (local, opened) = (LocalSet::new(), opened?);
     local.block_on(&runtime, async {
-        let began = Instant::now();
-        let until = began + Duration::from_secs_f64(options.seconds);
+        let started = Instant::now();
+        let until = started + Duration::from_secs_f64(options.seconds);
         let share = options.requests / options.connections as u64;
+        #[expect(clippy::cast_precision_loss, reason = "connections are far fewer than 2^52")]
         let pace = options.rate.map(|rate| rate / options.connections as f64);
         let (tally, mut tasks) = (Rc::new(RefCell::new(Tally::default())), Vec::new());
         for (number, connection) in mine.into_iter().zip(opened) {
@@ -114,7 +115,7 @@ fn part(options: &Options, thread: usize, begin: &Barrier) -> anyhow::Result<Tal
             idle.push(task.await?);
         }
         let mut tally = tally.take();
-        tally.seconds = began.elapsed().as_secs_f64();
+        tally.seconds = started.elapsed().as_secs_f64();
         tokio::time::sleep(Duration::from_secs(options.linger)).await;
         Ok(tally)
     })

@@ -95,7 +95,9 @@ pub(super) fn write_person(person: &Person, out: &mut String) {
         Person::Buyer(sale, buyer) => ["b ", sale.as_str(), " ", buyer.as_str()],
         Person::Passenger(sale, passenger) => ["p ", sale.as_str(), " ", passenger.as_str()],
     };
-    parts.iter().for_each(|part| out.push_str(part));
+    for part in parts {
+        out.push_str(part);
+    }
 }
 
 pub(super) fn order(id: OrderId) -> String {

@@ -39,11 +39,21 @@ impl Plan {
         let mut args = Args::with_room(2 + claims.len() + counts.iter().sum::<usize>(), claims.len() * CLAIM_BYTES);
         args.push(now.0.to_string().as_bytes());
         args.push(&pack(&counts.map(size), &body));
-        claims.iter().for_each(|claim| args.push(claim.order.id.digits().as_str().as_bytes()));
-        claims.iter().for_each(|claim| args.write(|out| codec::write_record(&claim.order, OrderStatus::Held, out)));
-        sales.list.iter().for_each(|sale| args.push(keys::header(sale).as_bytes()));
-        legs.list.iter().for_each(|leg| args.push(keys::counter(leg).as_bytes()));
-        people.list.iter().for_each(|person| args.write(|out| keys::write_person(person, out)));
+        for claim in claims {
+            args.push(claim.order.id.digits().as_str().as_bytes());
+        }
+        for claim in claims {
+            args.write(|out| codec::write_record(&claim.order, OrderStatus::Held, out));
+        }
+        for sale in &sales.list {
+            args.push(keys::header(sale).as_bytes());
+        }
+        for leg in &legs.list {
+            args.push(keys::counter(leg).as_bytes());
+        }
+        for person in &people.list {
+            args.write(|out| keys::write_person(person, out));
+        }
         Ok(Self { args, legs: legs.list })
     }
 }
