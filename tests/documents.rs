@@ -55,11 +55,14 @@ fn every_promise_of_the_readme_is_held_by_tests_that_exist() {
     for broken in ["`a_sells`", "`a_sells_b`, `a_sells_c`", "hope"] {
         assert_eq!(unproven(&table(broken), tests).len(), 1, "{broken}");
     }
+    let readme = readme();
+    // Other tables promise nothing.
+    let promises = readme.split("\n## ").find(|section| section.starts_with("What it promises")).unwrap_or_default();
     assert!(
-        readme().lines().filter(|line| line.starts_with('|')).count() > 5,
+        promises.lines().filter(|line| line.starts_with('|')).count() > 5,
         "there is no table of promises any more"
     );
-    assert_eq!(unproven(&readme(), &sources(Path::new("tests"))), [""; 0]);
+    assert_eq!(unproven(promises, &sources(Path::new("tests"))), [""; 0]);
 }
 
 #[test]
