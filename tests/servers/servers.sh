@@ -64,7 +64,7 @@ start_mysql() {
     mysqld_options mysql
     mariadb-install-db --no-defaults "${OPTIONS[@]}" --skip-test-db --skip-name-resolve \
       --auth-root-authentication-method=normal >"$RUN_DIR/mysql.log" 2>&1 || return
-    launch_mysqld mysql mariadbd --no-defaults --innodb-log-file-size=64M
+    launch_mysqld mysql mariadbd --no-defaults --innodb-log-file-size="${MYSQL_REDO_LOG:-64M}"
   else
     start_oracle_mysqld mysql ''
   fi
