@@ -1,7 +1,8 @@
 //! From a buyer's request to its answer: admission, the inventory's verdict, the broker's confirm.
 //!
-//! The whole story of a claim is [`Claims::claim`]: what memory can refuse is refused at a look. What it lets through is decided in batches ([`batch`]), in tasks that a
-//! client's disconnect cannot cancel: once the inventory was asked, the order goes its way to the end, whoever still listens.
+//! The whole story of a claim is [`Claims::claim`]: what memory can refuse is refused at a look. What it lets through is decided in
+//! batches ([`batch`]) and told to the broker (`publish`), in tasks that a client's disconnect cannot cancel: once the inventory was
+//! asked, the order goes its way to the end, whoever still listens.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

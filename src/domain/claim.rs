@@ -242,7 +242,8 @@ mod tests {
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
         let backwards = AskedLine { pool: Some("first"), from: Some("SHH"), to: Some("JNK"), ..AskedLine::default() };
-        let unknown = AskedLine { pool: Some("third"), from: Some("XXX"), seat: Some("roof"), ..AskedLine::default() };
+        let unknown =
+            AskedLine { pool: Some("third"), from: Some("nowhere"), seat: Some("roof"), ..AskedLine::default() };
         let ask = Ask::Lines(vec![backwards, unknown]);
         assert_eq!(pointers(check(&train(), &ask)), ["/lines/0/to", "/lines/1/pool", "/lines/1/from", "/lines/1/seat"]);
     }

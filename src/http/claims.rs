@@ -66,8 +66,6 @@ async fn decide(
     // The time that a slow body took is not taken from those who decide.
     let deadline = confirm::deadline(door.settings.request_timeout);
     let answer = door.parts.claims.decide(request, deadline).await;
-    let shards = &door.parts.shards;
-    // A sale that nobody knows has no order, and so no stops to name.
-    let reply = shards.look(sale, |shard| reply::claim(answer.clone(), &shard.sale.stops));
-    reply.unwrap_or_else(|| reply::claim(answer, &[]))
+    let shard = door.parts.shards.sale(sale);
+    reply::claim(answer, shard.as_ref().map_or(&[], |shard| &shard.sale.stops))
 }

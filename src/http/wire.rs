@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::http::framing::Framing;
 use crate::http::problem::Code;
@@ -132,13 +132,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Waits for the next request, but not for ever; then it is as if the client had closed. A request takes no reading of the clock:
     /// the look comes every so often, and asks only whether there was one.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.rest.as_mut().poll(cx));
-        if !std::mem::take(&mut self.came) {
-            return Poll::Ready(Ok(()));
+        loop {
+            ready!(self.rest.as_mut().poll(cx));
+            if !std::mem::take(&mut self.came) {
+                return Poll::Ready(Ok(()));
+            }
+            self.rest.as_mut().reset(Instant::now() + REST);
         }
-        let next = self.rest.deadline() + REST;
-        self.rest.as_mut().reset(next);
-        self.rest.as_mut().poll(cx).map(Ok)
     }
 
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -277,6 +277,24 @@ mod tests {
         let error = wire.write_all(&[b'x'; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(theirs);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_at_rest_is_closed_after_a_while_and_one_in_use_is_not() {
+        let request = b"GET / HTTP/1.1\r\n\r\n";
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let mut wire = Wire::new(ours, Arc::default(), STALL);
+        let mut read = [0; 64];
+        // Ten times nearly as long as it may rest at least.
+        for _ in 0..10 {
+            theirs.write_all(request).await.unwrap();
+            assert_eq!(wire.read(&mut read).await.unwrap(), request.len());
+            let waiting = tokio::time::timeout(REST - Duration::from_secs(1), wire.read(&mut read)).await;
+            assert!(waiting.is_err(), "it rests, and stays open");
+        }
+        let begun = Instant::now();
+        assert_eq!(wire.read(&mut read).await.unwrap(), 0, "as if the client had closed");
+        assert!(begun.elapsed() <= REST * 2, "{:?}", begun.elapsed());
     }
 
     #[tokio::test]

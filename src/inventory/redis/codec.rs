@@ -68,10 +68,10 @@ pub(super) fn entry(orders: &[(OrderId, u32)]) -> String {
     text
 }
 
-/// The answer of a script, taken apart from the front.
 /// What stands for the name of a sale where a part of a page is granted orders.
 const GRANTED: &str = "#";
 
+/// The answer of a script, taken apart from the front.
 #[derive(Debug)]
 pub(super) struct Reply(std::vec::IntoIter<Value>);
 
