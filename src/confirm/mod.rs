@@ -117,16 +117,18 @@ impl Claims {
         Self(Arc::new(Inner { parts, line: InLine::default(), batchers }))
     }
 
-    /// Answers one claim, by the deadline.
-    pub async fn claim(&self, request: Request<'_>, deadline: Instant) -> Answer {
-        match self.refusal(&request) {
-            Some(refusal) => Answer::Refused(refusal),
-            None => self.decide(request, deadline).await,
+    /// Answers one claim. `enter` gives what it takes to decide a claim that memory cannot refuse: a place among those that are being
+    /// decided, and the deadline by which it is answered. Without it the answer is busy.
+    pub async fn claim<P>(&self, request: Request<'_>, enter: impl FnOnce() -> Option<(P, Instant)>) -> Answer {
+        if let Some(refusal) = self.refusal(&request) {
+            return Answer::Refused(refusal);
         }
+        let Some((_place, deadline)) = enter() else { return Answer::Unserved(Unserved::Busy) };
+        self.decide(request, deadline).await
     }
 
     /// What memory says to most of a crowd: that nothing is left of what it came for. It waits for nobody, writes nothing that another
-    /// core reads, and says only what [`Self::decide`] would say; `None` if that takes more than a look.
+    /// core reads, and says only what a decision would say; `None` if that takes more than a look.
     pub fn refusal(&self, request: &Request<'_>) -> Option<Refusal> {
         let Parts { shards, clock, .. } = &self.0.parts;
         shards.look(request.sale, |shard| {
@@ -154,7 +156,7 @@ impl Claims {
     }
 
     /// Answers a claim that memory alone has no answer to.
-    pub async fn decide(&self, request: Request<'_>, deadline: Instant) -> Answer {
+    async fn decide(&self, request: Request<'_>, deadline: Instant) -> Answer {
         let shard = match self.sale(request.sale) {
             Ok(shard) => shard,
             Err(answer) => return answer,

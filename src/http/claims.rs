@@ -4,7 +4,7 @@ use hyper::body::Incoming;
 use hyper::header::HeaderName;
 use hyper::{HeaderMap, StatusCode};
 
-use crate::confirm::{self, Request, Unserved};
+use crate::confirm::{self, Request};
 use crate::crash::{self, CrashPoint};
 use crate::http::ask;
 use crate::http::door::{Call, Door};
@@ -56,16 +56,9 @@ async fn decide(
     let body = json_body(headers, body, door.body_limit(call)).await?;
     let body = ask::Body::parse(&body)?;
     let request = Request { sale, buyer, key, ask: body.ask() };
-    // What memory can refuse takes no place.
-    if let Some(refusal) = door.parts.claims.refusal(&request) {
-        return Err(reply::refused(refusal));
-    }
-    let Ok(_place) = door.claims_in_flight.try_acquire() else {
-        return Err(reply::unserved_for(Unserved::Busy));
-    };
     // The time that a slow body took is not taken from those who decide.
-    let deadline = confirm::deadline(door.settings.request_timeout);
-    let answer = door.parts.claims.decide(request, deadline).await;
+    let enter = || Some((door.claims_in_flight.try_acquire().ok()?, confirm::deadline(door.settings.request_timeout)));
+    let answer = door.parts.claims.claim(request, enter).await;
     let shard = door.parts.shards.sale(sale);
     reply::claim(answer, shard.as_ref().map_or(&[], |shard| &shard.sale.stops))
 }

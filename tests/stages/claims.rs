@@ -192,6 +192,23 @@ async fn the_same_request_twice_at_once_is_asked_once_and_answered_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whose_request_got_the_last_unit_and_is_not_confirmed_yet_waits_with_it_while_others_are_refused() {
+    let node = Arc::new(Node::behind_gates(1).await);
+    node.inventory.gate.add_permits(100);
+    let mut asking = JoinSet::new();
+    for _ in 0..2 {
+        let node = Arc::clone(&node);
+        asking.spawn(async move { node.claim("alice", Some("k")).await });
+        settle().await;
+    }
+    let other = node.claim("bob", Some("k")).await;
+    assert!(matches!(other, Answer::Refused(Refusal::AllHeld { .. })), "{other:?}");
+    node.broker.gate.add_permits(100);
+    let answers = asking.join_all().await;
+    assert!(answers.iter().all(|answer| matches!(answer, Answer::Granted { .. })), "{answers:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crowd_that_comes_too_late_asks_nobody_but_who_was_granted_hears_it_again() {
     let node = Node::selling(1).await;
     assert!(is_granted(&node.claim("alice", Some("k")).await));

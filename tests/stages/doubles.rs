@@ -389,7 +389,7 @@ impl Node {
             key: key.map(|key| key.parse().expect("a key")),
             ask,
         };
-        self.claims.claim(request, rushgate::confirm::deadline(Duration::from_secs(20))).await
+        self.claims.claim(request, || Some(((), rushgate::confirm::deadline(Duration::from_secs(20))))).await
     }
 
     /// Free, held and sold units in the inventory.
