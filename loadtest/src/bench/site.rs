@@ -210,17 +210,25 @@ pub(super) fn free_port() -> anyhow::Result<SocketAddr> {
     anyhow::bail!("no free port")
 }
 
-/// Waits until the store has so many units of these sales; its guard tells without a count.
+/// Waits until the store has so many units of these sales.
 pub(super) async fn stored(mysql: &str, sales: &[String], units: u64) -> anyhow::Result<()> {
     let mut store = MySqlConnection::connect(mysql).await?;
+    let what = format!("{units} units are stored");
+    until(&what, async || Ok((units_in(&mut store, sales).await? >= units).then_some(()))).await
+}
+
+/// Units of these sales that the store has now.
+pub(super) async fn live(mysql: &str, sales: &[String]) -> anyhow::Result<u64> {
+    units_in(&mut MySqlConnection::connect(mysql).await?, sales).await
+}
+
+/// The guard tells without a count.
+async fn units_in(store: &mut MySqlConnection, sales: &[String]) -> anyhow::Result<u64> {
     let marks = vec!["?"; sales.len()].join(", ");
     let select = format!("SELECT CAST(COALESCE(SUM(live), 0) AS SIGNED) FROM pool_legs WHERE sale_id IN ({marks})");
-    until(&format!("{units} units are stored"), async || {
-        let mut query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(select.as_str()));
-        for sale in sales {
-            query = query.bind(sale);
-        }
-        Ok((query.fetch_one(&mut store).await?.cast_unsigned() >= units).then_some(()))
-    })
-    .await
+    let mut query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(select.as_str()));
+    for sale in sales {
+        query = query.bind(sale);
+    }
+    Ok(query.fetch_one(store).await?.cast_unsigned())
 }
