@@ -14,9 +14,11 @@ use crate::shutdown::Shutdown;
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Sales that have gauges of their own; a label per sale must not grow without end.
 const SALES: usize = 200;
-/// What the store may be asked for in one round: its counts of a sale's orders are no cheap question.
-const DRIFT_SALES: usize = 8;
+/// What the store may be asked for in one round: its counts of a sale's orders are no cheap question. After a round that took long
+/// it is left in peace for so many times as long, so that a sale of millions takes it a twentieth of a core and not one.
+const DRIFT_SALES: u32 = 8;
 const DRIFT_BUDGET: Duration = Duration::from_millis(250);
+const DRIFT_REST: u32 = 20;
 
 /// Reads until the shutdown. `compare`: also what only the store knows, which one kind of process asks it for, the writers.
 pub async fn keep_measured(parts: Parts, compare: bool, shutdown: Shutdown) {
@@ -42,6 +44,7 @@ struct Gauges {
     drift: HashMap<SaleId, Gauge>,
     /// The sale that was compared last; the next round goes on behind it.
     last: Option<SaleId>,
+    rests_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -81,7 +84,7 @@ impl Gauges {
         let (outbox, ready) =
             (parts.meters.gauge("rushgate_outbox_entries", &[]), parts.meters.gauge("rushgate_ready", &[]));
         let (pools, drift) = (HashMap::new(), HashMap::new());
-        Self { parts, outbox, ready, pools, sales: Seen::default(), drift, last: None }
+        Self { parts, outbox, ready, pools, sales: Seen::default(), drift, last: None, rests_until: None }
     }
 
     async fn read_queue(&self) {
@@ -137,32 +140,35 @@ impl Gauges {
 
     /// Compares some sales, others each time. A gauge keeps what was seen when its sale was last quiet.
     async fn read_drift(&mut self) {
-        let Ok(sales) = self.parts.store.sales().await else { return };
-        let ids: Vec<_> = sales.into_iter().map(|stored| stored.sale.id).collect();
-        let behind = ids.iter().position(|id| self.last.as_ref().is_none_or(|last| id > last)).unwrap_or(0);
         let begun = Instant::now();
+        if self.rests_until.is_some_and(|until| begun < until) {
+            return;
+        }
+        let Ok(ids) = self.parts.store.sale_ids(self.last.as_ref(), DRIFT_SALES).await else { return };
+        // Behind the last one it begins again.
+        self.last = None;
         let auditor = self.parts.auditor();
-        for id in ids[behind..].iter().chain(&ids[..behind]).take(DRIFT_SALES) {
+        for id in ids {
+            if self.sales.has_room_for(&id) {
+                match auditor.quiet_reading(&id).await {
+                    Ok(Some(reading)) => self.drift_of(&id).set(number(reading.drift())),
+                    Ok(None) => {}
+                    Err(why) => tracing::debug!(sale = %id, %why, "inventory and store cannot be compared"),
+                }
+            }
+            self.last = Some(id);
             if begun.elapsed() > DRIFT_BUDGET {
                 break;
             }
-            self.last = Some(id.clone());
-            if !self.sales.has_room_for(id) {
-                continue;
-            }
-            match auditor.reading(id).await {
-                Ok(reading) if reading.quiet => {
-                    let meters = &self.parts.meters;
-                    let gauge = self
-                        .drift
-                        .entry(id.clone())
-                        .or_insert_with(|| meters.gauge("rushgate_drift_units", &[("sale", id.as_str())]));
-                    gauge.set(number(reading.drift()));
-                }
-                Ok(_in_motion) => {}
-                Err(why) => tracing::debug!(sale = %id, %why, "inventory and store cannot be compared"),
-            }
         }
+        self.rests_until = Some(Instant::now() + begun.elapsed() * DRIFT_REST);
+    }
+
+    fn drift_of(&mut self, sale: &SaleId) -> &Gauge {
+        let meters = &self.parts.meters;
+        self.drift
+            .entry(sale.clone())
+            .or_insert_with(|| meters.gauge("rushgate_drift_units", &[("sale", sale.as_str())]))
     }
 }
 

@@ -200,6 +200,16 @@ impl Auditor {
         self.reading_in(self.epochs.of_sale(sale)?, sale).await
     }
 
+    /// The same, if nothing is on its way: else nothing is counted, which takes the store as long as the sale has orders.
+    pub async fn quiet_reading(&self, sale: &SaleId) -> Result<Option<Reading>, Interrupted> {
+        let scope = self.epochs.of_sale(sale)?;
+        if self.asked(scope, self.inventory.outbox_len(scope).await)? > 0 {
+            return Ok(None);
+        }
+        let reading = self.reading_in(scope, sale).await?;
+        Ok(reading.quiet.then_some(reading))
+    }
+
     /// Orders of one sale on which inventory and store disagree, as far as that can be proved at this moment.
     pub async fn differing(&self, sale: &SaleId, stop: &CancellationToken) -> Result<Vec<Finding>, Interrupted> {
         let scope = self.epochs.of_sale(sale)?;

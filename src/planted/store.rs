@@ -1,7 +1,7 @@
 //! A store that holds what it is told to.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,7 +29,7 @@ fn path(status: OrderStatus) -> Vec<OrderStatus> {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct PlantedStore(Mutex<StoreState>);
+pub(crate) struct PlantedStore(Arc<Mutex<StoreState>>);
 
 #[derive(Debug, Default)]
 pub(crate) struct StoreState {
@@ -53,19 +53,37 @@ pub(crate) struct StoreState {
     pub(crate) heads: HashMap<u64, DeadLetter>,
     /// How many more of them are counted.
     pub(crate) letters_beside: u64,
-    /// How many recorders it gives yet. None of them ever records anything.
+    /// How many recorders it gives yet.
     pub(crate) recorders: usize,
+    /// How many orders of one batch they record in time; `None`: their connections break whatever they are asked.
+    pub(crate) in_time: Option<usize>,
+    /// How many orders each batch had that was recorded.
+    pub(crate) recorded: Vec<usize>,
     pub(crate) lanes: u16,
 }
 
-/// A connection that breaks whatever it is asked.
+/// How long one records that does not get it done.
+const LATE: Duration = Duration::from_secs(40);
+
+/// Records nothing but how much it was asked to.
 #[derive(Debug)]
-struct BrokenRecorder;
+struct PlantedRecorder(Arc<Mutex<StoreState>>);
 
 #[async_trait]
-impl Recorder for BrokenRecorder {
-    async fn record(&mut self, _: &[Recordable]) -> Result<Recorded, RecordFault> {
-        Err(store::Fault("the connection broke".to_owned()).into())
+impl Recorder for PlantedRecorder {
+    async fn record(&mut self, batch: &[Recordable]) -> Result<Recorded, RecordFault> {
+        let in_time = self.0.lock().unwrap().in_time;
+        match in_time {
+            None => Err(store::Fault("the connection broke".to_owned()).into()),
+            Some(in_time) if batch.len() > in_time => {
+                tokio::time::sleep(LATE).await;
+                Err(RecordFault::Late(store::Fault("not in time".to_owned())))
+            }
+            Some(_) => {
+                self.0.lock().unwrap().recorded.push(batch.len());
+                Ok(Recorded::default())
+            }
+        }
     }
 
     async fn barrier(&mut self, _: Scope, _: u16) -> Result<(), RecordFault> {
@@ -135,7 +153,7 @@ impl Store for PlantedStore {
             return Err(store::Fault("records nothing".to_owned()));
         }
         state.recorders -= 1;
-        Ok(Box::new(BrokenRecorder))
+        Ok(Box::new(PlantedRecorder(Arc::clone(&self.0))))
     }
 
     async fn now(&self) -> Result<UnixMillis, store::Fault> {
@@ -204,6 +222,12 @@ impl Sales for PlantedStore {
             stored.applied_version = stored.applied_version.max(version);
         }
         Ok(())
+    }
+
+    async fn sale_ids(&self, after: Option<&SaleId>, limit: u32) -> Result<Vec<SaleId>, store::Fault> {
+        let state = self.up()?;
+        let behind = state.sales.keys().filter(|id| after.is_none_or(|after| *id > after));
+        Ok(behind.take(limit as usize).cloned().collect())
     }
 
     async fn unapplied(&self) -> Result<Vec<StoredSale>, store::Fault> {

@@ -40,12 +40,15 @@ impl<'b> Batch<'b> {
         self.orders.values().map(|one| one.scope.partition).collect()
     }
 
+    /// Is one of them below its partition's `min_epoch`? It is stale unless it is known.
+    pub(super) fn has_old_epochs(&self, min_epochs: &HashMap<Partition, Epoch>) -> bool {
+        self.orders.values().any(|one| is_old(one, min_epochs))
+    }
+
     /// Known orders change nothing, whatever their epoch; of the others those below their partition's `min_epoch` are stale.
     pub(super) fn sort(self, known: &HashSet<OrderId>, min_epochs: &HashMap<Partition, Epoch>) -> Sorted<'b> {
         let unknown = self.orders.into_values().filter(|one| !known.contains(&one.order.id));
-        let (stale, fresh): (Vec<_>, Vec<_>) = unknown.partition(|one| {
-            min_epochs.get(&one.scope.partition).is_some_and(|min_epoch| one.scope.epoch < *min_epoch)
-        });
+        let (stale, fresh): (Vec<_>, Vec<_>) = unknown.partition(|one| is_old(one, min_epochs));
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let recorded = Recorded {
             fresh: count(fresh.len()),
@@ -55,6 +58,10 @@ impl<'b> Batch<'b> {
         };
         Sorted { fresh, stale, recorded }
     }
+}
+
+fn is_old(one: &Recordable, min_epochs: &HashMap<Partition, Epoch>) -> bool {
+    min_epochs.get(&one.scope.partition).is_some_and(|min_epoch| one.scope.epoch < *min_epoch)
 }
 
 /// The text of an order's lines, as its row has it.

@@ -46,6 +46,11 @@ impl Failure {
         )
     }
 
+    /// It took too long, by the clock of the caller or, for a lock, the server's: MySQL's 1205.
+    fn is_late(&self) -> bool {
+        matches!(self, Self::TooLate(_)) || self.mysql_number() == Some(1205)
+    }
+
     /// The server refuses this very content, and will again: a check, a null, or what MySQL says of values that do not fit
     /// (out of range 1264, bad characters 1366, too long 1406, packet too large 1153).
     fn is_content(&self) -> bool {
@@ -81,6 +86,7 @@ impl From<Failure> for RecordFault {
         match failure {
             Failure::Guard { sale, pool, leg } => Self::Guard { sale, pool, leg },
             failure if failure.is_content() => Self::Rejected(failure.to_string()),
+            failure if failure.is_late() => Self::Late(failure.into()),
             failure => Self::Unavailable(failure.into()),
         }
     }

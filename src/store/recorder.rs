@@ -57,4 +57,7 @@ pub enum RecordFault {
     /// The store is not there, or lost the race, or it is unknown whether it committed.
     #[error(transparent)]
     Unavailable(#[from] Fault),
+    /// Not done in time, or a lock did not come in time: fewer orders in one transaction may be. Else as `Unavailable`.
+    #[error("{0}")]
+    Late(Fault),
 }

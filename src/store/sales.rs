@@ -16,6 +16,9 @@ pub trait Sales {
     /// All sales, in the order of their ids.
     async fn sales(&self) -> Result<Vec<StoredSale>, Fault>;
 
+    /// The ids of at most `limit` sales behind `after` in the order of ids; of the first ones for `None`.
+    async fn sale_ids(&self, after: Option<&SaleId>, limit: u32) -> Result<Vec<SaleId>, Fault>;
+
     /// Stores a definition whose `version` is one above the stored one (1 for a new sale), and the change in the log, in one
     /// transaction. The sale's pools and legs are rows of the guard from then on, at the larger of the old and new capacity.
     async fn put_sale(&self, sale: &Sale, change: &Change) -> Result<PutSale, Fault>;

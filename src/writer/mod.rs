@@ -100,6 +100,7 @@ pub async fn write_lanes(parts: Parts, topology: Arc<dyn Topology>, shutdown: Sh
 /// Writes one lane until the shutdown.
 pub async fn write_lane(parts: Parts, lane: LaneId, shutdown: Shutdown) {
     let mut backoff = BACKOFF_FIRST;
+    let mut in_time = usize::MAX;
     while !shutdown.has_begun() {
         let ended = tokio::select! {
             biased;
@@ -112,12 +113,14 @@ pub async fn write_lane(parts: Parts, lane: LaneId, shutdown: Shutdown) {
                     parts: parts.clone(),
                     recorder: Some(recorder),
                     away_since: None,
+                    in_time,
                     has_acknowledged: false,
                     lane: consumed,
                 };
                 if let Err(reason) = writer.run(&shutdown).await {
                     tracing::warn!(%lane, reason, "the lane is taken anew");
                 }
+                in_time = writer.in_time;
                 // To take a lane is no progress: one that ends as soon as it is taken is not to be taken in a hurry.
                 if writer.has_acknowledged {
                     backoff = BACKOFF_FIRST;
@@ -148,6 +151,8 @@ struct LaneWriter {
     recorder: Option<Box<dyn Recorder>>,
     /// Since when the store has not done what it was asked.
     away_since: Option<Instant>,
+    /// Orders that one transaction gets done in time, as far as is known.
+    in_time: usize,
     has_acknowledged: bool,
     lane: Box<dyn Lane>,
 }
@@ -250,6 +255,36 @@ mod tests {
         let got = tokio::time::timeout(Duration::from_secs(120), next.next()).await;
         assert!(got.expect("the lane is given back").unwrap().redelivered);
         planted.shutdown.force();
+    }
+
+    /// Sends twelve orders to a writer whose store records at most so many of them in time, and says how it had them recorded.
+    async fn recorded(planted: &Planted, in_time: usize) -> Vec<usize> {
+        let settings = settings::Queue { lanes: 1, ..settings::Queue::default() };
+        let Queue { publisher, consumer, topology } =
+            queue::memory::open(&settings, &Meters::new(), ConfirmWhen::Queued);
+        topology.open(SCOPE).await.unwrap();
+        let sale = planted.sale("s", 1);
+        (planted.store.lock().recorders, planted.store.lock().in_time) = (usize::MAX, Some(in_time));
+        planted.shutdown.spawn(write_lane(parts(planted, consumer), LaneId::Number(0), planted.shutdown.clone()));
+        for message in 0..3 {
+            let orders: Vec<_> = (0..4).map(|n| order(&sale, 4 * message + n, "b")).collect();
+            publisher.publish(Envelope::orders(SCOPE, None, orders)).await.unwrap();
+        }
+        while planted.store.lock().recorded.iter().sum::<usize>() < 12 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        planted.shutdown.force();
+        planted.store.lock().recorded.clone()
+    }
+
+    /// Each time it takes longer than a lane is kept: what was learned from one must not be lost with it.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_recorded_in_time_is_recorded_in_smaller_parts() {
+        for in_time in [1, 2, 3] {
+            let planted = Planted::new().await;
+            let parts = recorded(&planted, in_time).await;
+            assert!(parts.iter().all(|orders| *orders <= in_time), "{parts:?}");
+        }
     }
 
     /// Gives lanes that end at once.

@@ -1,4 +1,4 @@
-//! Recording what is in hand, whatever the store does: replayed while it is away, halved while it refuses.
+//! Recording what is in hand, whatever the store does: replayed while it is away, halved while it refuses or is too slow.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,23 @@ use crate::writer::{BACKOFF_FIRST, LANE_PATIENCE, LaneWriter, pause};
 
 impl LaneWriter {
     /// Records orders in one transaction; if the store refuses them, in halves, down to the one that it refuses, which is kept
-    /// in quarantine.
+    /// in quarantine. If they are not recorded in time, the same again would not be either: also in halves, and for a while.
     pub(super) async fn record(&mut self, orders: Vec<Recordable>, shutdown: &Shutdown) -> Result<(), String> {
+        let mut backoff = BACKOFF_FIRST;
         let mut parts = vec![orders];
-        while let Some(mut part) = parts.pop() {
+        while let Some(part) = parts.pop() {
+            if part.len() > self.in_time {
+                parts.extend(halves(part));
+                continue;
+            }
             match self.try_record(&part, shutdown).await? {
-                Ok(()) => {}
-                Err(_) if part.len() > 1 => {
-                    let second = part.split_off(part.len() / 2);
-                    parts.push(second);
+                Ok(()) => self.in_time = self.in_time.saturating_mul(2),
+                Err(RecordFault::Late(_)) => {
+                    self.in_time = (part.len() / 2).max(1);
                     parts.push(part);
+                    pause(&mut backoff, shutdown).await;
                 }
+                Err(_) if part.len() > 1 => parts.extend(halves(part)),
                 Err(fault) => self.quarantine(&part, &fault, shutdown).await?,
             }
         }
@@ -52,7 +58,7 @@ impl LaneWriter {
         }
     }
 
-    /// Records until the store has said yes or no.
+    /// Records until the store has said yes or no, or was too late.
     async fn try_record(
         &mut self,
         orders: &[Recordable],
@@ -71,6 +77,10 @@ impl LaneWriter {
                     return Ok(Ok(()));
                 }
                 Err(fault @ RecordFault::Unavailable(_)) => self.dropped(&fault),
+                Err(late @ RecordFault::Late(_)) => {
+                    self.dropped(&late);
+                    return Ok(Err(late));
+                }
                 Err(refused) => {
                     self.away_since = None;
                     return Ok(Err(refused));
@@ -132,7 +142,7 @@ impl LaneWriter {
     /// After a fault nobody knows what is open on the connection.
     fn dropped(&mut self, fault: &RecordFault) {
         let reason = match fault {
-            RecordFault::Unavailable(Fault(reason)) => reason.clone(),
+            RecordFault::Unavailable(Fault(reason)) | RecordFault::Late(Fault(reason)) => reason.clone(),
             other => other.to_string(),
         };
         tracing::warn!(reason, "not recorded; trying again on a new connection");
@@ -147,4 +157,10 @@ impl LaneWriter {
             self.parts.meters.lag.set(self.parts.clock.now().since(oldest).as_secs_f64());
         }
     }
+}
+
+/// To be taken from the end, so the first half comes last.
+fn halves(mut part: Vec<Recordable>) -> [Vec<Recordable>; 2] {
+    let second = part.split_off(part.len() / 2);
+    [second, part]
 }

@@ -174,6 +174,11 @@ impl Sales for StoreLine {
         self.write("mark a sale", move |store| async move { store.mark_applied(&id, version).await }).await
     }
 
+    async fn sale_ids(&self, after: Option<&SaleId>, limit: u32) -> Result<Vec<SaleId>, Fault> {
+        let after = after.cloned();
+        self.read("sale ids", move |store| async move { store.sale_ids(after.as_ref(), limit).await }).await
+    }
+
     async fn unapplied(&self) -> Result<Vec<StoredSale>, Fault> {
         self.read("unapplied", |store| async move { store.unapplied().await }).await
     }

@@ -23,6 +23,9 @@ impl Sales for Backends {
     async fn mark_applied(&self, _: &SaleId, _: u64) -> Result<(), Fault> {
         no_part()
     }
+    async fn sale_ids(&self, _: Option<&SaleId>, _: u32) -> Result<Vec<SaleId>, Fault> {
+        no_part()
+    }
     async fn unapplied(&self) -> Result<Vec<StoredSale>, Fault> {
         no_part()
     }

@@ -92,7 +92,7 @@ async fn list(conn: &mut MySqlConnection, filter: &OrderFilter) -> Result<Vec<Or
     }
     match filter.after {
         Some(after) => query.push(" AND order_id > ").push_bind(after.0.to_vec()).push(" ORDER BY order_id"),
-        None => query.push(" ORDER BY recorded_at DESC, order_id DESC"),
+        None => query.push(" ORDER BY seq DESC"),
     };
     query.push(" LIMIT ").push_bind(i64::from(filter.limit.min(OrderFilter::MAX_LIMIT)));
     rows::all(query.build_query_as::<OrderColumns>().fetch_all(conn).await?)

@@ -1,7 +1,8 @@
 //! The writer's way in: a connection of its own, one transaction per batch.
 //!
-//! In a transaction: the partitions' `min_epoch`, locked against the recovery that raises it; the ids that are known; the insert,
-//! in the order of the ids; payments that waited; and last the guard, the row that everyone wants.
+//! In a transaction: the partitions' `min_epoch`, locked against the recovery that raises it; the insert, in the order of the ids;
+//! payments that waited; and last the guard, the row that everyone wants. That nearly all orders are new is taken for granted: only
+//! where one was not, or may be too late for its epoch, are the ids that are known looked for before.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -53,11 +54,20 @@ impl MySqlRecorder {
     /// Puts the connection back, unless the call left it in a state that nobody knows.
     fn put<T>(&mut self, conn: MySqlConnection, outcome: Result<T, Failure>) -> Result<T, RecordFault> {
         let outcome = outcome.map_err(RecordFault::from);
-        if !matches!(outcome, Err(RecordFault::Unavailable(_))) {
+        if !matches!(outcome, Err(RecordFault::Unavailable(_) | RecordFault::Late(_))) {
             (self.conn, self.used) = (Some(conn), Instant::now());
         }
         outcome
     }
+}
+
+/// What a recording goes by.
+#[derive(Clone, Copy)]
+enum Attempt {
+    /// That no order is known and every unit is there, as it nearly always is.
+    First,
+    /// That it was not so: known orders are looked for, and the guard is to name the leg.
+    Second,
 }
 
 /// How the guard is asked.
@@ -73,11 +83,16 @@ pub(super) enum Guard {
 impl Recorder for MySqlRecorder {
     async fn record(&mut self, batch: &[Recordable]) -> Result<Recorded, RecordFault> {
         let mut conn = self.take().await?;
-        let mut outcome = within(self.pool.limit(), record(&mut conn, batch, &self.clock, Guard::PoolByPool)).await;
-        // Once more, from the beginning: if another recorder stored one of the orders between our look and our insert, now we
-        // see it; if the guard does not hold, we want to know on which leg.
-        if outcome.as_ref().is_err_and(|failure| failure.is_duplicate() || matches!(failure, Failure::Guard { .. })) {
-            outcome = within(self.pool.limit(), record(&mut conn, batch, &self.clock, Guard::LegByLeg)).await;
+        let mut outcome = within(self.pool.limit(), record(&mut conn, batch, &self.clock, Attempt::First)).await;
+        // Twice more at most, from the beginning: another recorder may store one of the orders between our look and our insert.
+        for _ in 0..2 {
+            if !outcome
+                .as_ref()
+                .is_err_and(|failure| failure.is_duplicate() || matches!(failure, Failure::Guard { .. }))
+            {
+                break;
+            }
+            outcome = within(self.pool.limit(), record(&mut conn, batch, &self.clock, Attempt::Second)).await;
         }
         self.put(conn, outcome)
     }
@@ -105,10 +120,10 @@ async fn record(
     conn: &mut MySqlConnection,
     batch: &[Recordable],
     clock: &ServerClock,
-    guard: Guard,
+    attempt: Attempt,
 ) -> Result<Recorded, Failure> {
     let mut tx = conn.begin().await?;
-    match fill(&mut tx, Batch::of(batch), clock, guard).await {
+    match fill(&mut tx, Batch::of(batch), clock, attempt).await {
         Ok(recorded) => {
             crash::during(CrashPoint::WriterCommitting, tx.commit()).await?;
             Ok(recorded)
@@ -125,11 +140,15 @@ async fn fill(
     conn: &mut MySqlConnection,
     batch: Batch<'_>,
     clock: &ServerClock,
-    guard: Guard,
+    attempt: Attempt,
 ) -> Result<Recorded, Failure> {
     let now = clock.now(conn).await?;
     let min_epochs = min_epochs(conn, &batch.partitions()).await?;
-    let known = known(conn, &batch.ids()).await?;
+    let (looks, guard) = match attempt {
+        Attempt::First => (batch.has_old_epochs(&min_epochs), Guard::PoolByPool),
+        Attempt::Second => (true, Guard::LegByLeg),
+    };
+    let known = if looks { known(conn, &batch.ids()).await? } else { HashSet::new() };
     let Sorted { fresh, stale, mut recorded } = batch.sort(&known, &min_epochs);
     for orders in portions(&stale) {
         keep_stale(conn, orders, now).await?;

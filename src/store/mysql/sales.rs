@@ -23,6 +23,10 @@ impl Sales for MySqlStore {
         run!(self.primary, conn => several(&mut conn, select))
     }
 
+    async fn sale_ids(&self, after: Option<&SaleId>, limit: u32) -> Result<Vec<SaleId>, Fault> {
+        run!(self.primary, conn => sale_ids(&mut conn, after, limit))
+    }
+
     async fn put_sale(&self, sale: &Sale, change: &Change) -> Result<PutSale, Fault> {
         run!(self.primary, conn => put_sale(&mut conn, sale, change))
     }
@@ -57,6 +61,15 @@ async fn sale(conn: &mut MySqlConnection, id: &SaleId) -> Result<Option<StoredSa
 
 async fn several(conn: &mut MySqlConnection, select: &'static str) -> Result<Vec<StoredSale>, Failure> {
     rows::all(sqlx::query_as::<_, SaleColumns>(select).fetch_all(conn).await?)
+}
+
+async fn sale_ids(conn: &mut MySqlConnection, after: Option<&SaleId>, limit: u32) -> Result<Vec<SaleId>, Failure> {
+    let ids: Vec<String> = sqlx::query_scalar("SELECT sale_id FROM sales WHERE sale_id > ? ORDER BY sale_id LIMIT ?")
+        .bind(after.map_or("", SaleId::as_str))
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await?;
+    ids.iter().map(|id| rows::parsed("sales.sale_id", id)).collect()
 }
 
 async fn put_sale(conn: &mut MySqlConnection, sale: &Sale, change: &Change) -> Result<PutSale, Failure> {

@@ -23,6 +23,10 @@ impl Sales for SqliteStore {
         run!(self.readers(), conn => several(&mut conn, select))
     }
 
+    async fn sale_ids(&self, after: Option<&SaleId>, limit: u32) -> Result<Vec<SaleId>, Fault> {
+        run!(self.readers(), conn => sale_ids(&mut conn, after, limit))
+    }
+
     async fn put_sale(&self, sale: &Sale, change: &Change) -> Result<PutSale, Fault> {
         run!(self.writer(), conn => put_sale(&mut conn, sale, change))
     }
@@ -57,6 +61,15 @@ async fn sale(conn: &mut SqliteConnection, id: &SaleId) -> Result<Option<StoredS
 
 async fn several(conn: &mut SqliteConnection, select: &'static str) -> Result<Vec<StoredSale>, Failure> {
     rows::all(sqlx::query_as::<_, SaleColumns>(select).fetch_all(conn).await?)
+}
+
+async fn sale_ids(conn: &mut SqliteConnection, after: Option<&SaleId>, limit: u32) -> Result<Vec<SaleId>, Failure> {
+    let ids: Vec<String> = sqlx::query_scalar("SELECT sale_id FROM sales WHERE sale_id > ? ORDER BY sale_id LIMIT ?")
+        .bind(after.map_or("", SaleId::as_str))
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await?;
+    ids.iter().map(|id| rows::parsed("sales.sale_id", id)).collect()
 }
 
 async fn put_sale(conn: &mut SqliteConnection, sale: &Sale, change: &Change) -> Result<PutSale, Failure> {

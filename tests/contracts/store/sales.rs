@@ -22,6 +22,14 @@ pub(super) async fn a_sale_reads_back_as_it_was_put(rig: &Rig) {
     rig.put(&concert("a", 1)).await;
     let all = rig.store.sales().await.unwrap();
     assert_eq!(all.iter().map(|stored| stored.sale.id.as_str()).collect::<Vec<_>>(), ["a", "g1"]);
+    let ids = async |after: Option<&str>, limit| {
+        let ids = rig.store.sale_ids(after.map(|id| id.parse().unwrap()).as_ref(), limit).await.unwrap();
+        ids.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(None, 8).await, ["a", "g1"]);
+    assert_eq!(ids(None, 1).await, ["a"]);
+    assert_eq!(ids(Some("a"), 8).await, ["g1"]);
+    assert_eq!(ids(Some("g1"), 8).await, Vec::<String>::new());
     assert_eq!(rig.store.sale(&"G1".parse().unwrap()).await.unwrap(), None);
 }
 

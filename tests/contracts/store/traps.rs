@@ -65,7 +65,7 @@ pub(super) async fn a_lock_that_does_not_come_in_time_undoes_the_whole_batch(rig
     let mut holder = hold_guard(rig).await;
     let mut recorder = rig.store.recorder().await.unwrap();
     let fault = recorder.record(&rig.orders(0..5)).await.unwrap_err();
-    assert!(matches!(fault, RecordFault::Unavailable(_)), "{fault}");
+    assert!(matches!(fault, RecordFault::Late(_)), "{fault}");
     assert!(fault.to_string().contains("1205"), "the cause is named: {fault}");
     drop(recorder);
     holder.execute("ROLLBACK").await.unwrap();
@@ -239,7 +239,7 @@ pub(super) async fn a_server_that_falls_silent_is_given_up_and_found_again(rig: 
         let store = Arc::clone(&store);
         asks.spawn(async move { store.order(id(0)).await });
     }
-    assert!(matches!(recorder.record(&rig.orders(1..2)).await, Err(RecordFault::Unavailable(_))));
+    assert!(matches!(recorder.record(&rig.orders(1..2)).await, Err(RecordFault::Late(_))));
     for answer in asks.join_all().await {
         assert!(answer.is_err(), "{answer:?}");
     }

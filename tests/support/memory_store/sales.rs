@@ -41,6 +41,11 @@ impl Sales for MemoryStore {
         })
     }
 
+    async fn sale_ids(&self, after: Option<&SaleId>, limit: u32) -> Result<Vec<SaleId>, Fault> {
+        let behind = |id: &&SaleId| after.is_none_or(|after| *id > after);
+        self.read(|state| state.sales.keys().filter(behind).take(limit as usize).cloned().collect())
+    }
+
     async fn unapplied(&self) -> Result<Vec<StoredSale>, Fault> {
         let waits = |stored: &&StoredSale| stored.applied_version < stored.sale.version;
         self.read(|state| state.sales.values().filter(waits).cloned().collect())
