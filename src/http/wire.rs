@@ -105,7 +105,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             return;
         }
         let mut left = LINGER_BYTES;
-        let mut sink = [0; 4096];
+        // On the heap: every connection has room for what its future may ever hold.
+        let mut sink = vec![0; 4096];
         let drained = async {
             while left > 0 {
                 match self.stream.read(&mut sink).await {
