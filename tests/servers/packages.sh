@@ -3,6 +3,8 @@
 
 # The program that must be there, and the package that brings it.
 PROGRAMS=(redis-server:redis-server faketime:faketime nginx:nginx haproxy:haproxy epmd:erlang-base valgrind:valgrind curl:curl)
+# The same for what only the scripts of loadtest/k6 want.
+K6_PROGRAMS=(npm:npm pip3:python3-pip)
 # Not the wrapper in PATH: that one insists on the packaged user, folders and logs.
 RABBITMQ_SERVER=/usr/lib/rabbitmq/bin/rabbitmq-server
 

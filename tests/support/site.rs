@@ -27,6 +27,8 @@ pub(crate) struct Site {
     config: PathBuf,
     servers: Option<Servers>,
     database: Option<(String, String)>,
+    /// Variables of every process that is started from now on.
+    pub(crate) environment: Vec<(String, String)>,
     pub(crate) nodes: Vec<Node>,
 }
 
@@ -127,7 +129,7 @@ impl Site {
             text.extend(["store.url = \"sqlite://", &file.display().to_string(), "\"\n"]);
         }
         std::fs::write(&config, text).expect("a config file");
-        Self { dir, config, servers, database, nodes: Vec::new() }
+        Self { dir, config, servers, database, environment: Vec::new(), nodes: Vec::new() }
     }
 
     /// Changes settings for the processes that are started from now on.
@@ -204,6 +206,7 @@ impl Site {
             .args(settings.iter().flat_map(|setting| ["--set", setting.as_str()]))
             .arg("--config")
             .arg(&self.config)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
