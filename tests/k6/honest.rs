@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::run::{Ran, bare, k6};
-use crate::site::Site;
+use crate::run::{CROSSED, Ran, bare, k6};
+use crate::site::{Backends, Site, eventually};
 
 /// Everything of a page that a browser would fetch from somewhere.
 const FETCHES: [&str; 7] = ["<script", "<link", "<img", "src=", "href=", "url(", "@import"];
@@ -39,23 +39,41 @@ async fn every_script_passes_at_three_nodes_that_sell_exactly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chaos_passes_while_a_gateway_is_killed_and_does_not_come_back() {
-    let mut site = Site::cluster(3, 1, "shard.node_timeout = \"1s\"").await;
+    let site = Site::cluster(3, 1, "shard.node_timeout = \"1s\"").await;
     let settings = [("DURATION", "6s"), ("RATE", "40"), ("STOCK", "120"), ("HOLD", "3s")];
-    let victim = site.nodes[0].child.id().to_string();
-    let (ran, ()) = tokio::join!(k6(&site, "chaos", &settings), async {
-        crate::site::eventually("the crowd has come", || async {
-            let metrics = site.nodes[1].admin.get("/metrics", &[]).await?;
-            let said = metrics.body.as_str().unwrap_or_default();
-            let counted = |line: &str| line.starts_with("rushgate_claims_total{") && line.contains("\"k6-chaos-");
-            if said.lines().any(counted) { Ok(()) } else { Err("no claims yet".to_owned()) }
-        })
-        .await;
-        let killed = std::process::Command::new("kill").args(["-KILL", &victim]).status().unwrap();
-        assert!(killed.success());
-    });
-    site.kill(0);
+    let (ran, ()) = tokio::join!(k6(&site, "chaos", &settings), dies_amid_the_crowd(&site, 0));
     passed(&ran, "chaos");
     assert!(ran.answers("no_answer") > 0, "nobody met the dead gateway: {}", ran.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_dies_and_stays_away_leaves_claims_pending_and_fails_the_run() {
+    let site = Site::start(Backends::Embedded, "").await;
+    let settings = [("DURATION", "4s"), ("RATE", "40"), ("STOCK", "1000"), ("PATIENCE", "2s")];
+    let (ran, ()) = tokio::join!(k6(&site, "rush", &settings), dies_amid_the_crowd(&site, 0));
+    ran.ended(CROSSED, "rush");
+    assert!(ran.out.contains("✗ PENDING: of ") && ran.out.contains("✗ NOT VERIFIED: nothing"), "{}", ran.out);
+    // What cannot be compared is no difference.
+    assert!(!ran.out.contains("LOST") && !ran.out.contains("OVERSOLD"), "{}", ran.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buyers_provider_and_operator_sign_where_the_deployment_wants_it() {
+    let secrets = "http.auth = \"jwt\"\nhttp.jwt_secret = \"a secret of buyers\"\nadmin.token = \"a secret of operators\"\n\
+                   payment.provider = \"signed-callback\"\npayment.callback_secret = \"a secret of the provider\"";
+    let site = Site::start(Backends::Embedded, secrets).await;
+    let settings = [
+        ("DURATION", "2s"),
+        ("RATE", "40"),
+        ("STOCK", "20"),
+        ("JWT_SECRET", "a secret of buyers"),
+        ("RUSHGATE_ADMIN_TOKEN", "a secret of operators"),
+        ("CALLBACK_SECRET", "a secret of the provider"),
+    ];
+    let ran = k6(&site, "rush", &settings).await;
+    passed(&ran, "rush");
+    assert_eq!(ran.count("rushgate_endings{outcome:paid}"), 20, "{}", ran.out);
+    assert!(!ran.report.to_string().contains("a secret") && !ran.page.contains("a secret"), "a report tells secrets");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,6 +100,20 @@ async fn who_has_started_no_gateway_hears_so_within_seconds() {
     assert_ne!(ran.code, Some(0));
     assert!(ran.err.contains("RUSHGATE_ADMIN_URL"), "{}", ran.err);
     assert!(ran.out.contains("rushgate rush: FAILED") && ran.out.contains("NOT VERIFIED"), "{}", ran.out);
+}
+
+/// Kills a node as soon as it has answered claims of a script's sale.
+async fn dies_amid_the_crowd(site: &Site, index: usize) {
+    let node = &site.nodes[index];
+    eventually("the crowd has come", || async {
+        let metrics = node.admin.get("/metrics", &[]).await?;
+        let said = metrics.body.as_str().unwrap_or_default();
+        let counted = |line: &str| line.starts_with("rushgate_claims_total{") && line.contains("\"k6-");
+        if said.lines().any(counted) { Ok(()) } else { Err("no claims yet".to_owned()) }
+    })
+    .await;
+    let killed = std::process::Command::new("kill").args(["-KILL", &node.child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
 }
 
 fn passed(ran: &Ran, script: &str) {

@@ -13,7 +13,6 @@ use crate::site::Site;
 /// Longer than any of these runs takes on a busy machine.
 const LONGEST: Duration = Duration::from_secs(120);
 /// What k6 ends with if a threshold was crossed.
-#[cfg(feature = "planted-bugs")]
 pub(crate) const CROSSED: Option<i32> = Some(99);
 
 /// What a run said and wrote.

@@ -38,7 +38,7 @@ export interface Script {
 }
 
 /** Seconds for the admin API to be there: whoever has not started it waits no longer. */
-const HERE = 5;
+const HERE = 10;
 /** Seconds for which the buyers of a run that may fail wait and others come. */
 const STALLED = 10;
 /** Seconds after a release in which those who come back do so. */

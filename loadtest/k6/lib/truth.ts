@@ -19,7 +19,7 @@ import { footprint, places, wholeWay } from './sale.ts';
 import type { Settings } from './settings.ts';
 
 /** Seconds of waiting within one audit. */
-const AUDIT_WAIT = 5;
+const AUDIT_WAIT = 1;
 /** Seconds after which a unit that is free and not to be had is stranded: many refills. */
 const STRANDED_AFTER = 10;
 
