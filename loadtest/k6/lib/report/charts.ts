@@ -29,7 +29,7 @@ function bar(x: number, y: number, width: number, height: number, kind: string, 
 function roundUp(value: number): number {
   if (value <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value) ?? value;
+  return [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= value) ?? value;
 }
 
 /** Answers per second as columns, the 95th percentile of their time as a line with its own axis. */

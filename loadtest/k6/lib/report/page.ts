@@ -8,9 +8,9 @@ const { thousands } = figures;
 
 const STYLE = `
 :root { color-scheme: light dark; --ink: #1b1f24; --quiet: #57606a; --paper: #fff; --line: #d0d7de;
-  --yes: #1a7f37; --no: #9a6700; --later: #8250df; --bad: #cf222e; --free: #afb8c1; --mark: #0969da; }
+  --yes: #1a7f37; --no: #9a6700; --later: #8250df; --bad: #cf222e; --free: #6e7781; --mark: #0969da; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --quiet: #9198a1; --paper: #0d1117; --line: #3d444d;
-  --yes: #3fb950; --no: #d29922; --later: #ab7df8; --bad: #f85149; --free: #656c76; --mark: #4493f8; } }
+  --yes: #3fb950; --no: #d29922; --later: #ab7df8; --bad: #f85149; --free: #8b949e; --mark: #4493f8; } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { margin: 0; font-size: 1.6rem; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
 .verdict { border-left: .5rem solid var(--yes); padding: .2rem 1rem; } .failed { border-color: var(--bad); }
