@@ -8,7 +8,6 @@
 //! otherwise choose among those that are ready, and no run could be repeated from its seed. `tests/floors.rs` holds that.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -74,8 +73,9 @@ impl Shutdown {
         F::Output: Send + 'static,
     {
         let mut hard = self.hard.listen();
+        // On the heap, or the future below would have room for it twice: where it comes from, and where it is pinned.
+        let mut task = Box::pin(task);
         tasks::spawn(self.tasks.track_future(async move {
-            let mut task = pin!(task);
             poll_fn(|cx| match hard.poll(cx) {
                 Poll::Ready(()) => Poll::Ready(None),
                 Poll::Pending => task.as_mut().poll(cx).map(Some),
