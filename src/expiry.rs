@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::live::Live;
 use crate::meters::Meters;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
@@ -14,12 +15,13 @@ const LIMIT: u32 = 500;
 pub async fn keep_expiring(
     store: Arc<dyn Store>,
     grace: Duration,
-    interval: Duration,
+    interval: impl Into<Live<Duration>>,
     meters: Meters,
     shutdown: Shutdown,
 ) {
     let expired_total = meters.counter("rushgate_expired_total", &[]);
-    while !shutdown.sleep(interval).await {
+    let interval = interval.into();
+    while !shutdown.wait(interval.sleep(|interval| interval)).await {
         loop {
             match store.expire(grace, LIMIT).await {
                 Ok(expired) => {

@@ -31,7 +31,7 @@
 //! | 2 | [`inventory`] [`queue`] [`store`] | three contracts, each with its backends beside it | each other; Redis outside `inventory/redis`, AMQP outside `queue/rabbitmq`, SQL outside `store` |
 //! | 3 | [`epochs`] | which epoch this process has joined | opening one: that is [`recovery`]'s |
 //! | 4 | [`admission`] | shards, permits, refill, the registry of nodes | granting: a permit is leave to ask |
-//! | 5 | [`confirm`] [`writer`] [`relay`] [`expiry`] [`returns`] [`recovery`] [`payment`] [`readmission`] [`sales`] [`audit`] | the stages | each other |
+//! | 5 | [`confirm`] [`writer`] [`relay`] [`expiry`] [`returns`] [`recovery`] [`payment`] [`readmission`] [`sales`] [`audit`] [`reload`] | the stages | each other |
 //! | 6 | [`http`] [`admin`] | the doors: the public API, the control plane | decisions |
 //! | 7 | [`roles`] | processes: wiring, and the only place that chooses a backend | rules, loops |
 //! | 8 | [`cli`] | the command line | everything else |
@@ -40,7 +40,8 @@
 //!
 //! - a new reason to say no: [`domain::Refusal`], the script that finds it (`lua/confirm.lua` and `inventory/memory`), the table
 //!   in `http/reply`
-//! - a new setting: the table in [`config`], which then also prints, explains and checks it
+//! - a new setting: the table in [`config`], which then also prints, explains and checks it; if it may change while a process runs, a
+//!   cell in [`config::live`], which is handed to its module and to no other
 //! - a new metric: the list in [`meters`]
 //! - another broker or database: a folder beside `queue/rabbitmq` or under `store`, and one line in `roles/backends`; its
 //!   contract suite is waiting in `tests/contracts`
@@ -77,6 +78,7 @@ pub mod payment;
 pub mod readmission;
 pub mod recovery;
 pub mod relay;
+pub mod reload;
 pub mod returns;
 pub mod sales;
 pub mod writer;

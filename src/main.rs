@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use rushgate::cli::{Cli, Exit, Failure};
+use rushgate::config::load;
+use rushgate::reload::Source;
 use rushgate::telemetry;
 
 fn main() -> ExitCode {
@@ -17,11 +19,12 @@ fn main() -> ExitCode {
 
 fn run() -> Result<Exit, Failure> {
     let cli = Cli::read()?;
-    let config = cli.load()?;
+    let sources = cli.sources();
+    let config = load(&sources)?;
     let log = &config.settings.log;
-    telemetry::init(&log.filter, log.wants_json(io::stderr().is_terminal()))?;
+    let logs = telemetry::init(&log.filter, log.wants_json(io::stderr().is_terminal()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the threads")?;
-    runtime.block_on(cli.run(config))
+    runtime.block_on(cli.run(config, Source { sources, logs }))
 }
 
 /// The clients of all three servers take the process's provider; without one, the first connection over TLS panics.

@@ -57,6 +57,12 @@ const ALL: &[(Kind, &str, Option<Unit>, &str)] = &[
     (Kind::Gauge, "rushgate_connections", None, "Open connections of the public listener."),
     (Kind::Gauge, "rushgate_ready", None, "1 if the process is ready for traffic."),
     (Kind::Gauge, "rushgate_config_last_reload_successful", None, "1 if the last reload of the config was taken."),
+    (
+        Kind::Gauge,
+        "rushgate_config_last_reload_success_timestamp_seconds",
+        Some(Unit::Seconds),
+        "When the config was last taken, as seconds since 1970.",
+    ),
     (Kind::Gauge, "rushgate_build_info", None, "1, with the version as a label."),
 ];
 

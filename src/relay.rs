@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::live::Live;
 use crate::crash::{self, CrashPoint};
 use crate::domain::{OutboxId, Partition, Scope};
 use crate::epochs::Epochs;
@@ -34,7 +35,7 @@ pub struct Parts {
     pub epochs: Epochs,
     pub meters: Meters,
     /// How old an entry must be.
-    pub after: Duration,
+    pub after: Live<Duration>,
 }
 
 /// How far this process is with the outbox of one scope.
@@ -83,7 +84,11 @@ impl Progress {
 pub async fn keep_relaying(parts: Parts, shutdown: Shutdown) {
     let relayed_total = parts.meters.counter("rushgate_relayed_total", &[]);
     let mut progress: HashMap<Scope, Progress> = HashMap::new();
-    while !shutdown.sleep(parts.after.mul_f64(0.25 + 0.25 * fastrand::f64())).await {
+    loop {
+        let part = 0.25 + 0.25 * fastrand::f64();
+        if shutdown.wait(parts.after.sleep(|after| after.mul_f64(part))).await {
+            return;
+        }
         // A partition that recovers does not keep the others waiting.
         let joined = Partition::all(parts.epochs.partitions());
         let joined: Vec<_> = joined.filter_map(|partition| parts.epochs.scope(partition).ok()).collect();
@@ -101,7 +106,7 @@ pub async fn keep_relaying(parts: Parts, shutdown: Shutdown) {
 async fn relay(parts: &Parts, scope: Scope, progress: &mut Progress) -> Result<u64, String> {
     let mut relayed = 0;
     for _ in 0..PAGES {
-        let page = parts.inventory.outbox_behind(scope, progress.last.as_ref(), parts.after, PAGE).await;
+        let page = parts.inventory.outbox_behind(scope, progress.last.as_ref(), parts.after.get(), PAGE).await;
         let page = page.map_err(|fault| {
             parts.epochs.report(scope, &fault);
             fault.to_string()
@@ -113,7 +118,7 @@ async fn relay(parts: &Parts, scope: Scope, progress: &mut Progress) -> Result<u
                 let published = parts.publisher.publish(Envelope::orders(scope, Some(id.clone()), orders)).await;
                 // What may be in the queue counts as sent: a broker that confirms late gets no copies for that.
                 if !matches!(published, Err(Unconfirmed::NotSent(_))) {
-                    progress.note_sent(id.clone(), parts.after);
+                    progress.note_sent(id.clone(), parts.after.get());
                 }
                 published.map_err(|fault| fault.to_string())?;
                 crash::reach(CrashPoint::RelayPublished);

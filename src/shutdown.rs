@@ -59,10 +59,15 @@ impl Shutdown {
 
     /// Sleeps, but not beyond the beginning of a shutdown. Returns whether one has begun.
     pub async fn sleep(&self, time: Duration) -> bool {
+        self.wait(tokio::time::sleep(time)).await
+    }
+
+    /// Waits for it, but not beyond the beginning of a shutdown. Returns whether one has begun.
+    pub async fn wait(&self, for_it: impl Future<Output = ()>) -> bool {
         tokio::select! {
             biased;
             () = self.soft.rung() => true,
-            () = tokio::time::sleep(time) => self.has_begun(),
+            () = for_it => self.has_begun(),
         }
     }
 

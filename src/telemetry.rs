@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -17,6 +18,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, Subscriber};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// What one place may warn of in [`WHILE`].
@@ -31,16 +33,44 @@ const FIRST_FILTER: &str = "lapin=off";
 #[error("log.filter: {0}")]
 pub struct BadFilter(String);
 
+/// The logs of a process, whose filter may be changed. Cheap to clone. The default is of nobody's logs, and takes any filter.
+#[derive(Clone, Default)]
+pub struct Logs(Option<Arc<SetFilter>>);
+
+type SetFilter = dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync;
+
+impl fmt::Debug for Logs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Logs")
+    }
+}
+
+impl Logs {
+    /// Has them told by this filter from now on.
+    pub fn set_filter(&self, filter: &str) -> Result<(), BadFilter> {
+        let filter = parsed(filter)?;
+        self.0.as_ref().map_or(Ok(()), |set| set(filter)).map_err(|why| BadFilter(why.to_string()))
+    }
+}
+
 /// Sends the logs of this process to the standard error. A second call changes nothing: the first subscriber stays.
-pub fn init(filter: &str, json: bool) -> Result<(), BadFilter> {
-    let filter = EnvFilter::try_new(format!("{FIRST_FILTER},{filter}")).map_err(|why| BadFilter(why.to_string()))?;
-    let logs = Subscriber::builder().with_env_filter(filter).with_writer(io::stderr);
-    let _already_there = if json {
-        logs.json().flatten_event(true).map_event_format(|format| Bounded::new(format, true)).finish().try_init()
+pub fn init(filter: &str, json: bool) -> Result<Logs, BadFilter> {
+    let logs = Subscriber::builder().with_writer(io::stderr).with_env_filter(parsed(filter)?);
+    Ok(if json {
+        let logs = logs.json().flatten_event(true).map_event_format(|format| Bounded::new(format, true));
+        let logs = logs.with_filter_reloading();
+        let handle = logs.reload_handle();
+        Logs(logs.finish().try_init().is_ok().then(|| Arc::new(move |filter| handle.reload(filter)) as _))
     } else {
-        logs.with_ansi(wants_colours()).map_event_format(|format| Bounded::new(format, false)).finish().try_init()
-    };
-    Ok(())
+        let logs = logs.with_ansi(wants_colours()).map_event_format(|format| Bounded::new(format, false));
+        let logs = logs.with_filter_reloading();
+        let handle = logs.reload_handle();
+        Logs(logs.finish().try_init().is_ok().then(|| Arc::new(move |filter| handle.reload(filter)) as _))
+    })
+}
+
+fn parsed(filter: &str) -> Result<EnvFilter, BadFilter> {
+    EnvFilter::try_new(format!("{FIRST_FILTER},{filter}")).map_err(|why| BadFilter(why.to_string()))
 }
 
 /// Colours are for a terminal, unless its user has asked for none.
@@ -120,7 +150,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use tracing_subscriber::fmt::MakeWriter;
 
@@ -199,8 +229,8 @@ mod tests {
 
     #[test]
     fn logs_may_be_asked_for_twice() {
-        assert_eq!(init("off", false), Ok(()));
-        assert_eq!(init("off", true), Ok(()));
+        assert!(init("off", false).is_ok());
+        assert!(init("off", true).is_ok());
     }
 
     #[test]

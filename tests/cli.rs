@@ -131,7 +131,8 @@ fn a_key_is_explained_and_an_unknown_one_finds_its_nearest() {
     run("config explain shard.buffer")
         .code(DONE)
         .stdout(starts_with("shard.buffer = \"10%\"  # default\n    reason   How much a shard may hold beyond"))
-        .stdout(contains("    env      RUSHGATE__SHARD__BUFFER\n"));
+        .stdout(contains("    env      RUSHGATE__SHARD__BUFFER\n"))
+        .stdout(contains("    change   live: a reload takes it\n"));
     run("config explain shard").code(DONE).stdout(contains("shard.node_timeout = "));
     run("config explain shard.bufer").code(USAGE).stderr(contains("the nearest is `shard.buffer`"));
 }
@@ -223,10 +224,13 @@ fn who_asks_a_running_process_needs_none_of_its_backends() {
 }
 
 #[test]
-fn a_hang_up_does_not_end_a_node_and_a_request_to_stop_does_with_success() {
+fn a_hang_up_has_the_config_read_again_and_a_request_to_stop_ends_a_node_with_success() {
     let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("shop.toml");
+    std::fs::write(&config, "[shard]\nbuffer = 5\n").unwrap();
     let mut node = std::process::Command::new(env!("CARGO_BIN_EXE_rushgate"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--config"])
+        .arg(&config)
         .current_dir(folder.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -236,11 +240,20 @@ fn a_hang_up_does_not_end_a_node_and_a_request_to_stop_does_with_success() {
     let tell =
         |signal| assert!(std::process::Command::new("kill").args([signal, pid.as_str()]).status().unwrap().success());
     let mut said = BufReader::new(node.stdout.take().unwrap()).lines().map(Result::unwrap);
-    assert!(said.any(|line| line.contains("A sample sale is open")));
+    assert!(said.any(|line| line.starts_with("admin ")));
     let mut logged = BufReader::new(node.stderr.take().unwrap()).lines().map(Result::unwrap);
+    // Who follows the file does not take an empty one; who is asked does.
+    std::fs::write(&config, "").unwrap();
+    assert!(logged.any(|line| line.contains("it is empty")));
     tell("-HUP");
-    assert!(logged.any(|line| line.contains("restart it to take a new one")));
+    let changed = logged.find(|line| line.contains("the configuration has changed")).unwrap();
+    assert!(changed.contains("\"who\":\"signal\"") && changed.contains("10%"), "{changed}");
+    std::fs::write(&config, "[shard]\nbufer = 5\n").unwrap();
+    assert!(logged.any(|line| line.contains("unknown key `shard.bufer`")));
+    tell("-HUP");
+    assert!(logged.any(|line| line.contains("unknown key `shard.bufer`")));
     tell("-TERM");
     assert!(logged.any(|line| line.contains("stopping")));
+    tell("-HUP");
     assert_eq!(node.wait().unwrap().code(), Some(DONE));
 }

@@ -28,9 +28,10 @@ use crate::inventory::Inventory;
 use crate::meters::Meters;
 use crate::queue::{Publisher, Topology};
 use crate::readiness::Readiness;
+use crate::reload::Reloader;
 use crate::sales::Definitions;
 use crate::shutdown::Shutdown;
-use crate::store::{Change, Store};
+use crate::store::{Change, Store, keep_logged};
 
 mod balance;
 pub mod client;
@@ -69,8 +70,7 @@ pub struct Process {
     pub node: NodeId,
     pub roles: Vec<Role>,
     pub readiness: Arc<Readiness>,
-    /// The effective settings as text, without secrets.
-    pub config: Arc<dyn Fn() -> String + Send + Sync>,
+    pub reloader: Reloader,
     /// What a drain begins.
     pub shutdown: Shutdown,
 }
@@ -93,17 +93,11 @@ impl Parts {
         Repairer::new(self.auditor(), Arc::clone(&self.publisher))
     }
 
-    /// Writes a line of the audit log about something that is done. It is done whether that works or not, so it is told at
-    /// least in the process's own log.
+    /// Writes a line of the audit log about something that is done.
     async fn log(&self, change: Change) {
         let Change { who, what, subject, before, after, .. } = &change;
         tracing::info!(who, what, subject, before, after, "changed by an operator");
-        for _ in 0..3 {
-            match self.store.log_change(&change).await {
-                Ok(()) => return,
-                Err(fault) => tracing::error!(%fault, who, what, subject, "the audit log misses a line"),
-            }
-        }
+        keep_logged(&*self.store, &change).await;
     }
 }
 
@@ -154,7 +148,8 @@ impl Answers {
             Call::Live => Ok(process::live()),
             Call::Ready { verbose } => Ok(process::ready(parts, verbose)),
             Call::Metrics => Ok(process::metrics(parts)),
-            Call::Config => Ok(Answer::text("text/plain; charset=utf-8", (parts.process.config)())),
+            Call::Config => Ok(process::config(parts)),
+            Call::Reload { dry_run } => process::reload(parts, who, dry_run).await,
             Call::Nodes => process::nodes(parts),
             Call::Drain { dry_run } => Ok(process::drain(parts, who, dry_run).await),
             Call::StaleOrders { state, limit } => orders::stale(parts, state, limit).await,

@@ -6,7 +6,9 @@ use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use crate::audit::Interrupted;
+use crate::config;
 use crate::domain::Invalid;
+use crate::reload;
 use crate::sales::Refused;
 use crate::store;
 
@@ -61,9 +63,12 @@ codes! {
     NotPossible = "not_possible" CONFLICT;
     NotRecorded = "not_recorded" CONFLICT;
     AuditRunning = "audit_running" CONFLICT;
+    ReloadRunning = "reload_running" CONFLICT;
+    Stopping = "stopping" CONFLICT;
     TooLarge = "too_large" PAYLOAD_TOO_LARGE;
     UnsupportedMediaType = "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE;
     Invalid = "invalid" UNPROCESSABLE_ENTITY;
+    BadConfig = "bad_config" UNPROCESSABLE_ENTITY;
     Unavailable = "unavailable" SERVICE_UNAVAILABLE;
     Unknown = "unknown" GATEWAY_TIMEOUT;
 }
@@ -120,6 +125,21 @@ impl From<Refused> for Problem {
             }
             Refused::Unavailable(_) => Self::new(Code::Unavailable, said),
             Refused::Unknown(_) => Self::new(Code::Unknown, said),
+        }
+    }
+}
+
+impl From<reload::Refused> for Problem {
+    fn from(refused: reload::Refused) -> Self {
+        match refused {
+            reload::Refused::Wrong(problems) => {
+                let error = |wrong: &config::Problem| json!({"pointer": wrong.place(), "detail": wrong.message});
+                let errors: Vec<_> = problems.0.iter().map(error).collect();
+                let detail = "The configuration is wrong, so nothing of it was taken; see errors.";
+                Self::new(Code::BadConfig, detail).with("errors", errors)
+            }
+            reload::Refused::Busy => Self::new(Code::ReloadRunning, "Another reload is under way on this node."),
+            reload::Refused::Stopping => Self::new(Code::Stopping, "The process stops, and takes nothing new."),
         }
     }
 }

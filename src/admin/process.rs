@@ -4,8 +4,10 @@ use serde_json::{Value, json};
 
 use crate::admin::problem::{Code, Problem};
 use crate::admin::{Answer, Parts, line};
+use crate::config::diff::Changed;
 use crate::config::settings::Role;
 use crate::inventory::NodeBeat;
+use crate::reload::Reloaded;
 use crate::store::Change;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -71,6 +73,28 @@ pub(super) async fn drain(parts: &Parts, who: &str, dry_run: bool) -> Answer {
         "dry_run": dry_run,
     });
     Answer::json(if before || dry_run { 200 } else { 202 }, body)
+}
+
+/// The settings that run, without secrets.
+pub(super) fn config(parts: &Parts) -> Answer {
+    Answer::text(TEXT, parts.process.reloader.show())
+}
+
+/// Reads the configuration again. `before` and `after` are what counts from now on; `needs_restart` is what does not yet.
+pub(super) async fn reload(parts: &Parts, who: &str, dry_run: bool) -> Result<Answer, Problem> {
+    let process = &parts.process;
+    let Reloaded { changed, needs_restart } = process.reloader.reload(who, dry_run).await?;
+    let (before, after) = Changed::values(&changed);
+    let waiting =
+        |Changed { key, before, after }: &Changed| json!({"key": key, "running": before, "configured": after});
+    Ok(Answer::ok(json!({
+        "node": process.node.as_str(),
+        "before": before,
+        "after": after,
+        "effect": if changed.is_empty() { "unchanged" } else { "applied" },
+        "needs_restart": needs_restart.iter().map(waiting).collect::<Vec<_>>(),
+        "dry_run": dry_run,
+    })))
 }
 
 pub(super) async fn changes(parts: &Parts, subject: Option<&str>, limit: u32) -> Result<Answer, Problem> {

@@ -32,6 +32,7 @@ pub enum Call {
     Order(OrderId),
     EndOrder { order: OrderId, event: OrderEvent, dry_run: bool },
     Config,
+    Reload { dry_run: bool },
     Drain { dry_run: bool },
     Changes { subject: Option<String>, limit: u32 },
     Audit { sale: Option<SaleId>, wait: Duration },
@@ -96,7 +97,7 @@ fn methods(segments: &[&str]) -> Option<&'static str> {
         | ["orders", _, "cancel" | "refund"]
         | ["dead-letters", _, "replay"]
         | ["audit", "repair"]
-        | ["drain"] => "POST",
+        | ["reload" | "drain"] => "POST",
         ["sales", _, "buffer"] => "PATCH",
         ["audit"] => "GET, POST",
         _ => return None,
@@ -144,6 +145,7 @@ fn of_segments(method: &str, segments: &[&str], query: &mut Query) -> Result<Cal
             Call::EndOrder { order: order_id(order)?, event, dry_run: query.flag("dry_run")? }
         }
         ["config"] => Call::Config,
+        ["reload"] => Call::Reload { dry_run: query.flag("dry_run")? },
         ["drain"] => Call::Drain { dry_run: query.flag("dry_run")? },
         ["changes"] => Call::Changes { subject: query.take("subject"), limit: query.limit()? },
         ["audit", _repair] => Call::Repair {

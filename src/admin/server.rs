@@ -214,7 +214,7 @@ fn refusal(problem: Problem) -> Response<Full<Bytes>> {
     if code == Code::Unauthenticated {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    if matches!(code, Code::Unavailable | Code::NotRecorded | Code::AuditRunning) {
+    if matches!(code, Code::Unavailable | Code::NotRecorded | Code::AuditRunning | Code::ReloadRunning) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response

@@ -16,6 +16,7 @@ use dashmap::DashSet;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::config::live::Live;
 use crate::domain::{
     Buffer, BuildById, OrderHint, OrderId, Partition, Sale, SaleId, Scope, UnixMillis, Wanted, each_leg,
 };
@@ -37,11 +38,11 @@ pub struct Shards(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     partitions: u16,
-    weight: f64,
+    weight: Live<f64>,
     /// The sum over all nodes alive, as the bits of an `f64`.
     weights: AtomicU64,
     /// For sales that do not set their own.
-    buffer: Buffer,
+    buffer: Live<Buffer>,
     nodes: ArcSwap<Vec<NodeBeat>>,
     sales: ArcSwap<HashMap<SaleId, Arc<SaleShard>, foldhash::fast::RandomState>>,
     /// Every order that was granted, by any node, as far as this one has heard.
@@ -80,11 +81,13 @@ pub struct SaleShard {
 }
 
 impl Shards {
-    pub fn new(partitions: u16, weight: f64, buffer: Buffer) -> Self {
+    /// `buffer` is for sales that do not set their own.
+    pub fn new(partitions: u16, weight: impl Into<Live<f64>>, buffer: impl Into<Live<Buffer>>) -> Self {
+        let (weight, buffer) = (weight.into(), buffer.into());
         Self(Arc::new(Inner {
             partitions,
+            weights: AtomicU64::new(weight.get().to_bits()),
             weight,
-            weights: AtomicU64::new(weight.to_bits()),
             buffer,
             nodes: ArcSwap::default(),
             sales: ArcSwap::default(),
@@ -159,7 +162,7 @@ impl Shards {
             let Some(shard) = sales.get(&stock.sale) else { continue };
             let Some(leg) = shard.leg(stock) else { continue };
             if leg.learn(changes.version, stock) {
-                leg.refill(self.0.weight, self.weights(), self.buffer_of(&shard.sale));
+                leg.refill(self.weight(), self.weights(), self.buffer_of(&shard.sale));
             }
         }
     }
@@ -203,11 +206,28 @@ impl Shards {
 
     /// The buffer that this sale's shards have.
     pub fn buffer_of(&self, sale: &Sale) -> Buffer {
-        sale.buffer.unwrap_or(self.0.buffer)
+        sale.buffer.unwrap_or_else(|| self.0.buffer.get())
     }
 
     pub(super) fn weight(&self) -> f64 {
-        self.0.weight
+        self.0.weight.get()
+    }
+
+    /// Resolves when this node's weight has changed since this call.
+    fn weight_changed(&self) -> impl Future<Output = ()> + use<'_> {
+        self.0.weight.changed()
+    }
+
+    /// Resolves when this node's weight or buffer has changed since this call.
+    fn tuned(&self) -> impl Future<Output = ()> + use<'_> {
+        let (weight, buffer) = (self.0.weight.changed(), self.0.buffer.changed());
+        async {
+            tokio::select! {
+                biased;
+                () = weight => {}
+                () = buffer => {}
+            }
+        }
     }
 
     fn weights(&self) -> f64 {
@@ -223,7 +243,7 @@ impl Shards {
         let Some(shard) = sales.get(id) else { return };
         let buffer = self.buffer_of(&shard.sale);
         for leg in shard.pools.iter().flatten() {
-            leg.refill(self.0.weight, self.weights(), buffer);
+            leg.refill(self.weight(), self.weights(), buffer);
         }
     }
 

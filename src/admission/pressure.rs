@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use crate::config::live::Live;
 use crate::domain::Partition;
 use crate::epochs::Epochs;
 use crate::inventory::Inventory;
@@ -42,14 +43,14 @@ pub enum Bound {
 }
 
 /// How much is too much.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// Entries in the outbox of a partition.
-    pub outbox: u64,
+    pub outbox: Live<u64>,
     /// Messages in a lane.
-    pub lane: u64,
+    pub lane: Live<u64>,
     /// The age of a message without a confirm.
-    pub unconfirmed: Duration,
+    pub unconfirmed: Live<Duration>,
 }
 
 /// Where the readings come from.
@@ -194,7 +195,7 @@ impl Reader {
         let age = strain.oldest_unconfirmed.unwrap_or_default();
         for partition in self.pressure.partitions() {
             self.note(partition, Bound::Blocked, strain.blocked.is_some());
-            self.weigh(partition, Bound::Unconfirmed, (age, self.limits.unconfirmed));
+            self.weigh(partition, Bound::Unconfirmed, (age, self.limits.unconfirmed.get()));
         }
     }
 
@@ -202,7 +203,7 @@ impl Reader {
         for partition in self.pressure.partitions() {
             let Ok(scope) = self.sources.epochs.scope(partition) else { continue };
             match self.sources.inventory.outbox_len(scope).await {
-                Ok(entries) => self.weigh(partition, Bound::Outbox, (entries, self.limits.outbox)),
+                Ok(entries) => self.weigh(partition, Bound::Outbox, (entries, self.limits.outbox.get())),
                 Err(fault) => {
                     tracing::debug!(%scope, %fault, "the outbox is not counted");
                     self.sources.epochs.report(scope, &fault);
@@ -218,7 +219,7 @@ impl Reader {
                 let lanes = depths.iter().filter(|depth| depth.lane != LaneId::Dead);
                 let deepest = lanes.map(|depth| depth.messages).max().unwrap_or(0);
                 for partition in self.pressure.partitions() {
-                    self.weigh(partition, Bound::Lanes, (deepest, self.limits.lane));
+                    self.weigh(partition, Bound::Lanes, (deepest, self.limits.lane.get()));
                 }
             }
             Err(fault) => tracing::debug!(%fault, "the lanes are not counted"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::admission::{Refills, Shards};
+use crate::config::live::Live;
 use crate::domain::{Partition, Scope};
 use crate::epochs::Epochs;
 use crate::inventory::Inventory;
@@ -23,9 +24,10 @@ pub async fn keep_filled(
     shards: Shards,
     partition: Partition,
     (epochs, inventory): (Epochs, Arc<dyn Inventory>),
-    interval: Duration,
+    interval: impl Into<Live<Duration>>,
     shutdown: Shutdown,
 ) {
+    let interval = interval.into();
     let Some(refills) = shards.refills(partition) else { return };
     // However this ends, nobody shall wait for a refill that does not come.
     let _no_more = NoMore(refills);
@@ -44,7 +46,7 @@ pub async fn keep_filled(
                     shards.learn(&changes);
                     seen = Some((scope, changes.version));
                     refills.heard.store(changes.version, Ordering::Relaxed);
-                    refills.news.store(Some(Arc::new((scope, asked + interval * NEWS_INTERVALS))));
+                    refills.news.store(Some(Arc::new((scope, asked + interval.get() * NEWS_INTERVALS))));
                     if wanted {
                         // Permits that came back are in the counters only now.
                         shards.refill_all();
@@ -60,11 +62,23 @@ pub async fn keep_filled(
         tokio::select! {
             biased;
             () = shutdown.begun() => return,
-            () = tokio::time::sleep(interval) => wanted = false,
+            () = interval.sleep(|interval| interval) => wanted = false,
             () = refills.wanted.notified() => {
                 wanted = true;
-                tokio::time::sleep(GAP.min(interval)).await;
+                tokio::time::sleep(GAP.min(interval.get())).await;
             }
+        }
+    }
+}
+
+/// Sets all shards anew whenever this node's weight or buffer changes, until the shutdown.
+pub async fn keep_tuned(shards: Shards, shutdown: Shutdown) {
+    loop {
+        let tuned = shards.tuned();
+        // Listens before it sets them, so that a change in between is not missed.
+        shards.refill_all();
+        if shutdown.wait(tuned).await {
+            return;
         }
     }
 }
@@ -74,5 +88,85 @@ struct NoMore<'a>(&'a Refills);
 impl Drop for NoMore<'_> {
     fn drop(&mut self) {
         self.0.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::registry;
+    use crate::domain::Buffer;
+    use crate::inventory::NodeBeat;
+    use crate::planted::{Planted, SCOPE};
+
+    /// Longer than a test may take; nothing waits for it to pass.
+    const NEVER: Duration = Duration::from_secs(100_000);
+
+    /// Two nodes of one weight share the ten units of a sale.
+    async fn shared(planted: &Planted, shards: &Shards) {
+        planted.sale("s", 1);
+        let filling = (planted.epochs.clone(), Arc::clone(&planted.inventory) as Arc<dyn Inventory>);
+        let shutdown = planted.shutdown.clone();
+        planted.shutdown.spawn(keep_filled(shards.clone(), SCOPE.partition, filling, NEVER, shutdown));
+        assert!(shards.refilled(SCOPE.partition).await);
+        let beat = |node: &str| NodeBeat { node: node.parse().unwrap(), weight: 1.0, status: String::new() };
+        shards.learn_nodes(vec![beat("n1"), beat("n2")]);
+    }
+
+    fn left(shards: &Shards) -> u32 {
+        shards.look("s", |shard| shards.left(shard)[0][0]).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_buffer_and_a_weight_that_are_changed_are_in_every_shard_at_once() {
+        let planted = Planted::new().await;
+        let (weight, buffer) = (Live::new(1.0), Live::new(Buffer::Units(0)));
+        let shards = Shards::new(1, weight.clone(), buffer.clone());
+        shared(&planted, &shards).await;
+        planted.shutdown.spawn(keep_tuned(shards.clone(), planted.shutdown.clone()));
+        tokio::task::yield_now().await;
+        assert_eq!(left(&shards), 5);
+        for (units, expected) in [(2, 7), (100, 10), (0, 5)] {
+            buffer.set(Buffer::Units(units));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert_eq!(left(&shards), expected, "{units}");
+        }
+        weight.set(0.4);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(left(&shards), 2);
+        planted.shutdown.force();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_weight_that_is_changed_is_told_to_the_others_at_once() {
+        let planted = Planted::new().await;
+        let weight = Live::new(1.0);
+        let shards = Shards::new(1, weight.clone(), Buffer::Units(0));
+        let (node, inventory) = ("n1".parse().unwrap(), Arc::clone(&planted.inventory));
+        let beating = registry::keep_beating(shards.clone(), node, inventory, NEVER, planted.shutdown.clone());
+        planted.shutdown.spawn(beating);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        weight.set(3.0);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(shards.nodes()[0].weight.to_string(), "3");
+        planted.shutdown.force();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_whose_interval_becomes_short_looks_at_once() {
+        let planted = Planted::new().await;
+        let interval = Live::new(NEVER);
+        let shards = Shards::new(1, 1.0, Buffer::Units(0));
+        let filling = (planted.epochs.clone(), Arc::clone(&planted.inventory) as Arc<dyn Inventory>);
+        let shutdown = planted.shutdown.clone();
+        planted.shutdown.spawn(keep_filled(shards.clone(), SCOPE.partition, filling, interval.clone(), shutdown));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        planted.sale("s", 1);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(shards.sale("s").is_none());
+        interval.set(Duration::from_millis(50));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(shards.sale("s").is_some());
+        planted.shutdown.force();
     }
 }

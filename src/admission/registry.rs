@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admission::Shards;
+use crate::config::live::Live;
 use crate::domain::NodeId;
 use crate::inventory::{Inventory, NodeBeat};
 use crate::shutdown::Shutdown;
@@ -16,16 +17,26 @@ pub async fn keep_beating(
     shards: Shards,
     node: NodeId,
     inventory: Arc<dyn Inventory>,
-    timeout: Duration,
+    timeout: impl Into<Live<Duration>>,
     shutdown: Shutdown,
 ) {
+    let timeout = timeout.into();
     loop {
+        let weighed = shards.weight_changed();
         let beat = NodeBeat { node: node.clone(), weight: shards.weight(), status: status(&shards) };
-        match inventory.beat(&beat, timeout).await {
+        match inventory.beat(&beat, timeout.get()).await {
             Ok(nodes) => shards.learn_nodes(nodes),
             Err(fault) => tracing::debug!(%fault, "no heartbeat"),
         }
-        if shutdown.sleep(timeout / BEATS_PER_TIMEOUT).await {
+        // The others shall hear of another weight at once.
+        let next = async {
+            tokio::select! {
+                biased;
+                () = weighed => {}
+                () = timeout.sleep(|timeout| timeout / BEATS_PER_TIMEOUT) => {}
+            }
+        };
+        if shutdown.wait(next).await {
             break;
         }
     }

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Flag, Loaded, Sources, load};
+use crate::config::{Flag, Loaded, Sources};
+use crate::reload::Source;
 
 mod audit;
 mod config;
@@ -64,8 +65,8 @@ impl Cli {
         Ok(Self::try_parse()?)
     }
 
-    /// Loads the settings that the command works with.
-    pub fn load(&self) -> Result<Loaded, Failure> {
+    /// Where the settings that the command works with come from.
+    pub fn sources(&self) -> Sources {
         let mut flags = self.config.set.clone();
         if let Command::Serve(serve) = &self.command {
             flags.extend(serve.flags());
@@ -76,12 +77,13 @@ impl Cli {
             // have the URLs of a deployment and not its config file, which makes no sense to a process that serves.
             sources.env.retain(|(name, _)| name.to_string_lossy().starts_with(remote::SETTINGS));
         }
-        Ok(load(&sources)?)
+        sources
     }
 
-    pub async fn run(self, loaded: Loaded) -> Result<Exit, Failure> {
+    /// Runs it with what was loaded from there.
+    pub async fn run(self, loaded: Loaded, source: Source) -> Result<Exit, Failure> {
         match self.command {
-            Command::Serve(serve) => serve.run(loaded, self.config.config.is_some()).await,
+            Command::Serve(serve) => serve.run(loaded, source).await,
             Command::Migrate(migrate) => migrate.run(loaded).await,
             Command::Config(config) => config.run(loaded, self.config.config).await,
             Command::Sale(sale) => sale.run(loaded).await,

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::{Exit, Failure};
 use crate::config::settings;
 use crate::config::{Flag, Loaded};
+use crate::reload::{Reloader, Source};
 use crate::roles::{News, Server, Serving, Stopper};
 
 /// Run; without a config, everything in one process, with a sample sale open.
@@ -52,11 +53,11 @@ impl Serve {
         given.map(|(name, path, value)| Flag { name: name.to_owned(), path: path.to_owned(), value }).collect()
     }
 
-    pub(super) async fn run(self, loaded: Loaded, from_file: bool) -> Result<Exit, Failure> {
+    pub(super) async fn run(self, loaded: Loaded, source: Source) -> Result<Exit, Failure> {
         // Whoever names no config wants to see something; whoever has one has sales of their own.
-        let sample = !from_file;
-        let server = Server::bind(loaded.settings).await?;
-        stop_on_signals(server.stopper())?;
+        let sample = source.sources.file.is_none();
+        let server = Server::bind(loaded.settings, source).await?;
+        heed_signals(server.stopper(), server.reloader())?;
         let in_time = server.run(sample, tell).await;
         Ok(if in_time { Exit::Done } else { Exit::Failed })
     }
@@ -64,13 +65,12 @@ impl Serve {
 
 /// The first signal asks the process to stop, the second to stop where it is.
 ///
-/// A hang-up stops a process whose terminal is gone. Any other wants the config read again, which a restart does so far; it must
-/// not end a node in the middle of a sale.
+/// A hang-up stops a process whose terminal is gone. Any other wants the config read again; it must not end a node in the middle of a sale.
 #[expect(
     clippy::disallowed_methods,
     reason = "a signal must be heard as long as the process is there, whatever it waits for"
 )]
-fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
+fn heed_signals(stopper: Stopper, reloader: Reloader) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hangup = signal(SignalKind::hangup())?;
     let has_terminal = io::stderr().is_terminal();
@@ -80,7 +80,7 @@ fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 _ = hangup.recv() => if !has_terminal {
-                    tracing::warn!("the config is not read again while the process runs: restart it to take a new one");
+                    reloader.ask();
                     continue;
                 },
             }

@@ -29,6 +29,10 @@ pub struct Key {
     pub read: fn(&mut Settings, Given<'_>) -> Result<(), String>,
     /// The value as it stands in a file, without what must not be seen.
     pub print: fn(&Settings) -> String,
+    /// Have the two the same value?
+    pub is_same: fn(&Settings, &Settings) -> bool,
+    /// Gives the first the value of the second.
+    pub copy: fn(&mut Settings, &Settings),
 }
 
 /// What it takes for a changed value to count.
@@ -36,8 +40,18 @@ pub struct Key {
 pub enum Change {
     /// A new process.
     Restart,
-    /// The next load.
-    Load,
+    /// A reload.
+    Live,
+}
+
+impl Change {
+    /// As the template and `config explain` tell it.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Restart => "needs a restart",
+            Self::Live => "live: a reload takes it",
+        }
+    }
 }
 
 impl Key {
@@ -90,8 +104,15 @@ macro_rules! keys {
                 Ok(())
             },
             print: |settings| $form.print(&settings.$section.$name),
+            is_same: |one, other| is_same(&one.$section.$name, &other.$section.$name),
+            copy: |to, from| to.$section.$name.clone_from(&from.$section.$name),
         },)+)+];
     };
+}
+
+/// Also for numbers, which nobody has counted with: what was read twice from one text is the same.
+fn is_same<T: PartialEq>(one: &T, other: &T) -> bool {
+    one == other
 }
 
 const fn secs(secs: u64) -> Duration {
@@ -115,15 +136,15 @@ keys! {
 
         /// This node's part of the free stock, relative to the other nodes' weights. Give a machine that
         /// serves twice the crowd twice the weight.
-        weight = Weight, Load;
+        weight = Weight, Live;
 
         /// How long a process that is asked to stop says that it is not ready before it closes its
         /// listener. Behind a load balancer, longer than two of its health checks.
-        drain_delay = Time(secs(0), secs(600)), Load;
+        drain_delay = Time(secs(0), secs(600)), Live;
 
         /// How long it then waits for what is in flight. Less than the supervisor's kill timeout, or the
         /// work is cut off by that instead.
-        drain_timeout = Time(ms(100), secs(3600)), Load;
+        drain_timeout = Time(ms(100), secs(3600)), Live;
     }
 
     /// The public listener, behind the load balancer.
@@ -145,25 +166,25 @@ keys! {
         trusted_proxies = Networks, Restart;
 
         /// Open connections at most. Each costs a file descriptor; mind the limit of the process (ulimit -n).
-        max_connections = Number(1, 1_000_000), Restart;
+        max_connections = Number(1, 1_000_000), Live;
 
         /// The largest body of a request, of a claim with all its passengers.
-        max_body = Size(256, 1 << 20), Restart;
+        max_body = Size(256, 1 << 20), Live;
 
         /// How long a client may take to send its headers, so that slow ones cannot hold connections.
-        header_timeout = Time(ms(100), secs(60)), Restart;
+        header_timeout = Time(ms(100), secs(60)), Live;
 
         /// How long a buyer waits for an answer at most. Less than the load balancer's own timeout, so that the
         /// answer is ours.
-        request_timeout = Time(ms(50), secs(60)), Restart;
+        request_timeout = Time(ms(50), secs(60)), Live;
 
         /// Claims that one buyer may send per second and node; 0: no limit. A person who clicks fast
         /// sends fewer than ten.
-        claims_per_buyer = Number(0, 1_000_000), Restart;
+        claims_per_buyer = Number(0, 1_000_000), Live;
 
         /// Claims that one client address may send per second and node; 0: no limit. Mind that a mobile
         /// carrier puts thousands of buyers behind one address.
-        claims_per_address = Number(0, 1_000_000), Restart;
+        claims_per_address = Number(0, 1_000_000), Live;
     }
 
     /// The admin listener: sales, orders, audits, metrics. Never through the load balancer.
@@ -236,20 +257,20 @@ keys! {
 
         /// How old an outbox entry must be before any node publishes it again. Too early costs the broker
         /// duplicates, which the store drops.
-        relay_after = Time(ms(100), secs(3600)), Load;
+        relay_after = Time(ms(100), secs(3600)), Live;
 
         /// Granted batches of a partition that may wait to be stored before claims are told to come back
         /// (503 busy); they are taken again at half of it. An entry has at most inventory.batch_max orders
         /// of 32 bytes: 20000 of 128 are 80 MB of Redis.
-        outbox_max = Number(1, 10_000_000), Restart;
+        outbox_max = Number(1, 10_000_000), Live;
 
         /// The same for the messages of a lane, copies and those of other partitions included. A lane holds
         /// 100000; there the broker refuses more, and what it refuses is granted and cannot be confirmed.
-        lane_max = Number(1, 100_000), Restart;
+        lane_max = Number(1, 100_000), Live;
 
         /// The same for the age of a message that the broker has not confirmed. Half of confirm_timeout: who
         /// came later would most likely wait in vain.
-        unconfirmed_max = Time(ms(10), secs(60)), Restart;
+        unconfirmed_max = Time(ms(10), secs(60)), Live;
 
         /// How long a recovery waits after it has deleted an exchange, before it asks the writers for all that
         /// was confirmed: other nodes of a broker's cluster hear of the deletion a moment later. One broker
@@ -284,24 +305,24 @@ keys! {
         /// part, or a number of units. It sells the units of a dead or idle node until its heartbeat
         /// times out; each unit of it is at most one needless call of the inventory per node. A sale may
         /// have its own.
-        buffer = Extra, Load;
+        buffer = Extra, Live;
 
         /// How often a node looks at the inventory for what has changed. Returned units can be bought
         /// within two of these.
-        refill_interval = Time(ms(10), secs(10)), Load;
+        refill_interval = Time(ms(10), secs(10)), Live;
 
         /// After how long without a heartbeat a node's part of the stock is the others'. The same on all
         /// nodes.
-        node_timeout = Time(ms(100), secs(300)), Load;
+        node_timeout = Time(ms(100), secs(300)), Live;
     }
 
     /// Defaults of a new sale.
     sale {
         /// How long a hold waits for its payment.
-        hold = Time(secs(1), Sale::MAX_HOLD), Load;
+        hold = Time(secs(1), Sale::MAX_HOLD), Live;
 
         /// How many units one buyer may have in a sale, held or paid.
-        limit_per_buyer = Number(1, 1_000_000), Load;
+        limit_per_buyer = Number(1, 1_000_000), Live;
     }
 
     /// How money comes in, and what becomes of an order that nobody pays.
@@ -319,7 +340,7 @@ keys! {
         grace = Time(secs(0), secs(3600)), Restart;
 
         /// How often overdue orders are looked for. Their units come back that much later, at most.
-        expiry_interval = Time(ms(50), secs(60)), Load;
+        expiry_interval = Time(ms(50), secs(60)), Live;
     }
 
     /// What is written to the standard error.
@@ -328,7 +349,7 @@ keys! {
         format = OneOf(&[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)]), Restart;
 
         /// What is logged: a level, then exceptions by module.
-        filter = FILTER, Load;
+        filter = FILTER, Live;
     }
 }
 

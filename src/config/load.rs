@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +18,9 @@ use crate::config::origin::{Origin, Problem, Problems};
 use crate::config::rules::RULES;
 use crate::config::settings::Settings;
 use crate::domain::NodeId;
+
+/// Bytes of a file, at most; the one of all keys has a hundredth of it.
+const MAX_FILE: u64 = 1 << 20;
 
 /// Where a process takes its configuration from. It can be loaded again and again; what is drawn by chance is drawn here, once.
 #[derive(Debug, Clone)]
@@ -46,6 +51,21 @@ impl Sources {
         let host = gethostname::gethostname();
         Self { file, env, flags, node_id: node_id(&host.to_string_lossy(), fastrand::u32(..)) }
     }
+
+    /// The text of the file as it is now; `None`: there is no file among the sources.
+    pub fn read_file(&self) -> Option<io::Result<String>> {
+        self.file.as_deref().map(read_text)
+    }
+}
+
+/// A file that is larger is none of ours.
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if read as u64 > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {MAX_FILE} bytes")));
+    }
+    Ok(text)
 }
 
 /// Settings that are whole and right, and where each of them comes from.
@@ -58,14 +78,19 @@ pub struct Loaded {
 
 /// Reads all sources. Nothing of the outside is changed, and nothing is kept between two loads.
 pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
+    load_from(sources, sources.read_file())
+}
+
+/// The same with a file that was read already.
+pub fn load_from(sources: &Sources, file: Option<io::Result<String>>) -> Result<Loaded, Problems> {
     let mut loading = Loading {
         settings: Settings::default(),
         origins: vec![Origin::Default; Key::ALL.len()],
         unread: BTreeSet::new(),
         problems: Vec::new(),
     };
-    if let Some(path) = &sources.file {
-        loading.read_file(path);
+    if let (Some(path), Some(text)) = (&sources.file, file) {
+        loading.read_file(path, text);
     }
     for (name, value) in &sources.env {
         loading.read_variable(&name.to_string_lossy(), value.to_str());
@@ -85,15 +110,15 @@ struct Loading {
 }
 
 impl Loading {
-    fn read_file(&mut self, path: &Path) {
-        let text = match std::fs::read_to_string(path) {
+    fn read_file(&mut self, path: &Path, text: io::Result<String>) {
+        let text = match text {
             Ok(text) => text,
             Err(why) => {
                 let at = Origin::File { path: path.into(), line: 0, column: 0 };
                 return self.wrong(at, format!("cannot be read: {why}"));
             }
         };
-        let file = File { path: path.into(), text: &text };
+        let file = FileText { path: path.into(), text: &text };
         let (table, errors) = DeTable::parse_recoverable(&text);
         let broken: Vec<_> = errors.iter().map(|error| file.at(error.span().unwrap_or_default())).collect();
         let first = self.problems.len();
@@ -108,7 +133,7 @@ impl Loading {
         self.problems[first..].sort_by(|one, other| one.at.cmp(&other.at));
     }
 
-    fn read_table(&mut self, file: &File<'_>, table: &DeTable<'_>) {
+    fn read_table(&mut self, file: &FileText<'_>, table: &DeTable<'_>) {
         for (section, value) in table {
             let name = section.get_ref().as_ref();
             let known = SECTIONS.iter().any(|(section, _)| *section == name);
@@ -130,7 +155,7 @@ impl Loading {
         }
     }
 
-    fn read_entry(&mut self, file: &File<'_>, section: &str, (key, value): Entry<'_, '_>) {
+    fn read_entry(&mut self, file: &FileText<'_>, section: &str, (key, value): Entry<'_, '_>) {
         let path = format!("{section}.{}", key.get_ref());
         if let Some(position) = Key::position(&path) {
             let (at, value_at) = (file.at(key.span()), file.at(value.span()));
@@ -215,12 +240,12 @@ impl Loading {
 
 type Entry<'a, 'i> = (&'a Spanned<DeString<'i>>, &'a Spanned<DeValue<'i>>);
 
-struct File<'a> {
+struct FileText<'a> {
     path: Arc<Path>,
     text: &'a str,
 }
 
-impl File<'_> {
+impl FileText<'_> {
     fn at(&self, span: Range<usize>) -> Origin {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line = 1 + before.matches('\n').count();

@@ -5,13 +5,16 @@
 //! - [`form`]: the forms that values have, read from what was [`given`]
 //! - [`rules`]: what must hold between values
 //! - [`mod@load`]: reads the [`Sources`] one over the other, as often as wanted
+//! - [`live`]: those that may change while a process runs; [`diff`]: what a newer configuration changes
 //! - [`origin`]: where each value comes from, and what is wrong with it
 //! - [`show`]: the configuration as people read it
 //! - [`private`]: values that are never printed whole
 
+pub mod diff;
 pub mod form;
 pub mod given;
 pub mod keys;
+pub mod live;
 pub mod load;
 mod nearest;
 pub mod origin;
@@ -21,6 +24,6 @@ pub mod settings;
 pub mod show;
 
 pub use keys::Key;
-pub use load::{Flag, Loaded, Sources, load};
+pub use load::{Flag, Loaded, Sources, load, load_from};
 pub use origin::{Origin, Problem, Problems};
 pub use settings::Settings;

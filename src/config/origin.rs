@@ -39,13 +39,19 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    /// Where it is, as compilers print it, so that editors find the place.
+    pub fn place(&self) -> String {
+        match &self.at {
+            Origin::File { column, line: 1.., .. } => format!("{}:{column}", self.at),
+            at => at.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.at {
-            // As compilers print it, so that editors find the place.
-            Origin::File { column, line: 1.., .. } => write!(f, "{}:{column}: {}", self.at, self.message),
-            at => write!(f, "{at}: {}", self.message),
-        }
+        write!(f, "{}: {}", self.place(), self.message)
     }
 }
 

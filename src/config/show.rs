@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::config::keys::{Change, Key, SECTIONS};
+use crate::config::keys::{Key, SECTIONS};
 use crate::config::load::Loaded;
 use crate::config::origin::Origin;
 use crate::config::rules::RULES;
@@ -59,13 +59,7 @@ impl Loaded {
         line("value", &(key.describe)());
         line("default", &(key.print)(&Settings::default()));
         line("env", &key.variable());
-        line(
-            "change",
-            match key.change {
-                Change::Restart => "needs a restart",
-                Change::Load => "taken when the configuration is loaded",
-            },
-        );
+        line("change", key.change.about());
         for rule in RULES.iter().filter(|rule| rule.keys.contains(&path.as_str())) {
             line("rule", rule.says);
         }
@@ -80,14 +74,18 @@ pub fn template() -> String {
          #\n\
          # The environment stands above the file (RUSHGATE__SECTION__KEY), flags above both (--set section.key=value).\n\
          # `rushgate config check` finds what is wrong, `config show` tells where each value comes from, `config explain KEY`\n\
-         # what it may be. This file is made by `rushgate config template`.\n",
+         # what it may be. A process takes the live ones while it runs: when this file changes, on SIGHUP, and by\n\
+         # POST /admin/v1/reload. All or nothing: what is wrong changes nothing.\n\
+         #\n\
+         # This file is made by `rushgate config template`.\n",
     );
     let defaults = Settings::default();
     for (section, about) in SECTIONS {
         write!(text, "\n# {}\n[{section}]\n", about.trim()).expect("a text takes any text");
         for key in Key::ALL.iter().filter(|key| key.section == *section) {
             let about = wrapped(key.about).join("\n# ");
-            write!(text, "\n# {about}\n{} = {}\n", key.name, (key.print)(&defaults)).expect("a text takes any text");
+            let (change, value) = (key.change.about(), (key.print)(&defaults));
+            write!(text, "\n# {about}\n# ({change})\n{} = {value}\n", key.name).expect("a text takes any text");
         }
     }
     text

@@ -57,7 +57,7 @@ async fn decide(
     let body = ask::Body::parse(&body)?;
     let request = Request { sale, buyer, key, ask: body.ask() };
     // The time that a slow body took is not taken from those who decide.
-    let enter = || Some((door.claims_in_flight.try_acquire().ok()?, confirm::deadline(door.settings.request_timeout)));
+    let enter = || Some((door.claims_in_flight.try_take()?, confirm::deadline(door.live.request_timeout.get())));
     let answer = door.parts.claims.claim(request, enter).await;
     let shard = door.parts.shards.sale(sale);
     reply::claim(answer, shard.as_ref().map_or(&[], |shard| &shard.sale.stops))

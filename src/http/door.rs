@@ -7,16 +7,16 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::admission::SaleShard;
-use crate::config::settings::Http as Settings;
+use crate::config::live;
 use crate::confirm::Unserved;
 use crate::domain::SaleId;
 use crate::http::buyer::Buyers;
 use crate::http::limits::Limit;
 use crate::http::meters::ClaimMeters;
+use crate::http::places::Places;
 use crate::http::problem::{Code, Problem};
 use crate::http::rate::Rates;
 use crate::http::reply::{self, Reply};
@@ -33,15 +33,15 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 #[derive(Debug)]
 pub(super) struct Door {
     pub(super) parts: Parts,
-    pub(super) settings: Settings,
+    pub(super) live: live::Http,
     pub(super) buyers: Buyers,
     pub(super) rates: Rates,
     pub(super) meters: ClaimMeters,
     /// Claims that may be decided at one time: fewer than there are connections, so that a crowd of them leaves room for those
     /// who pay, cancel or look.
-    pub(super) claims_in_flight: Semaphore,
+    pub(super) claims_in_flight: Arc<Places>,
     /// Calls of the store and the inventory on behalf of orders.
-    orders_in_flight: Arc<Semaphore>,
+    orders_in_flight: Arc<Places>,
     pub(super) shutdown: Shutdown,
 }
 
@@ -53,15 +53,14 @@ pub(super) struct Call {
 }
 
 impl Door {
-    pub(super) fn new(parts: Parts, settings: Settings, (buyers, rates): (Buyers, Rates), shutdown: Shutdown) -> Self {
-        let most = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
-        let reserved = most / 4;
+    pub(super) fn new(parts: Parts, live: live::Http, (buyers, rates): (Buyers, Rates), shutdown: Shutdown) -> Self {
+        let connections = &live.max_connections;
         Self {
             meters: ClaimMeters::new(&parts.meters),
-            claims_in_flight: Semaphore::new(most - reserved),
-            orders_in_flight: Arc::new(Semaphore::new(reserved.max(1))),
+            claims_in_flight: Places::new(connections.clone(), |most| most - most / 4),
+            orders_in_flight: Places::new(connections.clone(), |most| (most / 4).max(1)),
             parts,
-            settings,
+            live,
             buyers,
             rates,
             shutdown,
@@ -103,12 +102,12 @@ impl Door {
 
     /// How much of a body is read, and until when.
     pub(super) fn body_limit(&self, call: Call) -> Limit {
-        Limit { bytes: self.settings.max_body, deadline: self.deadline(call) }
+        Limit { bytes: self.live.max_body.get(), deadline: self.deadline(call) }
     }
 
     /// When a request that came so must be answered.
     pub(super) fn deadline(&self, call: Call) -> Instant {
-        call.began + self.settings.request_timeout
+        call.began + self.live.request_timeout.get()
     }
 
     /// Waits for a backend until the deadline. The call itself goes on to its end: it is neither the client's to cancel by
@@ -118,7 +117,7 @@ impl Door {
         deadline: Instant,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Problem> {
-        let Ok(place) = Arc::clone(&self.orders_in_flight).try_acquire_owned() else {
+        let Some(place) = self.orders_in_flight.try_take() else {
             return Err(reply::unserved_for(Unserved::Busy));
         };
         let task = self.shutdown.spawn(async move {

@@ -9,11 +9,14 @@
 //! - Two keys count as one if 24 bits of their hashes are the same beside those of their line; the hashes are seeded, so nobody can aim
 //!   for that.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 use tokio::time::Instant;
+
+use crate::config::live::Live;
 
 /// Lines: at 64 bytes each a megabyte, for 131,072 keys within a second.
 const LINES: usize = 16_384;
@@ -27,38 +30,46 @@ const BURST: u64 = 1_000_000;
 /// Others may change the line meanwhile; who loses so often is let through.
 const TRIES: usize = 8;
 
-/// Lets every key come so often in a second: at once, or evenly.
+/// Lets every key come so often in a second: at once, or evenly. How often may change: what was counted stays, and lies at most a second
+/// ahead.
 pub(super) struct Limiter {
-    lines: Box<[CachePadded<[AtomicU64; WAYS]>]>,
-    /// Microseconds from one to the next.
-    interval: u64,
+    /// 0: there is no limit.
+    per_second: Live<u32>,
+    /// Not there before there was a limit.
+    lines: OnceLock<Box<Lines>>,
     began: Instant,
 }
 
+type Lines = [CachePadded<[AtomicU64; WAYS]>];
+
 impl Limiter {
-    /// `per_second` is above zero.
-    pub(super) fn new(per_second: u32) -> Self {
-        Self {
-            lines: (0..LINES).map(|_| CachePadded::default()).collect(),
-            interval: (BURST / u64::from(per_second)).max(1),
-            began: Instant::now(),
-        }
+    pub(super) fn new(per_second: impl Into<Live<u32>>) -> Self {
+        Self { per_second: per_second.into(), lines: OnceLock::new(), began: Instant::now() }
+    }
+
+    /// Is there no limit at this moment?
+    pub(super) fn is_off(&self) -> bool {
+        self.per_second.get() == 0
     }
 
     /// Counts one of this key, by its hash, or says how long to wait for the next.
     pub(super) fn count(&self, hash: u64, now: Instant) -> Result<(), Duration> {
+        // Microseconds from one to the next.
+        let Some(interval) = BURST.checked_div(self.per_second.get().into()) else { return Ok(()) };
+        let interval = interval.max(1);
+        let lines = self.lines.get_or_init(|| (0..LINES).map(|_| CachePadded::default()).collect());
         let micros = u64::try_from(now.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX);
         // Zero stands for nothing.
         let mark = (hash >> TIME_BITS).max(1) << TIME_BITS;
         #[expect(clippy::cast_possible_truncation, reason = "the lower bits are all that is wanted")]
-        let line = &self.lines[hash as usize % LINES];
+        let line = &lines[hash as usize % LINES];
         for _ in 0..TRIES {
             let (word, before) = find(line, mark, micros);
             let ahead = if before & !TIME == mark { ahead(before, micros) } else { 0 };
-            if ahead + self.interval > BURST {
-                return Err(Duration::from_micros(ahead + self.interval - BURST));
+            if ahead + interval > BURST {
+                return Err(Duration::from_micros(ahead + interval - BURST));
             }
-            let after = mark | ((micros + ahead + self.interval) & TIME);
+            let after = mark | ((micros + ahead + interval) & TIME);
             if word.compare_exchange(before, after, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 return Ok(());
             }
@@ -138,6 +149,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_changed_rate_counts_from_the_next_one_on() {
+        let per_second = Live::new(1);
+        let limiter = Limiter::new(per_second.clone());
+        assert_eq!(taken(&limiter, 7, 10, Duration::ZERO), 1);
+        per_second.set(4);
+        assert_eq!(limiter.count(7, limiter.began), Err(Duration::from_millis(250)), "the second is used up");
+        assert_eq!(taken(&limiter, 8, 10, Duration::ZERO), 4);
+        let later = limiter.began + Duration::from_secs(1);
+        per_second.set(2);
+        assert_eq!((0..10).filter(|_| limiter.count(7, later).is_ok()).count(), 2);
+        per_second.set(0);
+        assert!(limiter.is_off());
+        assert_eq!(taken(&limiter, 7, 1000, Duration::ZERO), 1000);
+    }
+
     proptest! {
         /// Against the algorithm with one exact instant.
         #[test]
@@ -146,7 +173,7 @@ mod tests {
             let (mut now, mut arrival) = (0_u64, 0_u64);
             for gap in gaps {
                 now += gap;
-                let next = arrival.max(now) + limiter.interval;
+                let next = arrival.max(now) + (BURST / u64::from(per_second)).max(1);
                 let expected = next - now <= BURST;
                 if expected {
                     arrival = next;

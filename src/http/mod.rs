@@ -5,7 +5,7 @@
 //! - [`Server`]: the listener, its connections, and how they end
 //! - `routes`: every route on one screen; `claims`, `orders`, `payments`, `sales`, `health`, `openapi` behind them
 //! - `reply` and `problem`: the one table from outcomes to answers
-//! - `ask`, `limits`, `buyer`, `rate`, `gcra`: what a request has to be before anybody looks at it
+//! - `ask`, `limits`, `buyer`, `rate`, `gcra`, `places`: what a request has to be before anybody looks at it
 //! - `wire`, `framing`: the bytes under hyper
 //!
 //! Everything has a limit, and nothing that a client sends is a 500. Requests that cost nothing are not queued: what cannot be
@@ -26,16 +26,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::admission::Shards;
 use crate::bell::{Bell, Listener};
 use crate::clock::Clock;
+use crate::config::live::{self, Live};
 use crate::config::settings::Http as Settings;
 use crate::confirm::Claims;
 use crate::epochs::Epochs;
 use crate::http::buyer::Buyers;
 use crate::http::door::Door;
+use crate::http::places::{Place, Places};
 use crate::http::rate::Rates;
 use crate::http::wire::{Seen, Wire};
 use crate::inventory::Inventory;
@@ -57,6 +58,7 @@ mod meters;
 mod openapi;
 mod orders;
 mod payments;
+mod places;
 mod problem;
 mod rate;
 mod reply;
@@ -92,7 +94,7 @@ pub struct Parts {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    settings: Settings,
+    live: live::Http,
     buyers: Buyers,
     rates: Rates,
 }
@@ -107,18 +109,18 @@ pub enum BindError {
 }
 
 impl Server {
-    /// Checks the settings and binds. Port 0 takes a free one, see [`Server::address`].
-    pub async fn bind(settings: &Settings) -> Result<Self, BindError> {
+    /// Checks the settings and binds; `live` are those of them that may change. Port 0 takes a free one, see [`Server::address`].
+    pub async fn bind(settings: &Settings, live: live::Http) -> Result<Self, BindError> {
         let buyers =
             Buyers::new(settings).map_err(|why| BindError::Setting { key: "http.jwt_secret", why: why.to_owned() })?;
-        let rates = Rates::new(settings).map_err(|odd| BindError::Setting {
+        let rates = Rates::new(settings, &live).map_err(|odd| BindError::Setting {
             key: "http.trusted_proxies",
             why: format!("{odd:?} is neither a network such as 10.0.0.0/8 nor an address"),
         })?;
         let failed = |cause| BindError::Listen { listen: settings.listen.clone(), cause };
         let listener = listen(&settings.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, settings: settings.clone(), buyers, rates })
+        Ok(Self { listener, address, live, buyers, rates })
     }
 
     /// Where it listens.
@@ -128,26 +130,25 @@ impl Server {
 
     /// Answers until a shutdown begins, and then, for `drain_delay`, while saying that it is not ready. Then takes nothing new, and
     /// returns when what was in flight is answered.
-    pub async fn serve(self, parts: Parts, drain_delay: Duration, shutdown: Shutdown) {
-        let most = self.settings.max_connections.clamp(1, Semaphore::MAX_PERMITS).min(u32::MAX as usize);
-        let places = Arc::new(Semaphore::new(most));
+    pub async fn serve(self, parts: Parts, drain_delay: impl Into<Live<Duration>>, shutdown: Shutdown) {
+        let (drain_delay, places) = (drain_delay.into(), Places::new(self.live.max_connections.clone(), |most| most));
         let open = parts.meters.gauge("rushgate_connections", &[]);
         let closing = Bell::default();
         let connections = Connections {
             builder: builder(),
-            door: Arc::new(Door::new(parts, self.settings, (self.buyers, self.rates), shutdown.clone())),
+            door: Arc::new(Door::new(parts, self.live, (self.buyers, self.rates), shutdown.clone())),
             closing: closing.clone(),
             open,
         };
         shutdown.spawn(housekeeping(Arc::clone(&connections.door), closing.clone()));
         tokio::select! {
             () = accept(&self.listener, &connections, &places) => {}
-            () = drained(&shutdown, drain_delay) => {}
+            () = drained(&shutdown, &drain_delay) => {}
         }
         drop(self.listener);
         closing.ring();
-        // All places are free when all connections have ended. The semaphore is never closed.
-        let _ended = places.acquire_many(u32::try_from(most).unwrap_or(u32::MAX)).await;
+        // All places are free when all connections have ended.
+        places.all_free().await;
     }
 }
 
@@ -161,7 +162,7 @@ struct Connections {
 
 impl Connections {
     /// Serves a connection in a task of its own.
-    fn open(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+    fn open(&self, stream: TcpStream, peer: SocketAddr, place: Place) {
         let (builder, closing, open) = (self.builder.clone(), self.closing.listen(), OpenConnection::new(&self.open));
         let door = Arc::clone(&self.door);
         self.door.shutdown.spawn(async move {
@@ -218,9 +219,9 @@ async fn listen(text: &str) -> io::Result<TcpListener> {
 }
 
 /// Accepts while there are places; without one, those who come wait in the kernel.
-async fn accept(listener: &TcpListener, connections: &Connections, places: &Arc<Semaphore>) {
+async fn accept(listener: &TcpListener, connections: &Connections, places: &Arc<Places>) {
     loop {
-        let Ok(place) = Arc::clone(places).acquire_owned().await else { return };
+        let place = places.take().await;
         match listener.accept().await {
             Ok((stream, peer)) => {
                 // Answers are written whole; waiting for more to send would only delay them.
@@ -243,9 +244,9 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-async fn drained(shutdown: &Shutdown, delay: Duration) {
+async fn drained(shutdown: &Shutdown, delay: &Live<Duration>) {
     shutdown.begun().await;
-    tokio::time::sleep(delay).await;
+    tokio::time::sleep(delay.get()).await;
 }
 
 async fn connection(
@@ -255,7 +256,7 @@ async fn connection(
     mut closing: Listener,
 ) {
     let seen = Arc::new(Seen::default());
-    let io = TokioIo::new(Wire::new(stream, Arc::clone(&seen), door.settings.header_timeout));
+    let io = TokioIo::new(Wire::new(stream, Arc::clone(&seen), door.live.header_timeout.clone()));
     let serving = (door, peer.ip(), seen);
     let service = service_fn(|request: Request<Incoming>| {
         let (door, peer, seen) = &serving;

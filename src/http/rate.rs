@@ -12,6 +12,7 @@ use hyper::header::HeaderName;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
+use crate::config::live;
 use crate::config::settings::Http as Settings;
 use crate::domain::BuyerId;
 use crate::http::gcra::Limiter;
@@ -21,8 +22,8 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The rates of one listener.
 pub(super) struct Rates {
-    per_buyer: Option<Limiter>,
-    per_address: Option<Limiter>,
+    per_buyer: Limiter,
+    per_address: Limiter,
     hasher: RandomState,
     proxies: Vec<IpNet>,
 }
@@ -35,15 +36,14 @@ impl fmt::Debug for Rates {
 
 impl Rates {
     /// `Err` is the entry of `trusted_proxies` that is neither a network nor an address.
-    pub(super) fn new(settings: &Settings) -> Result<Self, String> {
-        let limiter = |per_second| (per_second > 0).then(|| Limiter::new(per_second));
+    pub(super) fn new(settings: &Settings, live: &live::Http) -> Result<Self, String> {
         let network = |text: &String| match text.parse::<IpNet>() {
             Ok(network) => Ok(network),
             Err(_) => text.parse::<IpAddr>().map(IpNet::from).map_err(|_| text.clone()),
         };
         Ok(Self {
-            per_buyer: limiter(settings.claims_per_buyer),
-            per_address: limiter(settings.claims_per_address),
+            per_buyer: Limiter::new(live.claims_per_buyer.clone()),
+            per_address: Limiter::new(live.claims_per_address.clone()),
             hasher: RandomState::new(),
             proxies: settings.trusted_proxies.iter().map(network).collect::<Result<_, _>>()?,
         })
@@ -51,14 +51,18 @@ impl Rates {
 
     /// Counts a claim of this buyer.
     pub(super) fn buyer(&self, buyer: &BuyerId, now: Instant) -> Result<(), Problem> {
-        let Some(limiter) = &self.per_buyer else { return Ok(()) };
-        counted(limiter.count(self.hasher.hash_one(buyer.as_str()), now))
+        if self.per_buyer.is_off() {
+            return Ok(());
+        }
+        counted(self.per_buyer.count(self.hasher.hash_one(buyer.as_str()), now))
     }
 
     /// Counts a claim from the client's address.
     pub(super) fn address(&self, peer: IpAddr, headers: &HeaderMap, now: Instant) -> Result<(), Problem> {
-        let Some(limiter) = &self.per_address else { return Ok(()) };
-        counted(limiter.count(self.hasher.hash_one(network_of(self.client(peer, headers))), now))
+        if self.per_address.is_off() {
+            return Ok(());
+        }
+        counted(self.per_address.count(self.hasher.hash_one(network_of(self.client(peer, headers))), now))
     }
 
     /// The address of the client: the first from the right that is no proxy of ours. What stands left of it anybody can write.
@@ -117,7 +121,7 @@ mod tests {
             trusted_proxies: proxies.iter().map(ToString::to_string).collect(),
             ..Settings::default()
         };
-        Rates::new(&settings).unwrap()
+        Rates::new(&settings, &live::Http::from(&settings)).unwrap()
     }
 
     fn forwarded(values: &[&str]) -> HeaderMap {
@@ -181,7 +185,7 @@ mod tests {
     #[test]
     fn an_odd_proxy_is_named() {
         let settings = Settings { trusted_proxies: vec!["10.0.0.0/33".to_owned()], ..Settings::default() };
-        assert_eq!(Rates::new(&settings).unwrap_err(), "10.0.0.0/33");
+        assert_eq!(Rates::new(&settings, &live::Http::from(&settings)).unwrap_err(), "10.0.0.0/33");
     }
 
     proptest! {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use crate::config::live::Live;
 use crate::http::framing::Framing;
 use crate::http::problem::Code;
 
@@ -35,7 +36,7 @@ pub(super) struct Wire<S> {
     stream: S,
     seen: Arc<Seen>,
     framing: Framing,
-    head_timeout: Duration,
+    head_timeout: Live<Duration>,
     /// Runs while a head is urgent.
     head_deadline: Option<Pin<Box<Sleep>>>,
     /// Runs from one look at whether anything has come to the next.
@@ -68,12 +69,12 @@ impl Seen {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    pub(super) fn new(stream: S, seen: Arc<Seen>, head_timeout: Duration) -> Self {
+    pub(super) fn new(stream: S, seen: Arc<Seen>, head_timeout: impl Into<Live<Duration>>) -> Self {
         Self {
             stream,
             seen,
             framing: Framing::default(),
-            head_timeout,
+            head_timeout: head_timeout.into(),
             head_deadline: None,
             rest: Box::pin(tokio::time::sleep(REST)),
             came: false,
@@ -124,7 +125,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         if !self.framing.is_urgent() {
             return self.poll_rest(cx);
         }
-        let timeout = self.head_timeout;
+        let timeout = self.head_timeout.get();
         let deadline = self.head_deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         ready!(deadline.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))

@@ -20,8 +20,8 @@ pub(super) struct Gateway {
 
 impl Gateway {
     pub(super) fn new(process: &Process) -> Self {
-        let Process { settings, backends, epochs, clock, .. } = process;
-        let shards = Shards::new(settings.inventory.partitions, settings.node.weight, settings.shard.buffer);
+        let Process { settings, live, backends, epochs, clock, .. } = process;
+        let shards = Shards::new(settings.inventory.partitions, live.node.weight.clone(), live.shard.buffer.clone());
         let limits = Limits {
             batch_max: settings.inventory.batch_max,
             batches_in_flight: settings.inventory.batches_in_flight,
@@ -54,26 +54,27 @@ impl Gateway {
     pub(super) fn start(self, process: &Process) {
         let Self { claims, shards, pressure, batchers } = self;
         drop(claims);
-        let Process { settings, backends, epochs, front, back, .. } = process;
+        let Process { settings, live, backends, epochs, front, back, .. } = process;
         for batcher in batchers {
             front.spawn(batcher.run(front.clone()));
         }
         for partition in Partition::all(settings.inventory.partitions) {
             let wired = (epochs.clone(), Arc::clone(&backends.inventory));
-            let interval = settings.shard.refill_interval;
+            let interval = live.shard.refill_interval.clone();
             let filling = refill::keep_filled(shards.clone(), partition, wired, interval, back.clone());
             back.spawn_essential("refill", filling);
         }
+        back.spawn_essential("tuning", refill::keep_tuned(shards.clone(), back.clone()));
         let limits = pressure::Limits {
-            outbox: settings.queue.outbox_max,
-            lane: settings.queue.lane_max,
-            unconfirmed: settings.queue.unconfirmed_max,
+            outbox: live.queue.outbox_max.clone(),
+            lane: live.queue.lane_max.clone(),
+            unconfirmed: live.queue.unconfirmed_max.clone(),
         };
         let (inventory, queue) = (Arc::clone(&backends.inventory), backends.queue.clone());
         let sources = pressure::Sources { inventory, queue, epochs: epochs.clone() };
         let reading = pressure::keep_read(pressure, limits, sources, process.meters.clone(), back.clone());
         back.spawn_essential("pressure", reading);
-        let (inventory, timeout) = (Arc::clone(&backends.inventory), settings.shard.node_timeout);
+        let (inventory, timeout) = (Arc::clone(&backends.inventory), live.shard.node_timeout.clone());
         let beating = registry::keep_beating(shards.clone(), process.node.clone(), inventory, timeout, front.clone());
         front.spawn_essential("registry", beating);
         let (store, grace) = (Arc::clone(&backends.store), settings.payment.grace);

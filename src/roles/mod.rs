@@ -12,10 +12,12 @@ use anyhow::Context;
 use crate::admin;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
+use crate::config::live::{self, LiveSettings};
 use crate::config::settings::Role;
 use crate::domain::{Partition, SaleId};
 use crate::http;
 use crate::readiness::Readiness;
+use crate::reload::{self, Reloader};
 use crate::roles::gateway::Gateway;
 use crate::roles::process::Process;
 use crate::sales::Definitions;
@@ -59,21 +61,27 @@ pub enum News<'a> {
 }
 
 impl Server {
-    /// Binds the listeners of these settings.
-    pub async fn bind(settings: Settings) -> anyhow::Result<Self> {
+    /// Binds the listeners of these settings; what is live of them is read again from where they came.
+    pub async fn bind(settings: Settings, source: reload::Source) -> anyhow::Result<Self> {
+        let live = LiveSettings::new(&settings);
         let public = if settings.node.roles.contains(&Role::Gateway) {
-            Some(http::Server::bind(&settings.http).await.context("the public listener")?)
+            Some(http::Server::bind(&settings.http, live.http.clone()).await.context("the public listener")?)
         } else {
             None
         };
         let admin = admin::server::Admin::bind(&settings.admin).await.context("the admin listener")?;
-        let process = Process::new(settings)?;
+        let process = Process::new(settings, live, source)?;
         Ok(Self { process, public, admin })
     }
 
     /// Asks this process to stop; asked twice, to stop where it is.
     pub fn stopper(&self) -> Stopper {
         Stopper { front: self.process.front.clone(), back: self.process.back.clone() }
+    }
+
+    /// Reads its configuration again while it runs.
+    pub fn reloader(&self) -> Reloader {
+        self.process.reloader.clone()
     }
 
     /// Serves until it is asked to stop, with a sample sale if that is wanted. Returns whether everything ended as it should.
@@ -89,6 +97,7 @@ impl Server {
         let gateway = public.is_some().then(|| Gateway::new(&process));
         process.front.spawn(end_with(process.back.clone(), process.front.clone()));
         open_doors(&process, (public, admin), gateway.as_ref(), &definitions);
+        process.front.spawn_essential("reload", process.reloader.clone().keep_reloading());
         tell(News::Serving(&serving));
         // A store that hangs does not keep a process from stopping.
         let _unless_it_stops = until(&process.front, process.join()).await;
@@ -108,7 +117,8 @@ impl Server {
         }
         process.front.begun().await;
         tracing::info!("stopping");
-        let front = process.front.finish(process.settings.node.drain_delay + process.settings.node.drain_timeout).await;
+        let live::Node { drain_delay, drain_timeout, .. } = &process.live.node;
+        let front = process.front.finish(drain_delay.get() + drain_timeout.get()).await;
         process.back.begin();
         let back = process.back.finish(BACK_TIMEOUT).await;
         front && back
@@ -154,7 +164,7 @@ fn definitions(process: &Process) -> Definitions {
         Arc::clone(&process.backends.inventory),
         process.epochs.clone(),
         Arc::clone(&process.clock),
-        process.settings.sale.clone(),
+        process.live.sale.clone(),
     )
 }
 
@@ -179,9 +189,8 @@ fn open_doors(
             meters: meters.clone(),
             clock,
         };
-        front.spawn_essential("http", server.serve(parts, settings.node.drain_delay, front.clone()));
+        front.spawn_essential("http", server.serve(parts, process.live.node.drain_delay.clone(), front.clone()));
     }
-    let shown = settings.to_string();
     let parts = admin::Parts {
         store: Arc::clone(&backends.store),
         inventory: Arc::clone(&backends.inventory),
@@ -196,7 +205,7 @@ fn open_doors(
             node: process.node.clone(),
             roles: settings.node.roles.clone(),
             readiness,
-            config: Arc::new(move || shown.clone()),
+            reloader: process.reloader.clone(),
             shutdown: front.clone(),
         },
     };
@@ -218,7 +227,9 @@ fn readiness(process: &Process, gateway: Option<&Gateway>) -> Readiness {
     let (epochs, partitions) = (process.epochs.clone(), process.settings.inventory.partitions);
     let publisher = Arc::clone(&process.backends.queue.publisher);
     let (joined, standing) = (epochs.clone(), epochs.clone());
+    let reloader = process.reloader.clone();
     let readiness = Readiness::new()
+        .with_note(move || reloader.notes())
         .with_standing("store", &process.store_standing)
         .with("inventory", move || joined.has_joined().map_err(|reason| reason.to_string()))
         .with("queue", move || publisher.ready())
@@ -260,7 +271,13 @@ mod tests {
         settings.http.listen = "127.0.0.1:0".to_owned();
         settings.admin.listen = "127.0.0.1:0".to_owned();
         settings.store.url = format!("sqlite://{}", folder.path().join("rushgate.db").display()).as_str().into();
-        Server::bind(settings).await.expect("a server")
+        bind(settings).await.expect("a server")
+    }
+
+    async fn bind(settings: Settings) -> anyhow::Result<Server> {
+        let node_id = settings.node.id.parse().unwrap();
+        let sources = crate::config::Sources { file: None, env: Vec::new(), flags: Vec::new(), node_id };
+        Server::bind(settings, reload::Source { sources, logs: crate::telemetry::Logs::default() }).await
     }
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -271,10 +288,10 @@ mod tests {
         let first = embedded(&folder).await;
         let mut settings = Settings::clone(&first.process.settings);
         settings.node.id = "m".to_owned();
-        let second = Server::bind(settings.clone()).await.expect_err("each would have an inventory of its own");
+        let second = bind(settings.clone()).await.expect_err("each would have an inventory of its own");
         assert!(format!("{second:#}").contains("rushgate.db"), "{second:#}");
         drop(first);
-        Server::bind(settings).await.expect("the first one is gone");
+        bind(settings).await.expect("the first one is gone");
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -296,7 +313,7 @@ mod tests {
         settings.admin.listen = "127.0.0.1:0".to_owned();
         settings.store.backend = crate::config::settings::StoreBackend::Mysql;
         settings.store.url = format!("mysql://nobody@{}/nothing", silent.local_addr().unwrap()).as_str().into();
-        let server = Server::bind(settings).await.expect("a server");
+        let server = bind(settings).await.expect("a server");
         let stopper = server.stopper();
         let running = server.run(false, move |_| stopper.stop());
         let begun = tokio::time::Instant::now();

@@ -10,11 +10,13 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, FollowedClock};
 use crate::config::Settings;
+use crate::config::live::LiveSettings;
 use crate::domain::{NodeId, OrderSecret};
 use crate::epochs::Epochs;
 use crate::meters::Meters;
 use crate::payment::{self, Payments};
 use crate::readiness::Standing;
+use crate::reload::{self, Reloader};
 use crate::roles::backends::Backends;
 use crate::shutdown::Shutdown;
 use crate::store::{Deployment, Schema, Store};
@@ -30,7 +32,11 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 /// The ground that roles stand on. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Process {
+    /// As they were at the start.
     pub settings: Arc<Settings>,
+    /// What of them may change.
+    pub live: LiveSettings,
+    pub reloader: Reloader,
     pub node: NodeId,
     /// The store's, if that is on a server: orders of all nodes are to be paid by the same clock.
     pub clock: Arc<dyn Clock>,
@@ -45,23 +51,35 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(settings: Settings) -> anyhow::Result<Self> {
+    pub(super) fn new(settings: Settings, live: LiveSettings, source: reload::Source) -> anyhow::Result<Self> {
         let followed = Arc::new(FollowedClock::default());
         let clock = Arc::clone(&followed) as Arc<dyn Clock>;
-        let (meters, back) = (Meters::new(), Shutdown::new());
-        // Whoever got here has read a right one.
-        meters.gauge("rushgate_config_last_reload_successful", &[]).set(1.0);
+        let (meters, front, back) = (Meters::new(), Shutdown::new(), Shutdown::new());
+        let node: NodeId = settings.node.id.parse()?;
+        let backends = Backends::new(&settings, &clock, &meters, &back)?;
+        let reloader = Reloader::new(reload::Parts {
+            source,
+            settings: settings.clone(),
+            live: live.clone(),
+            store: Arc::clone(&backends.store),
+            clock: Arc::clone(&clock),
+            meters: meters.clone(),
+            node: node.clone(),
+            shutdown: front.clone(),
+        });
         Ok(Self {
-            node: settings.node.id.parse()?,
-            backends: Backends::new(&settings, &clock, &meters, &back)?,
             epochs: Epochs::new(settings.inventory.partitions),
             secret: Arc::default(),
             store_standing: Standing::not_seen(),
-            front: Shutdown::new(),
             settings: Arc::new(settings),
+            live,
+            reloader,
+            node,
+            backends,
             clock,
             followed,
             meters,
+            front,
             back,
         })
     }

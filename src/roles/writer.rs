@@ -19,7 +19,7 @@ const TAKEOVER: Duration = Duration::from_secs(10);
 
 /// Starts all loops of a writer.
 pub(super) fn start(process: &Process, definitions: Definitions) {
-    let Process { settings, meters, backends, epochs, back, .. } = process.clone();
+    let Process { settings, live, meters, backends, epochs, back, .. } = process.clone();
     let Backends { inventory, queue, store, inventory_is_own, .. } = backends;
 
     let parts = writer::Parts {
@@ -52,7 +52,7 @@ pub(super) fn start(process: &Process, definitions: Definitions) {
         publisher: queue.publisher.clone(),
         epochs: epochs.clone(),
         meters: meters.clone(),
-        after: settings.queue.relay_after,
+        after: live.queue.relay_after,
     };
     back.spawn_essential("relay", relay::keep_relaying(relay, back.clone()));
 
@@ -64,7 +64,7 @@ pub(super) fn start(process: &Process, definitions: Definitions) {
         clock: process.clock.clone(),
     };
     back.spawn_essential("readmission", readmission::keep_readmitting(readmission, back.clone()));
-    let (grace, interval) = (settings.payment.grace, settings.payment.expiry_interval);
+    let (grace, interval) = (settings.payment.grace, live.payment.expiry_interval);
     let expiring = expiry::keep_expiring(store.clone(), grace, interval, meters.clone(), back.clone());
     back.spawn_essential("expiry", expiring);
     back.spawn_essential("returns", returns::keep_carrying(store, inventory, epochs, meters, back.clone()));

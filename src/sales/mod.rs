@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::config::live;
 use crate::config::settings;
 use crate::domain::{Invalid, PoolId, Sale, SaleDocument, SaleId};
 use crate::epochs::Epochs;
@@ -34,7 +35,7 @@ pub struct Definitions {
     inventory: Arc<dyn Inventory>,
     epochs: Epochs,
     clock: Arc<dyn Clock>,
-    defaults: settings::Sale,
+    defaults: live::Sale,
 }
 
 /// What came of a change.
@@ -99,9 +100,9 @@ impl Definitions {
         inventory: Arc<dyn Inventory>,
         epochs: Epochs,
         clock: Arc<dyn Clock>,
-        defaults: settings::Sale,
+        defaults: impl Into<live::Sale>,
     ) -> Self {
-        Self { store, inventory, epochs, clock, defaults }
+        Self { store, inventory, epochs, clock, defaults: defaults.into() }
     }
 
     /// Changes a sale, or says what a change would do.
@@ -111,7 +112,9 @@ impl Definitions {
         for _ in 0..ATTEMPTS {
             let stored = self.store.sale(id).await?;
             let before = stored.as_ref().map(|stored| &stored.sale);
-            let after = edit.apply(id, before, Given { now: self.clock.now(), defaults: &self.defaults })?;
+            let live::Sale { hold, limit_per_buyer } = &self.defaults;
+            let defaults = settings::Sale { hold: hold.get(), limit_per_buyer: limit_per_buyer.get() };
+            let after = edit.apply(id, before, Given { now: self.clock.now(), defaults: &defaults })?;
             if before == Some(&after) {
                 let stored = stored.expect("what is as before was there before");
                 let effect = if dry_run { Effect::Unchanged } else { self.unchanged(&stored).await };

@@ -51,7 +51,7 @@ pub use orders::{
 pub use partitions::{PartitionRow, PartitionState, Partitions, StoreSnapshot};
 pub use recorder::{RecordFault, Recordable, Recorded, Recorder};
 pub use repairs::{Recounted, Repairs};
-pub use sales::{Change, PutSale, Sales, StoredSale};
+pub use sales::{Change, PutSale, Sales, StoredSale, keep_logged};
 pub use stale::{StaleOrder, StaleOrders, StaleState};
 
 /// A whole store.

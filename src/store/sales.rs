@@ -9,6 +9,9 @@ use async_trait::async_trait;
 use crate::domain::{Sale, SaleId, UnixMillis};
 use crate::store::Fault;
 
+/// How often a line of the audit log is tried to be written.
+const ATTEMPTS: usize = 3;
+
 #[async_trait]
 pub trait Sales {
     async fn sale(&self, id: &SaleId) -> Result<Option<StoredSale>, Fault>;
@@ -64,4 +67,18 @@ pub struct Change {
     /// JSON, or empty.
     pub before: String,
     pub after: String,
+}
+
+/// Writes a line of the audit log about something that is done. It is done whether that works or not: if the line is missing, the process's
+/// own log says so.
+pub async fn keep_logged(store: &(impl Sales + ?Sized), change: &Change) {
+    for _ in 0..ATTEMPTS {
+        match store.log_change(change).await {
+            Ok(()) => return,
+            Err(fault) => {
+                let Change { who, what, subject, .. } = change;
+                tracing::error!(%fault, who, what, subject, "the audit log misses a line");
+            }
+        }
+    }
 }

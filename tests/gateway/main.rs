@@ -10,6 +10,7 @@ mod payments;
 mod pressure;
 mod proxies;
 mod recovery;
+mod reload;
 mod repairs;
 mod sales;
 mod trouble;

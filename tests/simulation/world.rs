@@ -232,7 +232,7 @@ impl World {
             let filling = refill::keep_filled(shards.clone(), partition, wired, REFILL_INTERVAL, shutdown.clone());
             shutdown.spawn_essential("refill", filling);
         }
-        let limits = pressure::Limits { outbox: 12, lane: 12, unconfirmed: CONFIRM_TIMEOUT * 2 };
+        let limits = pressure::Limits { outbox: 12.into(), lane: 12.into(), unconfirmed: (CONFIRM_TIMEOUT * 2).into() };
         let (inventory, queue) = (Arc::clone(&ways.inventory), ways.queue.clone());
         let sources = pressure::Sources { inventory, queue, epochs: epochs.clone() };
         let reading = pressure::keep_read(pressure, limits, sources, self.meters.clone(), shutdown.clone());
@@ -290,7 +290,7 @@ impl World {
             publisher: Arc::clone(&queue.publisher),
             epochs: epochs.clone(),
             meters: meters.clone(),
-            after: RELAY_AFTER,
+            after: RELAY_AFTER.into(),
         };
         let readmission = readmission::Parts {
             store: Arc::clone(&store),

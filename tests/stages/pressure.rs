@@ -11,11 +11,14 @@ use rushgate::queue::{LaneId, Strain};
 
 use crate::doubles::{Node, SCOPE};
 
-const LIMITS: Limits = Limits { outbox: 4, lane: 100, unconfirmed: Duration::from_secs(1) };
 /// Longer than it takes until every reading was taken anew.
 const LOOK: Duration = Duration::from_millis(1100);
 
 const BUSY: Answer = Answer::Unserved(Unserved::Busy);
+
+fn limits() -> Limits {
+    Limits { outbox: 4.into(), lane: 100.into(), unconfirmed: Duration::from_secs(1).into() }
+}
 
 fn closed_by(node: &Node) -> Vec<Bound> {
     node.pressure.closed_by(SCOPE.partition).collect()
@@ -34,7 +37,7 @@ async fn outbox(node: &Node) -> Vec<OutboxId> {
 #[tokio::test(start_paused = true)]
 async fn an_outbox_beyond_its_bound_grants_nothing_until_it_is_down_to_half() {
     let node = Node::selling(100).await;
-    node.under_pressure(LIMITS);
+    node.under_pressure(limits());
     for number in 0..5 {
         assert!(is_granted(&node.claim(&format!("b{number}"), None).await), "four are not too many");
     }
@@ -58,7 +61,7 @@ async fn an_outbox_beyond_its_bound_grants_nothing_until_it_is_down_to_half() {
 #[tokio::test(start_paused = true)]
 async fn each_bound_closes_by_itself_and_opens_again() {
     let node = Node::selling(100).await;
-    let lanes = node.under_pressure(LIMITS);
+    let lanes = node.under_pressure(limits());
     let strain = |strain: Strain| *node.broker.strain.lock().unwrap() = strain;
     let aged = |millis| Strain { blocked: None, oldest_unconfirmed: Some(Duration::from_millis(millis)) };
     let deep = |lane, messages| *lanes.0.lock().unwrap() = Some(vec![(LaneId::Number(0), 1), (lane, messages)]);
@@ -92,7 +95,7 @@ async fn each_bound_closes_by_itself_and_opens_again() {
 async fn sold_out_stays_sold_out_while_the_node_is_closed() {
     let node = Node::selling(1).await;
     assert!(is_granted(&node.claim("alice", Some("k")).await));
-    node.under_pressure(LIMITS);
+    node.under_pressure(limits());
     *node.broker.strain.lock().unwrap() = Strain { blocked: Some(String::new()), oldest_unconfirmed: None };
     tokio::time::sleep(LOOK).await;
     for key in [None, Some("k")] {
@@ -106,7 +109,7 @@ async fn a_repetition_of_a_granted_request_is_pending_while_the_node_is_closed()
     for is_away in [false, true] {
         let node = Node::selling(5).await;
         let Answer::Granted { order, .. } = node.claim("alice", Some("k")).await else { panic!("granted") };
-        node.under_pressure(LIMITS);
+        node.under_pressure(limits());
         let fresh = if is_away {
             *node.broker.is_away.lock().unwrap() = Some("refused".to_owned());
             Unserved::Unavailable
@@ -126,7 +129,7 @@ async fn a_repetition_of_a_granted_request_is_pending_while_the_node_is_closed()
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_refill_when_the_node_closes_does_not_wait_on() {
     let node = std::sync::Arc::new(Node::behind_gates(1).await);
-    node.under_pressure(LIMITS);
+    node.under_pressure(limits());
     let mut asking = tokio::task::JoinSet::new();
     for buyer in ["alice", "bob"] {
         let node = std::sync::Arc::clone(&node);
@@ -137,4 +140,29 @@ async fn who_waits_for_a_refill_when_the_node_closes_does_not_wait_on() {
     let answer = asking.join_next().await.expect("two ask").expect("an answer");
     assert_eq!(answer, BUSY, "one has the permit, the other hears that there is no point in waiting");
     node.shutdown.force();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bound_that_is_changed_counts_at_the_next_look() {
+    let node = Node::selling(100).await;
+    let limits = limits();
+    let lanes = node.under_pressure(limits.clone());
+    *lanes.0.lock().unwrap() = Some(vec![(LaneId::Number(0), 60)]);
+    for number in 0..3 {
+        node.claim(&format!("b{number}"), None).await;
+    }
+    tokio::time::sleep(LOOK).await;
+    assert_eq!(closed_by(&node), []);
+    limits.outbox.set(2);
+    limits.lane.set(50);
+    tokio::time::sleep(LOOK).await;
+    assert_eq!(closed_by(&node), [Bound::Lanes, Bound::Outbox]);
+    limits.outbox.set(6);
+    limits.lane.set(120);
+    tokio::time::sleep(LOOK).await;
+    assert_eq!(closed_by(&node), []);
+    node.broker.strain.lock().unwrap().oldest_unconfirmed = Some(Duration::from_millis(500));
+    limits.unconfirmed.set(Duration::from_millis(400));
+    tokio::time::sleep(LOOK).await;
+    assert_eq!(closed_by(&node), [Bound::Unconfirmed]);
 }

@@ -435,10 +435,10 @@ async fn one_partition_is_relayed_while_another_recovers() {
         publisher: Arc::clone(&node.broker) as Arc<dyn Publisher>,
         epochs,
         meters: Meters::new(),
-        after: Duration::ZERO,
+        after: Duration::ZERO.into(),
     };
     let relaying =
-        relay::keep_relaying(relay::Parts { after: Duration::from_millis(100), ..parts }, node.shutdown.clone());
+        relay::keep_relaying(relay::Parts { after: Duration::from_millis(100).into(), ..parts }, node.shutdown.clone());
     node.shutdown.spawn(relaying);
     node.clock.advance(Duration::from_secs(1));
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -463,7 +463,7 @@ fn keep_relaying(node: &Node, after: Duration) {
         publisher: Arc::clone(&node.broker) as Arc<dyn Publisher>,
         epochs,
         meters: Meters::new(),
-        after,
+        after: after.into(),
     };
     node.shutdown.spawn(relay::keep_relaying(parts, node.shutdown.clone()));
 }

@@ -132,7 +132,12 @@ impl Site {
         Self { dir, config, servers, database, environment: Vec::new(), nodes: Vec::new() }
     }
 
-    /// Changes settings for the processes that are started from now on.
+    /// The file that all processes read.
+    pub(crate) fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// Changes settings: live ones for all processes, others for those that are started from now on.
     pub(crate) fn configure(&self, settings: &str) {
         let text = std::fs::read_to_string(&self.config).expect("the config");
         let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();

@@ -1,20 +1,27 @@
 //! The control plane over a real socket, asked by its own client and by hand, with planted backends behind it.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
+use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::client::{Client, ClientError};
 use super::*;
+use crate::config::live::LiveSettings;
 use crate::config::settings::{self, Secret};
+use crate::config::{Flag, Sources, load};
 use crate::domain::{Buffer, OrderStatus};
 use crate::planted::{self, Planted};
 use crate::queue::LaneId;
+use crate::reload;
+use crate::telemetry::Logs;
 
 mod figures;
 mod letters;
+mod reloads;
 
 struct Running {
     planted: Planted,
@@ -23,6 +30,7 @@ struct Running {
     process: Shutdown,
     ready: Arc<AtomicBool>,
     client: Client,
+    config: NamedTempFile,
 }
 
 async fn running(token: &str) -> Running {
@@ -34,6 +42,7 @@ async fn running(token: &str) -> Running {
     let (process, ready) = (Shutdown::new(), Arc::new(AtomicBool::new(true)));
     let is_ready = Arc::clone(&ready);
     let check = move || if is_ready.load(Ordering::Relaxed) { Ok(()) } else { Err("it is away".to_owned()) };
+    let (config, meters) = (NamedTempFile::new().unwrap(), Meters::new());
     let parts = Parts {
         store: Arc::clone(&planted.store) as _,
         inventory: Arc::clone(&planted.inventory) as _,
@@ -41,14 +50,14 @@ async fn running(token: &str) -> Running {
         publisher: Arc::clone(&planted.publisher) as _,
         epochs: planted.epochs.clone(),
         clock: Arc::clone(&planted.clock) as _,
-        meters: Meters::new(),
+        meters: meters.clone(),
         definitions,
         shards: Some(Shards::new(1, 1.0, Buffer::Units(5))),
         process: Process {
             node: "n1".parse().unwrap(),
             roles: vec![Role::Gateway],
             readiness: Arc::new(Readiness::new().with("store", check)),
-            config: Arc::new(|| "[admin]\ntoken = \"…\"\n".to_owned()),
+            reloader: reloader(config.path(), &planted, &meters, &process),
             shutdown: process.clone(),
         },
     };
@@ -57,7 +66,25 @@ async fn running(token: &str) -> Running {
     let address = admin.address().to_string();
     planted.shutdown.spawn(admin.serve(parts.clone(), planted.shutdown.clone()));
     let client = Client::new(&format!("http://{address}"), token, "ann").unwrap();
-    Running { planted, parts, address, process, ready, client }
+    Running { planted, parts, address, process, ready, client, config }
+}
+
+/// Reads this file again.
+fn reloader(path: &Path, planted: &Planted, meters: &Meters, process: &Shutdown) -> Reloader {
+    let node: NodeId = "n1".parse().unwrap();
+    let token = Flag { name: "--set".to_owned(), path: "admin.token".to_owned(), value: "canary".to_owned() };
+    let sources = Sources { file: Some(path.to_owned()), env: Vec::new(), flags: vec![token], node_id: node.clone() };
+    let settings = load(&sources).unwrap().settings;
+    Reloader::new(reload::Parts {
+        source: reload::Source { sources, logs: Logs::default() },
+        live: LiveSettings::new(&settings),
+        settings,
+        store: Arc::clone(&planted.store) as _,
+        clock: Arc::clone(&planted.clock) as _,
+        meters: meters.clone(),
+        node,
+        shutdown: process.clone(),
+    })
 }
 
 /// Sends bytes as they are and returns all that comes back.

@@ -13,16 +13,6 @@ fn claim_head(more: &str) -> String {
     )
 }
 
-fn answers(mut text: &str) -> Vec<Heard> {
-    let mut answers = Vec::new();
-    while let Some((heard, rest)) = Heard::first(text) {
-        answers.push(heard);
-        text = rest;
-    }
-    assert_eq!(text, "", "after {answers:?}");
-    answers
-}
-
 /// One who waits half a second for a head, so that connections that rest end soon.
 fn quick_settings() -> Settings {
     Settings { header_timeout: Duration::from_millis(500), claims_per_buyer: 0, ..Settings::default() }

@@ -22,6 +22,7 @@ use crate::domain::{Buffer, OrderSecret, Partition, SaleDocument, UnixMillis};
 use crate::payment;
 
 mod backends;
+mod changes;
 mod claims;
 mod edge;
 mod no_part;
@@ -37,6 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A gateway with all that is behind its door.
 struct Gateway {
     address: SocketAddr,
+    live: live::Http,
     backends: Arc<Backends>,
     shutdown: Shutdown,
     meters: Meters,
@@ -111,6 +113,7 @@ impl Gateway {
 
     async fn start(settings: Settings, capacity: u32, provider: PaymentProvider, drain_delay: Duration) -> Self {
         let settings = Settings { listen: "127.0.0.1:0".to_owned(), ..settings };
+        let live = live::Http::from(&settings);
         let document = json!({
             "name": "Concert", "currency": "CNY", "opens_at": "2026-01-01T00:00:00Z",
             "pools": [{"id": "standard", "capacity": capacity, "price": 55350}],
@@ -157,7 +160,7 @@ impl Gateway {
         shutdown.spawn(batcher.run(shutdown.clone()));
         let payments = payments(&backends, &epochs, (provider, &clock), &meters);
         let readiness = Readiness::new().with("inventory", || Ok(()));
-        let server = Server::bind(&settings).await.unwrap();
+        let server = Server::bind(&settings, live.clone()).await.unwrap();
         let address = server.address();
         let parts = Parts {
             claims,
@@ -171,7 +174,7 @@ impl Gateway {
             clock,
         };
         let serving = shutdown.spawn(server.serve(parts, drain_delay, shutdown.clone()));
-        Self { address, backends, shutdown, meters, serving }
+        Self { address, live, backends, shutdown, meters, serving }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -238,6 +241,17 @@ fn lower_names(head: &str) -> String {
         None => line.to_owned(),
     };
     head.split("\r\n").map(line).collect::<Vec<_>>().join("\r\n")
+}
+
+/// All answers of a text that is nothing else.
+fn answers(mut text: &str) -> Vec<Heard> {
+    let mut answers = Vec::new();
+    while let Some((heard, rest)) = Heard::first(text) {
+        answers.push(heard);
+        text = rest;
+    }
+    assert_eq!(text, "", "after {answers:?}");
+    answers
 }
 
 /// All that comes until the gateway closes.
