@@ -34,7 +34,7 @@ enum Command {
     #[command(after_help = "Example:
   rushgate config show --config shop.toml | grep -v '# default'")]
     Show,
-    /// Explain a key, the keys of a section, or all: its reason, what it may be, its default, its environment variable.
+    /// Explain a key, the keys of a section, or all: its reason, what it may be, its default, its variable, whether a reload takes it.
     #[command(after_help = "Example:
   rushgate config explain shard.buffer
   rushgate config explain inventory")]

@@ -12,6 +12,10 @@ use crate::reload::{Reloader, Source};
 use crate::roles::{News, Server, Serving, Stopper};
 
 /// Run; without a config, everything in one process, with a sample sale open.
+///
+/// A changed config is taken while it runs: when the file changes, on SIGHUP, by POST /admin/v1/reload. Flags and environment stay above the
+/// file. All or nothing; `rushgate config explain KEY` says which keys need a restart. SIGTERM drains, a second one stops at once; where the
+/// log goes to a terminal, SIGHUP does the same, for it means that the terminal is gone.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   rushgate serve

@@ -146,6 +146,9 @@ impl Reloader {
 
     /// Asks for a reload and does not wait for it. Asked often, it is done once.
     pub fn ask(&self) {
+        if self.0.shutdown.has_begun() {
+            tracing::warn!(refused = %Refused::Stopping, "the configuration was not read again");
+        }
         self.0.asked.notify_one();
     }
 
