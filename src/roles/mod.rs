@@ -331,4 +331,17 @@ mod tests {
             tokio::time::timeout(PATIENCE, server.run(false, move |_| (stopper.stop(), stopper.stop()).0)).await;
         assert_eq!(ended, Ok(false));
     }
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_process_waits_for_as_long_as_is_configured_when_it_stops() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let server = embedded(&folder).await;
+        server.process.front.spawn(std::future::pending::<()>());
+        let (stopper, drain_timeout) = (server.stopper(), server.process.live.node.drain_timeout.clone());
+        drain_timeout.set(Duration::from_secs(3600));
+        let running = server.run(false, move |_| {
+            drain_timeout.set(Duration::from_millis(100));
+            stopper.stop();
+        });
+        assert_eq!(tokio::time::timeout(PATIENCE, running).await, Ok(false));
+    }
 }

@@ -46,6 +46,22 @@ async fn a_new_sale_is_stored_applied_and_logged() {
 }
 
 #[tokio::test]
+async fn a_sale_that_says_nothing_of_its_hold_has_the_one_that_is_configured_when_it_is_made() {
+    let planted = Planted::new().await;
+    let (defaults, clock) = (live::Sale::from(settings::Sale::default()), Arc::clone(&planted.clock));
+    let (store, inventory) = (Arc::clone(&planted.store), Arc::clone(&planted.inventory));
+    let definitions = Definitions::new(store, inventory, planted.epochs.clone(), clock, defaults.clone());
+    let made = async |id: &str| {
+        let changed = definitions.change(&id.parse().unwrap(), &document(), "admin", false).await.unwrap();
+        (changed.after.hold, changed.after.limits.per_buyer)
+    };
+    assert_eq!(made("s").await, (Duration::from_secs(300), 1));
+    defaults.hold.set(Duration::from_secs(60));
+    defaults.limit_per_buyer.set(3);
+    assert_eq!(made("t").await, (Duration::from_secs(60), 3));
+}
+
+#[tokio::test]
 async fn a_dry_run_tells_and_changes_nothing() {
     let planted = Planted::new().await;
     let changed = definitions(&planted).change(&id(), &document(), "admin", true).await.unwrap();

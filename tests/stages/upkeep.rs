@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rushgate::clock::{Clock, SystemClock};
+use rushgate::config::live::Live;
 use rushgate::config::settings;
 use rushgate::domain::{Claim, Epoch, Order, OrderStatus, Partition, Sale, SaleDocument, SaleId, Scope, record};
 use rushgate::epochs::Epochs;
@@ -455,7 +456,7 @@ async fn with_outbox(entries: u32) -> Node {
     node
 }
 
-fn keep_relaying(node: &Node, after: Duration) {
+fn keep_relaying(node: &Node, after: impl Into<Live<Duration>>) {
     let epochs = Epochs::new(1);
     epochs.assume(SCOPE);
     let parts = relay::Parts {
@@ -476,6 +477,18 @@ async fn entries_that_wait_do_not_keep_those_behind_them_from_being_relayed() {
     tokio::time::sleep(Duration::from_secs(30)).await;
     let relayed: BTreeSet<_> = node.broker.got.lock().unwrap().iter().copied().collect();
     assert_eq!(relayed.len(), 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_whose_wait_becomes_shorter_does_not_sit_out_the_longer_one() {
+    let node = with_outbox(1).await;
+    let (before, after) = (node.broker.messages.load(Ordering::SeqCst), Live::new(Duration::from_secs(100_000)));
+    keep_relaying(&node, after.clone());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(node.broker.messages.load(Ordering::SeqCst), before);
+    after.set(Duration::from_secs(1));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(node.broker.messages.load(Ordering::SeqCst), before + 1);
 }
 
 #[tokio::test(start_paused = true)]

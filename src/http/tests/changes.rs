@@ -58,3 +58,11 @@ async fn a_connection_that_waits_comes_in_when_there_may_be_more() {
     drop((first, second));
     gateway.close().await;
 }
+
+#[tokio::test]
+async fn a_node_drains_for_as_long_as_is_configured_when_it_begins_to() {
+    let delay = Live::new(Duration::from_secs(3600));
+    let gateway = Gateway::start(Settings::default(), 9, PaymentProvider::Sandbox, delay.clone()).await;
+    delay.set(Duration::ZERO);
+    gateway.close().await;
+}

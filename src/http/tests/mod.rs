@@ -104,14 +104,14 @@ impl Gateway {
     }
 
     async fn with(settings: Settings, capacity: u32, provider: PaymentProvider) -> Self {
-        Self::start(settings, capacity, provider, Duration::ZERO).await
+        Self::start(settings, capacity, provider, Duration::ZERO.into()).await
     }
 
     async fn drained_for(drain_delay: Duration) -> Self {
-        Self::start(Settings::default(), 100, PaymentProvider::Sandbox, drain_delay).await
+        Self::start(Settings::default(), 100, PaymentProvider::Sandbox, drain_delay.into()).await
     }
 
-    async fn start(settings: Settings, capacity: u32, provider: PaymentProvider, drain_delay: Duration) -> Self {
+    async fn start(settings: Settings, capacity: u32, provider: PaymentProvider, drain_delay: Live<Duration>) -> Self {
         let settings = Settings { listen: "127.0.0.1:0".to_owned(), ..settings };
         let live = live::Http::from(&settings);
         let document = json!({
