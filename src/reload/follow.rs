@@ -4,7 +4,7 @@
 //! put a new file in the place of the old one, Kubernetes turns a link two folders above it, network and overlay file systems tell nobody,
 //! and a watch on any of these is lost with what it was on. A watch would be sooner by a tenth of a second, and miss the rest.
 //!
-//! A file is taken when it has been the same for two looks, is not empty, and is still the same once it is read: half a file may be a
+//! A file is taken when it has been the same for two looks, has not become empty, and is still the same once it is read: half a file may be a
 //! right one that says something else.
 
 use std::io;
@@ -75,15 +75,17 @@ pub(super) async fn read_at_rest(path: &Path, sources: &Sources) -> Read {
         return Read::Moved;
     }
     match read {
-        Ok(Some(Ok(text))) if text.trim().is_empty() => {
-            let why = "it is empty; if that is meant, ask for a reload by SIGHUP or POST /admin/v1/reload";
-            Read::Failed(io::Error::new(io::ErrorKind::UnexpectedEof, why))
-        }
         Ok(Some(Ok(text))) => Read::Text(text),
         Ok(Some(Err(why))) => Read::Failed(why),
         Ok(None) => Read::Moved,
         Err(gone) => Read::Failed(io::Error::other(gone)),
     }
+}
+
+/// What is said of a file that has become empty.
+pub(super) fn is_empty() -> io::Error {
+    let why = "it is empty; if that is meant, ask for a reload by SIGHUP or POST /admin/v1/reload";
+    io::Error::new(io::ErrorKind::UnexpectedEof, why)
 }
 
 #[cfg(test)]
@@ -156,15 +158,5 @@ mod tests {
         std::os::unix::fs::symlink("two", folder.path().join("..data_tmp")).unwrap();
         std::fs::rename(folder.path().join("..data_tmp"), &data).unwrap();
         assert_ne!(Print::of(&path).await, before);
-    }
-
-    #[tokio::test]
-    async fn an_empty_file_is_one_that_somebody_writes() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let node_id = "n".parse().unwrap();
-        let sources = Sources { file: Some(file.path().to_owned()), env: Vec::new(), flags: Vec::new(), node_id };
-        assert!(matches!(read_at_rest(file.path(), &sources).await, Read::Failed(_)));
-        std::fs::write(file.path(), "[shard]\n").unwrap();
-        assert!(matches!(read_at_rest(file.path(), &sources).await, Read::Text(_)));
     }
 }

@@ -204,6 +204,9 @@ impl Reloader {
             }
             let Ok(_turn) = self.turn().await else { continue };
             let file = match follow::read_at_rest(path, &self.0.source.sources).await {
+                follow::Read::Text(text) if text.trim().is_empty() && self.would_change(&text) => {
+                    Some(Err(follow::is_empty()))
+                }
                 follow::Read::Text(text) => Some(Ok(text)),
                 follow::Read::Failed(why) => Some(Err(why)),
                 follow::Read::Moved => continue,
@@ -212,6 +215,13 @@ impl Reloader {
             // What went wrong is told and kept.
             let _told = self.take(file, "file", false).await;
         }
+    }
+
+    /// Does this file say anything else than what runs?
+    fn would_change(&self, text: &str) -> bool {
+        let loaded = load_from(&self.0.source.sources, Some(Ok(text.to_owned())));
+        let diff = loaded.and_then(|loaded| Diff::new(&self.state().running, &loaded));
+        !diff.is_ok_and(|diff| diff.live.is_empty() && diff.restart.is_empty())
     }
 
     /// Takes what is live of these sources, or says why not. Nothing is changed before all of it is known to be right.

@@ -278,3 +278,10 @@ async fn a_file_is_followed_however_it_is_changed_and_half_of_one_is_not_taken()
     rig.until("there again", || rig.buffer() == Buffer::Units(9)).await;
     rig.end().await;
 }
+
+#[tokio::test]
+async fn a_process_may_begin_with_an_empty_file() {
+    let rig = Rig::with("", &[]);
+    assert!(!rig.reloader.would_change(""));
+    assert!(rig.reloader.would_change(GOOD) && Rig::new().reloader.would_change(""));
+}
