@@ -32,7 +32,7 @@
 //! | 3 | [`epochs`] | which epoch this process has joined | opening one: that is [`recovery`]'s |
 //! | 4 | [`admission`] | shards, permits, refill, the registry of nodes | granting: a permit is leave to ask |
 //! | 5 | [`confirm`] [`writer`] [`relay`] [`expiry`] [`returns`] [`recovery`] [`payment`] [`readmission`] [`sales`] [`audit`] [`reload`] | the stages | each other |
-//! | 6 | [`http`] [`admin`] | the doors: the public API, the control plane | decisions |
+//! | 6 | [`http`] [`admin`] [`supervisor`] | the doors: the public API, the control plane, what a supervisor hands over and hears | decisions |
 //! | 7 | [`roles`] | processes: wiring, and the only place that chooses a backend | rules, loops |
 //! | 8 | [`cli`] | the command line | everything else |
 //!
@@ -85,6 +85,7 @@ pub mod writer;
 
 pub mod admin;
 pub mod http;
+pub mod supervisor;
 
 pub mod roles;
 

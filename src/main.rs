@@ -7,6 +7,7 @@ use anyhow::Context;
 use rushgate::cli::{Cli, Exit, Failure};
 use rushgate::config::load;
 use rushgate::reload::Source;
+use rushgate::supervisor::Sockets;
 use rushgate::telemetry;
 
 fn main() -> ExitCode {
@@ -23,8 +24,10 @@ fn run() -> Result<Exit, Failure> {
     let config = load(&sources)?;
     let log = &config.settings.log;
     let logs = telemetry::init(&log.filter, log.wants_json(io::stderr().is_terminal()))?;
+    // Before there are threads.
+    let handed = Sockets::handed().context("taking the sockets of LISTEN_FDS")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the threads")?;
-    runtime.block_on(cli.run(config, Source { sources, logs }))
+    runtime.block_on(cli.run(config, Source { sources, logs }, handed))
 }
 
 /// The clients of all three servers take the process's provider; without one, the first connection over TLS panics.

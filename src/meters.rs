@@ -51,6 +51,7 @@ const ALL: &[(Kind, &str, Option<Unit>, &str)] = &[
     (Kind::Counter, "rushgate_refund_due_total", None, "Payments whose money is to be given back."),
     (Kind::Counter, "rushgate_dead_letters_total", None, "Messages that were parked."),
     (Kind::Gauge, "rushgate_dead_letters", None, "Parked messages in the store, which wait for an operator."),
+    (Kind::Gauge, "rushgate_quarantined_orders", None, "Accepted orders that cannot be recorded, when all is quiet."),
     (Kind::Gauge, "rushgate_epoch", None, "The epoch that this process has joined."),
     (Kind::Counter, "rushgate_recoveries_total", None, "Recoveries that this process completed."),
     (Kind::Gauge, "rushgate_drift_units", None, "Units by which inventory and store disagree when all is quiet."),

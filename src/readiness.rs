@@ -55,27 +55,36 @@ impl Readiness {
         self.checks.iter().all(|(_, check)| check().is_ok())
     }
 
+    /// The first check that does not hold, with its reason, on one line.
+    pub fn failing(&self) -> Option<String> {
+        let failed = |(name, check): &(&str, Check)| check().err().map(|why| format!("{name}: {}", on_one_line(&why)));
+        self.checks.iter().find_map(failed)
+    }
+
     /// All checks and notes, a line each, and the verdict. A process that drains is not ready.
     pub fn list(&self, draining: bool) -> String {
         let mut text = String::new();
         let mut ready = !draining;
-        // One line each, whatever a reason holds.
-        let line = |text: &str| text.replace(['\r', '\n'], " ");
         let shutdown = ("shutdown", if draining { Err("draining".to_owned()) } else { Ok(()) });
         for (name, said) in self.checks.iter().map(|(name, check)| (*name, check())).chain([shutdown]) {
             ready &= said.is_ok();
             // Writing to a String cannot fail.
             let _ = match said {
                 Ok(()) => writeln!(text, "[+]{name} ok"),
-                Err(why) => writeln!(text, "[-]{name}: {}", line(&why)),
+                Err(why) => writeln!(text, "[-]{name}: {}", on_one_line(&why)),
             };
         }
         for note in self.notes.iter().flat_map(|note| note()) {
-            let _ = writeln!(text, "[!]{}", line(&note));
+            let _ = writeln!(text, "[!]{}", on_one_line(&note));
         }
         text.push_str(if ready { "ready\n" } else { "not ready\n" });
         text
     }
+}
+
+/// Whatever a reason holds.
+fn on_one_line(text: &str) -> String {
+    text.replace(['\r', '\n'], " ")
 }
 
 impl Standing {
@@ -113,10 +122,11 @@ mod tests {
             Readiness::new().with("inventory", || Ok(())).with("store", || Err("gone\nfor good".to_owned()));
         let list = "[+]inventory ok\n[-]store: gone for good\n[+]shutdown ok\nnot ready\n";
         assert_eq!(readiness.list(false), list);
+        assert_eq!(readiness.failing().as_deref(), Some("store: gone for good"));
         let readiness =
             Readiness::new().with("inventory", || Ok(())).with_note(|| vec!["partition 1 is out".to_owned()]);
         assert_eq!(readiness.list(false), "[+]inventory ok\n[+]shutdown ok\n[!]partition 1 is out\nready\n");
-        assert!(readiness.is_ready(), "a note is no reason");
+        assert!(readiness.is_ready() && readiness.failing().is_none(), "a note is no reason");
         assert!(readiness.list(true).ends_with("[-]shutdown: draining\n[!]partition 1 is out\nnot ready\n"));
     }
 }

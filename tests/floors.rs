@@ -27,7 +27,7 @@ const FLOORS: &[&[&str]] = &[
         "sales",
         "reload",
     ],
-    &["http", "admin"],
+    &["http", "admin", "supervisor"],
     &["roles"],
     &["cli"],
 ];
@@ -42,6 +42,8 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("hyper_util", &["http", "admin"]),
     ("http_body_util", &["http", "admin"]),
     ("clap", &["cli", "main"]),
+    ("listenfd", &["supervisor"]),
+    ("sd_notify", &["supervisor"]),
     ("metrics", &["meters"]),
     ("metrics_exporter_prometheus", &["meters"]),
 ];

@@ -103,6 +103,15 @@ impl Client {
         self.within(AUDIT_TIMEOUT, Method::POST, path, None).await
     }
 
+    /// Is the process ready, and each of its checks, a line each.
+    pub async fn ready(&self) -> Result<(bool, String), ClientError> {
+        let (status, body) = self.answer(CALL_TIMEOUT, Method::GET, "/readyz?verbose", None).await?;
+        match status {
+            200 | 503 => Ok((status == 200, String::from_utf8_lossy(&body).into_owned())),
+            status => Err(self.strange(format!("it answers {status}"))),
+        }
+    }
+
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
         self.within(CALL_TIMEOUT, method, path, body).await
     }
@@ -114,6 +123,17 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, ClientError> {
+        let (status, body) = self.answer(timeout, method, path, body).await?;
+        self.understood(status, &body)
+    }
+
+    async fn answer(
+        &self,
+        timeout: Duration,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Bytes), ClientError> {
         let stream = self.connect().await?;
         let request = self.request(method, path, body)?;
         match tokio::time::timeout(timeout, self.exchange(stream, request)).await {
@@ -151,7 +171,7 @@ impl Client {
         request.body(Full::new(body.into())).map_err(|error| self.strange(error.to_string()))
     }
 
-    async fn exchange(&self, stream: TcpStream, request: Request<Full<Bytes>>) -> Result<Value, ClientError> {
+    async fn exchange(&self, stream: TcpStream, request: Request<Full<Bytes>>) -> Result<(u16, Bytes), ClientError> {
         let broke_off = |error: hyper::Error| ClientError::BrokeOff { url: self.url.clone(), cause: error.to_string() };
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broke_off)?;
@@ -160,7 +180,7 @@ impl Client {
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
             let body = body.map_err(|error| self.strange(error.to_string()))?.to_bytes();
-            self.understood(status.as_u16(), &body)
+            Ok((status.as_u16(), body))
         };
         let mut talk = std::pin::pin!(talk);
         // The connection moves the bytes while the talk waits for them; whichever ends first, the talk has the last word.

@@ -41,7 +41,7 @@ struct Gauges {
     ready: Gauge,
     pools: HashMap<(SaleId, PoolId), PoolGauges>,
     sales: Seen,
-    drift: HashMap<SaleId, Gauge>,
+    compared: HashMap<SaleId, Compared>,
     /// The sale that was compared last; the next round goes on behind it.
     last: Option<SaleId>,
     rests_until: Option<Instant>,
@@ -54,6 +54,13 @@ struct PoolGauges {
     free: Gauge,
     held: Gauge,
     sold: Gauge,
+}
+
+/// What only the store knows of a sale, as it was when the sale was last quiet.
+#[derive(Debug)]
+struct Compared {
+    drift: Gauge,
+    quarantined: Gauge,
 }
 
 /// The first sales that were seen.
@@ -83,8 +90,8 @@ impl Gauges {
     fn new(parts: Parts) -> Self {
         let (outbox, ready) =
             (parts.meters.gauge("rushgate_outbox_entries", &[]), parts.meters.gauge("rushgate_ready", &[]));
-        let (pools, drift) = (HashMap::new(), HashMap::new());
-        Self { parts, outbox, ready, pools, sales: Seen::default(), drift, last: None, rests_until: None }
+        let (pools, compared) = (HashMap::new(), HashMap::new());
+        Self { parts, outbox, ready, pools, sales: Seen::default(), compared, last: None, rests_until: None }
     }
 
     async fn read_queue(&self) {
@@ -151,7 +158,11 @@ impl Gauges {
         for id in ids {
             if self.sales.has_room_for(&id) {
                 match auditor.quiet_reading(&id).await {
-                    Ok(Some(reading)) => self.drift_of(&id).set(number(reading.drift())),
+                    Ok(Some(reading)) => {
+                        let gauges = self.compared(&id);
+                        gauges.drift.set(number(reading.drift()));
+                        gauges.quarantined.set(number(reading.tally.quarantined));
+                    }
                     Ok(None) => {}
                     Err(why) => tracing::debug!(sale = %id, %why, "inventory and store cannot be compared"),
                 }
@@ -164,11 +175,19 @@ impl Gauges {
         self.rests_until = Some(Instant::now() + begun.elapsed() * DRIFT_REST);
     }
 
-    fn drift_of(&mut self, sale: &SaleId) -> &Gauge {
+    fn compared(&mut self, sale: &SaleId) -> &Compared {
         let meters = &self.parts.meters;
-        self.drift
-            .entry(sale.clone())
-            .or_insert_with(|| meters.gauge("rushgate_drift_units", &[("sale", sale.as_str())]))
+        self.compared.entry(sale.clone()).or_insert_with(|| Compared::new(meters, sale))
+    }
+}
+
+impl Compared {
+    fn new(meters: &Meters, sale: &SaleId) -> Self {
+        let of = [("sale", sale.as_str())];
+        Self {
+            drift: meters.gauge("rushgate_drift_units", &of),
+            quarantined: meters.gauge("rushgate_quarantined_orders", &of),
+        }
     }
 }
 

@@ -61,10 +61,14 @@ pub enum BindError {
 }
 
 impl Admin {
-    /// Binds. Port 0 takes a free one.
-    pub async fn bind(settings: &settings::Admin) -> Result<Self, BindError> {
+    /// Binds, unless a listener was handed over. Port 0 takes a free one.
+    pub async fn bind(settings: &settings::Admin, handed: Option<std::net::TcpListener>) -> Result<Self, BindError> {
         let failed = |cause| BindError::Io { listen: settings.listen.clone(), cause };
-        let listener = TcpListener::bind(&settings.listen).await.map_err(failed)?;
+        let listener = match handed {
+            Some(listener) => TcpListener::from_std(listener),
+            None => TcpListener::bind(&settings.listen).await,
+        }
+        .map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         if settings.token.0.is_empty() && !address.ip().is_loopback() {
             return Err(BindError::NoToken(address));

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Flag, Loaded, Sources};
 use crate::reload::Source;
+use crate::supervisor::Sockets;
 
 mod audit;
 mod config;
@@ -17,6 +18,7 @@ mod exit;
 mod migrate;
 mod online;
 mod progress;
+mod ready;
 mod remote;
 mod sale;
 mod serve;
@@ -45,6 +47,7 @@ enum Command {
     Config(config::Config),
     Sale(sale::Sale),
     Audit(audit::Audit),
+    Ready(ready::Ready),
     DeadLetters(dead_letters::DeadLetters),
 }
 
@@ -72,7 +75,7 @@ impl Cli {
             flags.extend(serve.flags());
         }
         let mut sources = Sources::of_process(self.config.config.clone(), flags);
-        if matches!(self.command, Command::Sale(_) | Command::Audit(_) | Command::DeadLetters(_)) {
+        if matches!(self.command, Command::Sale(_) | Command::Audit(_) | Command::Ready(_) | Command::DeadLetters(_)) {
             // These ask another process. Of the settings they need only where its admin API is; the environment of a shell may
             // have the URLs of a deployment and not its config file, which makes no sense to a process that serves.
             sources.env.retain(|(name, _)| name.to_string_lossy().starts_with(remote::SETTINGS));
@@ -80,14 +83,15 @@ impl Cli {
         sources
     }
 
-    /// Runs it with what was loaded from there.
-    pub async fn run(self, loaded: Loaded, source: Source) -> Result<Exit, Failure> {
+    /// Runs it with what was loaded from there. `handed`: sockets from a supervisor, for the command that serves.
+    pub async fn run(self, loaded: Loaded, source: Source, handed: Sockets) -> Result<Exit, Failure> {
         match self.command {
-            Command::Serve(serve) => serve.run(loaded, source).await,
+            Command::Serve(serve) => serve.run(loaded, source, handed).await,
             Command::Migrate(migrate) => migrate.run(loaded).await,
             Command::Config(config) => config.run(loaded, self.config.config).await,
             Command::Sale(sale) => sale.run(loaded).await,
             Command::Audit(audit) => audit.run(loaded).await,
+            Command::Ready(ready) => ready.run(loaded).await,
             Command::DeadLetters(letters) => letters.run(loaded).await,
         }
     }

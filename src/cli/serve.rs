@@ -10,6 +10,7 @@ use crate::config::settings;
 use crate::config::{Flag, Loaded};
 use crate::reload::{Reloader, Source};
 use crate::roles::{News, Server, Serving, Stopper};
+use crate::supervisor::{Sockets, Supervisor};
 
 /// Run; without a config, everything in one process, with a sample sale open.
 ///
@@ -57,10 +58,10 @@ impl Serve {
         given.map(|(name, path, value)| Flag { name: name.to_owned(), path: path.to_owned(), value }).collect()
     }
 
-    pub(super) async fn run(self, loaded: Loaded, source: Source) -> Result<Exit, Failure> {
+    pub(super) async fn run(self, loaded: Loaded, source: Source, handed: Sockets) -> Result<Exit, Failure> {
         // Whoever names no config wants to see something; whoever has one has sales of their own.
         let sample = source.sources.file.is_none();
-        let server = Server::bind(loaded.settings, source).await?;
+        let server = Server::bind(loaded.settings, source, handed).await?.under(Supervisor::of_process());
         heed_signals(server.stopper(), server.reloader())?;
         let in_time = server.run(sample, tell).await;
         Ok(if in_time { Exit::Done } else { Exit::Failed })

@@ -73,6 +73,10 @@ const BUFFER_BYTES: usize = 32 * 1024;
 const HEAD_BYTES: usize = 16 * 1024;
 /// How long the accept loop rests when the process has no more file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+/// Who waits in a listener that was handed over is let in when this node has joined, so that a restart is a short wait and no
+/// refusal. At the latest then, so that health checks hear why it has not: a balancer waits for an answer longer than this.
+const JOIN_PATIENCE: Duration = Duration::from_secs(2);
+const JOIN_INTERVAL: Duration = Duration::from_millis(10);
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// All that requests are answered with.
@@ -93,6 +97,8 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    /// The listener was there before this process, and those who come in between wait in it.
+    is_handed: bool,
     address: SocketAddr,
     live: live::Http,
     buyers: Buyers,
@@ -109,8 +115,13 @@ pub enum BindError {
 }
 
 impl Server {
-    /// Checks the settings and binds; `live` are those of them that may change. Port 0 takes a free one, see [`Server::address`].
-    pub async fn bind(settings: &Settings, live: live::Http) -> Result<Self, BindError> {
+    /// Checks the settings and binds, unless a listener was handed over; `live` are those of the settings that may change. Port 0 takes
+    /// a free one, see [`Server::address`].
+    pub async fn bind(
+        settings: &Settings,
+        live: live::Http,
+        handed: Option<std::net::TcpListener>,
+    ) -> Result<Self, BindError> {
         let buyers =
             Buyers::new(settings).map_err(|why| BindError::Setting { key: "http.jwt_secret", why: why.to_owned() })?;
         let rates = Rates::new(settings, &live).map_err(|odd| BindError::Setting {
@@ -118,9 +129,14 @@ impl Server {
             why: format!("{odd:?} is neither a network such as 10.0.0.0/8 nor an address"),
         })?;
         let failed = |cause| BindError::Listen { listen: settings.listen.clone(), cause };
-        let listener = listen(&settings.listen).await.map_err(failed)?;
+        let is_handed = handed.is_some();
+        let listener = match handed {
+            Some(listener) => TcpListener::from_std(listener),
+            None => listen(&settings.listen).await,
+        }
+        .map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, live, buyers, rates })
+        Ok(Self { listener, is_handed, address, live, buyers, rates })
     }
 
     /// Where it listens.
@@ -141,6 +157,10 @@ impl Server {
             open,
         };
         shutdown.spawn(housekeeping(Arc::clone(&connections.door), closing.clone()));
+        if self.is_handed {
+            let ready = until_ready(&connections.door.parts.readiness, &shutdown);
+            let _or_time_is_up = tokio::time::timeout(JOIN_PATIENCE, ready).await;
+        }
         tokio::select! {
             () = accept(&self.listener, &connections, &places) => {}
             () = drained(&shutdown, &drain_delay) => {}
@@ -242,6 +262,11 @@ async fn accept(listener: &TcpListener, connections: &Connections, places: &Arc<
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Returns early for a shutdown.
+async fn until_ready(readiness: &Readiness, shutdown: &Shutdown) {
+    while !readiness.is_ready() && !shutdown.sleep(JOIN_INTERVAL).await {}
 }
 
 async fn drained(shutdown: &Shutdown, delay: &Live<Duration>) {

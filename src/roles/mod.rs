@@ -23,6 +23,7 @@ use crate::roles::process::Process;
 use crate::sales::Definitions;
 use crate::shutdown::Shutdown;
 use crate::store::Store;
+use crate::supervisor::{Sockets, Supervisor};
 
 mod backends;
 mod embedded;
@@ -39,6 +40,7 @@ pub struct Server {
     process: Process,
     public: Option<http::Server>,
     admin: admin::server::Admin,
+    supervisor: Supervisor,
 }
 
 /// What a process serves, for whoever started it.
@@ -61,17 +63,26 @@ pub enum News<'a> {
 }
 
 impl Server {
-    /// Binds the listeners of these settings; what is live of them is read again from where they came.
-    pub async fn bind(settings: Settings, source: reload::Source) -> anyhow::Result<Self> {
+    /// Binds the listeners of these settings, but for those that were handed over; what is live of the settings is read again from where
+    /// they came.
+    pub async fn bind(settings: Settings, source: reload::Source, handed: Sockets) -> anyhow::Result<Self> {
         let live = LiveSettings::new(&settings);
         let public = if settings.node.roles.contains(&Role::Gateway) {
-            Some(http::Server::bind(&settings.http, live.http.clone()).await.context("the public listener")?)
+            let bound = http::Server::bind(&settings.http, live.http.clone(), handed.public).await;
+            Some(bound.context("the public listener")?)
         } else {
+            let unused = handed.public.is_none();
+            anyhow::ensure!(unused, "a public socket was handed over, and this process is no gateway (node.roles)");
             None
         };
-        let admin = admin::server::Admin::bind(&settings.admin).await.context("the admin listener")?;
+        let admin = admin::server::Admin::bind(&settings.admin, handed.admin).await.context("the admin listener")?;
         let process = Process::new(settings, live, source)?;
-        Ok(Self { process, public, admin })
+        Ok(Self { process, public, admin, supervisor: Supervisor::default() })
+    }
+
+    /// With somebody who is told how this process stands.
+    pub fn under(self, supervisor: Supervisor) -> Self {
+        Self { supervisor, ..self }
     }
 
     /// Asks this process to stop; asked twice, to stop where it is.
@@ -86,7 +97,7 @@ impl Server {
 
     /// Serves until it is asked to stop, with a sample sale if that is wanted. Returns whether everything ended as it should.
     pub async fn run(self, sample: bool, tell: impl Fn(News<'_>)) -> bool {
-        let Self { process, public, admin } = self;
+        let Self { process, public, admin, supervisor } = self;
         let serving = Serving {
             node: process.node.to_string(),
             roles: process.settings.node.roles.clone(),
@@ -96,7 +107,10 @@ impl Server {
         let definitions = definitions(&process);
         let gateway = public.is_some().then(|| Gateway::new(&process));
         process.front.spawn(end_with(process.back.clone(), process.front.clone()));
-        open_doors(&process, (public, admin), gateway.as_ref(), &definitions);
+        let readiness = Arc::new(readiness(&process, gateway.as_ref()));
+        process.back.spawn(supervisor.clone().keep_told(Arc::clone(&readiness), process.front.clone()));
+        process.back.spawn(supervisor.keep_watched(process.back.clone()));
+        open_doors(&process, (public, admin), readiness, (gateway.as_ref(), &definitions));
         process.front.spawn_essential("reload", process.reloader.clone().keep_reloading());
         tell(News::Serving(&serving));
         // A store that hangs does not keep a process from stopping.
@@ -171,11 +185,10 @@ fn definitions(process: &Process) -> Definitions {
 fn open_doors(
     process: &Process,
     (public, admin): (Option<http::Server>, admin::server::Admin),
-    gateway: Option<&Gateway>,
-    definitions: &Definitions,
+    readiness: Arc<Readiness>,
+    (gateway, definitions): (Option<&Gateway>, &Definitions),
 ) {
     let Process { settings, backends, epochs, meters, clock, front, .. } = process;
-    let readiness = Arc::new(readiness(process, gateway));
     if let (Some(server), Some(gateway)) = (public, gateway) {
         let (store, clock) = (Arc::clone(&backends.store), Arc::clone(clock));
         let parts = http::Parts {
@@ -277,7 +290,8 @@ mod tests {
     async fn bind(settings: Settings) -> anyhow::Result<Server> {
         let node_id = settings.node.id.parse().unwrap();
         let sources = crate::config::Sources { file: None, env: Vec::new(), flags: Vec::new(), node_id };
-        Server::bind(settings, reload::Source { sources, logs: crate::telemetry::Logs::default() }).await
+        Server::bind(settings, reload::Source { sources, logs: crate::telemetry::Logs::default() }, Sockets::default())
+            .await
     }
 
     const PATIENCE: Duration = Duration::from_secs(20);

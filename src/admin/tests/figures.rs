@@ -131,6 +131,7 @@ async fn gauges_follow_what_they_measure() {
         "rushgate_inventory_units{sale=\"s\",pool=\"p\",state=\"held\"} 1",
         "rushgate_dead_letters 1",
         "rushgate_drift_units{sale=\"s\"} 2",
+        "rushgate_quarantined_orders{sale=\"s\"} 0",
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }

@@ -62,7 +62,7 @@ async fn running(token: &str) -> Running {
         },
     };
     let settings = settings::Admin { listen: "127.0.0.1:0".to_owned(), token: Secret(token.to_owned()) };
-    let admin = Admin::bind(&settings).await.unwrap();
+    let admin = Admin::bind(&settings, None).await.unwrap();
     let address = admin.address().to_string();
     planted.shutdown.spawn(admin.serve(parts.clone(), planted.shutdown.clone()));
     let client = Client::new(&format!("http://{address}"), token, "ann").unwrap();
@@ -232,7 +232,7 @@ async fn without_the_token_only_probes_are_answered() {
 #[tokio::test]
 async fn a_listener_that_others_can_reach_wants_a_token() {
     let settings = settings::Admin { listen: "0.0.0.0:0".to_owned(), token: Secret::default() };
-    assert!(matches!(Admin::bind(&settings).await, Err(BindError::NoToken(_))));
+    assert!(matches!(Admin::bind(&settings, None).await, Err(BindError::NoToken(_))));
 }
 
 #[tokio::test]

@@ -160,7 +160,7 @@ impl Gateway {
         shutdown.spawn(batcher.run(shutdown.clone()));
         let payments = payments(&backends, &epochs, (provider, &clock), &meters);
         let readiness = Readiness::new().with("inventory", || Ok(()));
-        let server = Server::bind(&settings, live.clone()).await.unwrap();
+        let server = Server::bind(&settings, live.clone(), None).await.unwrap();
         let address = server.address();
         let parts = Parts {
             claims,
