@@ -1,4 +1,4 @@
-//! What the documents name is there: tests, files, commands.
+//! What the documents name is there: tests, files, commands, alerts, metrics.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -78,10 +78,22 @@ fn every_trap_of_the_table_has_tests_that_exist() {
 #[test]
 fn every_file_that_the_readme_links_to_is_there_and_it_is_short_enough_to_be_read() {
     let readme = readme();
-    let links = readme.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
-    let missing: Vec<_> = links.filter(|link| !link.contains("://") && !Path::new(link).exists()).collect();
-    assert_eq!(missing, [""; 0]);
+    assert_eq!(missing_links(Path::new("README.md")), [""; 0]);
     assert!(readme.lines().count() < README_LINES);
+}
+
+/// The links of a document that lead nowhere: to no file, or to no heading of the document itself.
+fn missing_links(document: &Path) -> Vec<String> {
+    let text = fs::read_to_string(document).expect("a document");
+    let folder = document.parent().expect("its folder");
+    let anchor = |line: &str| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+    let headings: BTreeSet<_> = text.lines().filter(|line| line.starts_with('#')).map(anchor).collect();
+    let leads = |link: &str| match link.strip_prefix('#') {
+        Some(heading) => headings.contains(heading),
+        None => link.contains("://") || folder.join(link).exists(),
+    };
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+    links.filter(|link| !leads(link)).map(Into::into).collect()
 }
 
 #[test]
@@ -96,11 +108,150 @@ fn every_command_of_the_readme_and_of_every_example_is_understood() {
         open.extend(command.get_subcommands().cloned());
     }
     for line in lines {
-        // Without its comment, what it is piped into, and the words that explain it in a list.
-        let command = line.split(" # ").next().unwrap_or_default();
-        let command = command.split(['|', '>']).next().unwrap_or_default().trim_end();
-        let command = command.split("    ").next().unwrap_or_default();
-        let parsed = Cli::command().try_get_matches_from(command.split_whitespace());
-        assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        assert_eq!(misunderstood(&line), None);
+    }
+}
+
+/// Why the command line does not take this command, if it does not.
+fn misunderstood(line: &str) -> Option<String> {
+    // Without its comment, what it is piped into, and the words that explain it in a list.
+    let command = line.split(" # ").next().unwrap_or_default();
+    let command = command.split(['|', '>']).next().unwrap_or_default().trim_end();
+    let command = command.split("    ").next().unwrap_or_default();
+    let parsed = Cli::command().try_get_matches_from(command.split_whitespace());
+    parsed.err().map(|error| format!("{line}: {error}"))
+}
+
+// ── for operators ──
+
+const RUNBOOK: &str = "config/RUNBOOK.md";
+const RULES: &str = "config/monitoring/rules.yaml";
+/// Programs of others that operators are told to run.
+const TOOLS: &[&str] = &[
+    "curl",
+    "docker",
+    "install",
+    "journalctl",
+    "kubectl",
+    "mysql",
+    "rabbitmq-diagnostics",
+    "rabbitmqctl",
+    "redis-cli",
+    "systemctl",
+];
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What stands behind this on a line of its own, such as `- alert: `.
+fn told<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
+    text.lines().filter_map(|line| line.trim_start().strip_prefix(before)).map(str::trim).collect()
+}
+
+/// Every word that begins so, in the alphabet of metrics.
+fn words(text: &str, beginning: &str) -> BTreeSet<String> {
+    let of_a_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == ':';
+    text.split(|letter| !of_a_name(letter)).filter(|word| word.starts_with(beginning)).map(Into::into).collect()
+}
+
+/// What the shell is told in a document: the lines of its blocks, without comments.
+fn shell_lines(text: &str) -> Vec<&str> {
+    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.flat_map(str::lines).filter(|line| !line.trim().is_empty()).collect()
+}
+
+/// Why a line of a document cannot be run, if it cannot.
+fn not_runnable(line: &str) -> Option<String> {
+    let program = line.split_whitespace().next().unwrap_or_default();
+    match program {
+        "rushgate" => misunderstood(line),
+        "curl" => not_a_call(line),
+        program => (!TOOLS.contains(&program)).then(|| format!("{line}: what is {program}?")),
+    }
+}
+
+/// Why the admin API does not know what this asks, if it does not.
+fn not_a_call(line: &str) -> Option<String> {
+    let url = line.split_whitespace().map(|word| word.trim_matches('"')).find_map(|word| word.split_once(":9090"));
+    let Some((_, target)) = url else { return Some(format!("{line}: it asks no admin listener")) };
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let call = rushgate::admin::routes::call(&hyper::Method::GET, path, query);
+    call.err().map(|problem| format!("{line}: {}", problem.document()))
+}
+
+#[test]
+fn every_alert_has_its_entry_in_the_runbook_and_the_other_way_round() {
+    let (rules, runbook) = (read(RULES), read(RUNBOOK));
+    let alerts = told(&rules, "- alert: ");
+    let entries = told(&runbook, "## ");
+    assert!(alerts.len() > 15, "there are hardly any alerts any more");
+    assert_eq!(alerts.iter().collect::<BTreeSet<_>>(), entries.iter().collect::<BTreeSet<_>>());
+    let linked: Vec<_> = told(&rules, "runbook: config/RUNBOOK.md#");
+    assert_eq!(linked, alerts.iter().map(|alert| alert.to_lowercase()).collect::<Vec<_>>());
+    for entry in runbook.split("\n## ").skip(1) {
+        let told = ["**Buyers:**", "**See", "**Do:**", "**Never:**"];
+        let short = entry.contains("**See** and **do** as for");
+        assert!(short || told.iter().all(|part| entry.contains(part)), "{entry}");
+    }
+    // Each is tried: promtool runs the tests, and this sees that there is one.
+    let tests = read("config/monitoring/rules.test.yaml");
+    let untried: Vec<_> = alerts.iter().filter(|alert| !tests.contains(&format!("alertname: {alert}\n"))).collect();
+    assert_eq!(untried, [&""; 0]);
+}
+
+#[test]
+fn every_metric_that_operators_are_told_of_is_counted_by_the_program_or_recorded_by_the_rules() {
+    let metrics = words(&read("src/meters.rs"), "rushgate_");
+    let rules = read(RULES);
+    let recorded: BTreeSet<String> = told(&rules, "- record: ").into_iter().map(Into::into).collect();
+    let is_known = |name: &String| {
+        let base = ["_bucket", "_count", "_sum"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+        metrics.contains(name) || metrics.contains(base)
+    };
+    let documents =
+        [RULES, "config/monitoring/rules.test.yaml", "config/monitoring/dashboard.json", RUNBOOK, "config/README.md"];
+    let mut used = BTreeSet::new();
+    for document in documents {
+        let text = read(document);
+        let plain = words(&text, "rushgate_").into_iter().filter(|name| !name.contains(':'));
+        let unknown: Vec<_> = plain.filter(|name| !is_known(name)).collect();
+        assert_eq!(unknown, [""; 0], "{document}");
+        let mut series = words(&text, "");
+        series.retain(|name| {
+            name.contains(":rushgate_") || (name.starts_with("rushgate:") && name.len() > "rushgate:".len())
+        });
+        let unknown: Vec<_> = series.difference(&recorded).collect();
+        assert_eq!(unknown, [""; 0], "{document}");
+        // Where it is recorded is no use of it.
+        series.retain(|name| document != RULES || text.matches(name.as_str()).count() > 1);
+        used.extend(series);
+    }
+    assert_eq!(recorded, used, "whatever is recorded is for something");
+    let outcomes = read("src/http/problem.rs");
+    for outcome in ["busy", "recovering", "unavailable"] {
+        assert!(rules.contains(outcome) && outcomes.contains(&format!("= \"{outcome}\" ")), "{outcome}");
+    }
+}
+
+#[test]
+fn every_command_and_every_link_of_the_operators_pages_is_there() {
+    let broken = [
+        "rushgate sale sell concert-1",
+        "rushgate-ctl ready",
+        "curl http://127.0.0.1:9090/admin/v1/nods",
+        "curl http://127.0.0.1:8080/livez",
+    ];
+    assert!(broken.iter().all(|line| not_runnable(line).is_some()));
+    for page in [RUNBOOK, "config/README.md"] {
+        let text = read(page);
+        let lines = shell_lines(&text);
+        assert!(lines.len() > 5, "{page} shows no commands any more");
+        let wrong: Vec<_> = lines.into_iter().filter_map(not_runnable).collect();
+        assert_eq!(wrong, [""; 0], "{page}");
+        let inline = quoted(&text).filter(|text| text.starts_with("rushgate ") && !text.contains('\n'));
+        let wrong: Vec<_> = inline.filter_map(not_runnable).collect();
+        assert_eq!(wrong, [""; 0], "{page}");
+        assert_eq!(missing_links(Path::new(page)), [""; 0], "{page}");
     }
 }

@@ -15,9 +15,9 @@ start_redis() {
   PORT[redis]=$REPLY URL[redis]=redis://127.0.0.1:$REPLY
   # Faults are provoked with DEBUG, which Redis 7 and later must be told to allow.
   [[ $(redis-server --version) =~ v=([0-9]+) ]] && ((BASH_REMATCH[1] >= 7)) && options+=(--enable-debug-command local)
-  # As in production: the log on disk once a second, and no snapshots beside it.
-  launch redis redis-server --port "$REPLY" --bind 127.0.0.1 --dir "$dir" --daemonize no \
-    --appendonly yes --appendfsync everysec --save '' "${options[@]}" "${REDIS_OPTIONS[@]}"
+  # On the settings that are delivered: what is tested is what is shipped.
+  launch redis redis-server "$SERVERS/../../config/deploy/redis.conf" --port "$REPLY" --bind 127.0.0.1 --dir "$dir" --daemonize no \
+    "${options[@]}" "${REDIS_OPTIONS[@]}"
 }
 
 start_rabbitmq() {
@@ -177,9 +177,11 @@ use_given() {
   VERSION[$1]+=' (given)'
 }
 
-# Sets up all four, given or our own, and exports where they are.
+# Sets up all four, given or our own, and exports where they are; and where the tool is that looks at metrics and rules.
 start_servers() {
   local own=()
+  RUSHGATE_TEST_PROMTOOL=$("$SERVERS/promtool") || return
+  export RUSHGATE_TEST_PROMTOOL
   if [[ -n ${RUSHGATE_TEST_REDIS_URL:-} ]]; then use_given redis RUSHGATE_TEST_REDIS_URL 6379 || return; else own+=(redis); fi
   if [[ -n ${RUSHGATE_TEST_AMQP_URL:-} ]]; then use_given rabbitmq RUSHGATE_TEST_AMQP_URL 5672 || return; else own+=(rabbitmq); fi
   if [[ -n ${RUSHGATE_TEST_MYSQL_URL:-} ]]; then use_given mysql RUSHGATE_TEST_MYSQL_URL 3306 || return; else own+=(mysql); fi
@@ -209,4 +211,5 @@ print_exports() {
   for variable in RUSHGATE_TEST_{REDIS,AMQP,MYSQL,REAL_MYSQL}_URL; do
     [[ " ${GIVEN[*]} " == *" $variable "* ]] || printf 'export %s=%q\n' "$variable" "${!variable}"
   done
+  printf 'export RUSHGATE_TEST_PROMTOOL=%q\n' "$RUSHGATE_TEST_PROMTOOL"
 }

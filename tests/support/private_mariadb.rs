@@ -13,11 +13,21 @@ use crate::process::{Process, free_port, owned};
 pub(crate) struct PrivateMariaDb {
     process: Process,
     port: u16,
+    settings: String,
     dir: TempDir,
 }
 
 impl PrivateMariaDb {
     pub(crate) async fn start() -> Self {
+        Self::begin("--no-defaults".to_owned()).await
+    }
+
+    /// With the settings of this file, but for where it listens and keeps its data.
+    pub(crate) async fn start_with(settings: &str) -> Self {
+        Self::begin(format!("--defaults-file={settings}")).await
+    }
+
+    async fn begin(settings: String) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         std::fs::create_dir(dir.path().join("tmp")).expect("a folder");
         let mut install = Command::new("mariadb-install-db");
@@ -31,7 +41,7 @@ impl PrivateMariaDb {
                     CREATE USER IF NOT EXISTS rushgate@'127.0.0.1';\nGRANT ALL ON `rushgate%`.* TO rushgate@'127.0.0.1';\n";
         std::fs::write(dir.path().join("init.sql"), init).expect("its first statements");
         let port = free_port();
-        let server = Self { process: launch(dir.path(), port), port, dir };
+        let server = Self { process: launch(&settings, dir.path(), port), port, settings, dir };
         server.answers().await;
         server
     }
@@ -51,7 +61,7 @@ impl PrivateMariaDb {
     /// Starts it again on the same port, with what is in its folder. A process that still runs is killed.
     pub(crate) async fn restart(&mut self) {
         self.process.kill();
-        self.process = launch(self.dir.path(), self.port);
+        self.process = launch(&self.settings, self.dir.path(), self.port);
         self.answers().await;
     }
 
@@ -90,17 +100,19 @@ fn options(dir: &Path) -> Vec<String> {
     options
 }
 
-fn launch(dir: &Path, port: u16) -> Process {
+fn launch(settings: &str, dir: &Path, port: u16) -> Process {
     let mut command = owned("mariadbd");
     command.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
-    command.arg("--no-defaults").args(options(dir)).args([
+    command.arg(settings).args(options(dir)).args([
         &format!("--init-file={}", dir.join("init.sql").display()),
         &format!("--socket={}", dir.join("sock").display()),
         &format!("--pid-file={}", dir.join("pid").display()),
         &format!("--port={port}"),
     ]);
     command.args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--character-set-server=utf8mb4"]);
-    command.args(["--max-connections=500", "--innodb-log-file-size=64M", "--innodb-buffer-pool-size=128M"]);
-    command.arg("--innodb-flush-log-at-trx-commit=1");
+    command.args(["--innodb-log-file-size=64M", "--innodb-buffer-pool-size=128M"]);
+    if settings == "--no-defaults" {
+        command.args(["--max-connections=500", "--innodb-flush-log-at-trx-commit=1"]);
+    }
     Process::start("mariadb", command, &dir.join("log"))
 }

@@ -1,8 +1,6 @@
 //! A supervisor as the program meets it: sockets that were handed over, and what is told to whoever started it. Stands in for systemd:
 //! what it would set up is set up by a shell, and what it would hear is heard by the test.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
