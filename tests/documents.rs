@@ -152,7 +152,8 @@ fn told<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
 /// Every word that begins so, in the alphabet of metrics.
 fn words(text: &str, beginning: &str) -> BTreeSet<String> {
     let of_a_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == ':';
-    text.split(|letter| !of_a_name(letter)).filter(|word| word.starts_with(beginning)).map(Into::into).collect()
+    let words = text.split(|letter| !of_a_name(letter)).map(|word| word.trim_matches(':'));
+    words.filter(|word| word.starts_with(beginning)).map(Into::into).collect()
 }
 
 /// What the shell is told in a document: the lines of its blocks, without comments.
@@ -218,9 +219,7 @@ fn every_metric_that_operators_are_told_of_is_counted_by_the_program_or_recorded
         let unknown: Vec<_> = plain.filter(|name| !is_known(name)).collect();
         assert_eq!(unknown, [""; 0], "{document}");
         let mut series = words(&text, "");
-        series.retain(|name| {
-            name.contains(":rushgate_") || (name.starts_with("rushgate:") && name.len() > "rushgate:".len())
-        });
+        series.retain(|name| name.contains(":rushgate_") || name.starts_with("rushgate:"));
         let unknown: Vec<_> = series.difference(&recorded).collect();
         assert_eq!(unknown, [""; 0], "{document}");
         // Where it is recorded is no use of it.
@@ -253,5 +252,67 @@ fn every_command_and_every_link_of_the_operators_pages_is_there() {
         let wrong: Vec<_> = inline.filter_map(not_runnable).collect();
         assert_eq!(wrong, [""; 0], "{page}");
         assert_eq!(missing_links(Path::new(page)), [""; 0], "{page}");
+    }
+}
+
+/// All files below this folder, by their paths.
+fn files(folder: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("a file").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push((path.display().to_string(), fs::read_to_string(&path).expect("a text")));
+        }
+    }
+    found
+}
+
+/// The seconds that stand behind this in a text.
+fn seconds(text: &str, before: &str) -> u64 {
+    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("there is no {before}"));
+    let digits: String = rest.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    digits.parse().expect("a number of seconds")
+}
+
+#[test]
+fn every_setting_in_the_files_of_a_deployment_is_a_key_of_the_config() {
+    let all = read("config/rushgate.toml");
+    let mut keys = BTreeSet::new();
+    let mut section = "";
+    for line in all.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            keys.insert(format!("RUSHGATE__{section}__{key}").to_uppercase());
+        }
+    }
+    assert!(keys.contains("RUSHGATE__SHARD__BUFFER"));
+    for (path, text) in files(Path::new("config/deploy")) {
+        let unknown: Vec<_> = words(&text, "RUSHGATE__").into_iter().filter(|name| !keys.contains(name)).collect();
+        assert_eq!(unknown, [""; 0], "{path}");
+    }
+}
+
+#[test]
+fn whoever_kills_a_process_waits_until_it_has_drained() {
+    // How long a process takes to end its back.
+    let back = 10;
+    let drain_timeout = seconds(&read("config/rushgate.toml"), "\ndrain_timeout = ");
+    let gateway = seconds(&read("config/gateway.toml"), "\ndrain_delay = ");
+    for unit in ["gateway", "writer"] {
+        let unit = read(&format!("config/deploy/systemd/rushgate-{unit}.service"));
+        assert!(seconds(&unit, "\nTimeoutStopSec=") > gateway + drain_timeout + back);
+        assert!(seconds(&unit, "\nWatchdogSec=") > back, "nobody tells the watchdog anything while the back ends");
+    }
+    let compose = read("config/deploy/compose.yaml");
+    let delay = seconds(&compose, "DRAIN_DELAY:");
+    assert!(seconds(&compose, "stop_grace_period:") > delay + drain_timeout + back);
+    let settings = read("config/deploy/kubernetes/config.yaml");
+    let drain = seconds(&settings, "drain_delay =") + seconds(&settings, "drain_timeout =");
+    for pods in ["gateway", "writer"] {
+        let pods = read(&format!("config/deploy/kubernetes/{pods}.yaml"));
+        assert!(seconds(&pods, "\n      terminationGracePeriodSeconds:") > drain + back);
     }
 }

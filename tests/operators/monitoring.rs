@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::site::{Site, concert, eventually};
 
@@ -26,6 +26,27 @@ fn the_rules_are_right_and_keep_their_own_tests() {
     promtool(&["check", "rules", "--lint=all", "--lint-fatal", "config/monitoring/rules.yaml"], "");
     promtool(&["test", "rules", "config/monitoring/rules.test.yaml"], "");
     promtool(&["check", "config", "--syntax-only", "config/monitoring/prometheus.yaml"], "");
+}
+
+/// The queries of a dashboard's panels.
+fn queries(panels: &Value) -> Vec<String> {
+    let targets = panels.as_array().unwrap().iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    targets.map(|target| target["expr"].as_str().unwrap().replace("$sale", ".*")).collect()
+}
+
+#[test]
+fn every_query_of_the_dashboard_can_be_asked() {
+    let dashboard: Value =
+        serde_json::from_str(&std::fs::read_to_string("config/monitoring/dashboard.json").unwrap()).unwrap();
+    let queries = queries(&dashboard["panels"]);
+    assert!(queries.len() > 30, "the dashboard shows hardly anything any more");
+    let rules: Vec<_> =
+        queries.iter().enumerate().map(|(at, expr)| json!({"record": format!("q:{at}"), "expr": expr})).collect();
+    // JSON is YAML.
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("queries.yaml");
+    std::fs::write(&file, json!({"groups": [{"name": "dashboard", "rules": rules}]}).to_string()).unwrap();
+    promtool(&["check", "rules", file.to_str().unwrap()], "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

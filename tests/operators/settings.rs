@@ -1,12 +1,14 @@
-//! The settings of the servers as they are delivered. (Redis has its own in every test: `tests/run` starts it with the delivered file.)
+//! The settings of the servers as they are delivered. (Redis has them in every test: `tests/run` starts it with the delivered file.)
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::private_mariadb::PrivateMariaDb;
 use crate::private_rabbitmq::PrivateRabbitMq;
+use crate::process::{Process, free_port, owned};
 use crate::servers;
 use crate::site::{Servers, Site, concert};
 
@@ -94,12 +96,22 @@ async fn a_store_with_the_delivered_settings_keeps_what_it_commits_and_needs_few
 }
 
 #[tokio::test]
-async fn the_redis_of_a_test_run_has_the_delivered_settings() {
-    let client = redis::Client::open(servers::redis_url()).unwrap();
+async fn a_redis_starts_with_the_delivered_settings_and_keeps_what_is_there() {
+    let folder = TempDir::new().unwrap();
+    let port = free_port();
+    let mut command = owned("redis-server");
+    command.args(["config/deploy/redis.conf", "--port", &port.to_string(), "--dir"]).arg(folder.path());
+    let server = Process::start("redis", command, &folder.path().join("log"));
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
+    let connect = || async {
+        let connected = client.get_multiplexed_async_connection().await;
+        connected.map(|_| ()).map_err(|error| error.to_string())
+    };
+    server.answers(connect).await;
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let text = std::fs::read_to_string("config/deploy/redis.conf").unwrap();
-    for (name, value) in [("maxmemory-policy", "noeviction"), ("appendonly", "yes"), ("appendfsync", "everysec")] {
-        assert!(text.lines().any(|line| line == format!("{name} {value}")), "{name}");
+    for (name, value) in
+        [("maxmemory-policy", "noeviction"), ("appendonly", "yes"), ("appendfsync", "everysec"), ("save", "")]
+    {
         let set: Vec<String> = redis::cmd("CONFIG").arg("GET").arg(name).query_async(&mut connection).await.unwrap();
         assert_eq!(set, [name, value]);
     }

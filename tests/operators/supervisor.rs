@@ -8,9 +8,10 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 /// How long anything that must happen may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -121,10 +122,13 @@ fn a_backend_that_is_away_is_named_to_the_supervisor_and_ready_is_not_said() {
     let away = ["--set", "store.backend=mysql", "--set", &store];
     let mut served =
         Served(serve(&folder, "NOTIFY_SOCKET=$PWD/notify", &[&ALONE[..], &away].concat()).spawn().unwrap());
-    while !told.next().contains("STATUS=not ready: store: the store: error communicating") {}
+    let mut said = Vec::new();
+    while !said.last().is_some_and(|last: &String| last.contains("not ready: store: the store: error communicating")) {
+        said.push(told.next());
+    }
     served.signal("-TERM");
-    let rest = told.until("STOPPING=1");
-    assert!(!rest.iter().any(|said| said.contains("READY=1")), "{rest:?}");
+    said.extend(told.until("STOPPING=1"));
+    assert!(!said.iter().any(|said| said.contains("READY=1")), "{said:?}");
     assert!(served.0.wait().unwrap().success());
 }
 
@@ -178,7 +182,7 @@ fn who_comes_while_a_node_is_restarted_behind_its_socket_waits_and_is_served() {
             .map(|crowd| {
                 threads.spawn(move || {
                     let mut answers = Vec::new();
-                    while !done.load(Ordering::Relaxed) {
+                    while !done.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE {
                         answers.push(claim(1000 * crowd + answers.len()));
                         std::thread::sleep(Duration::from_millis(20));
                     }
@@ -186,13 +190,14 @@ fn who_comes_while_a_node_is_restarted_behind_its_socket_waits_and_is_served() {
                 })
             })
             .collect();
-        for _ in 0..3 {
+        let mut after_each = Vec::new();
+        for restart in 1..=3 {
             served.stop();
             served = start();
-            assert!(matches!(claim(0), Ok(200 | 201 | 409)), "the next one serves from the same socket");
+            after_each.push(claim(9000 + restart));
         }
         done.store(true, Ordering::Relaxed);
-        crowd.into_iter().flat_map(|one| one.join().unwrap()).collect::<Vec<_>>()
+        crowd.into_iter().flat_map(|one| one.join().unwrap()).chain(after_each).collect::<Vec<_>>()
     });
     let refused: Vec<_> = answers.iter().filter(|answer| !matches!(answer, Ok(201 | 409))).collect();
     assert!(answers.len() > 6 && refused.is_empty(), "of {} answers: {refused:?}", answers.len());
