@@ -199,6 +199,12 @@ impl Shards {
         refills.done.load(Ordering::Acquire) != NO_MORE
     }
 
+    /// How often this node has looked at the inventory for what has changed, over all partitions.
+    pub fn looks(&self) -> u64 {
+        let done = self.0.refills.iter().map(|refills| refills.done.load(Ordering::Relaxed));
+        done.filter(|done| *done != NO_MORE).sum()
+    }
+
     /// How many units this node may let through at this moment, per pool and leg.
     pub fn left(&self, shard: &SaleShard) -> Vec<Vec<u32>> {
         shard.pools.iter().map(|legs| legs.iter().map(|leg| leg.left()).collect()).collect()
@@ -304,6 +310,15 @@ impl SaleShard {
     /// The counters of all legs of these lines.
     fn legs<'a>(&'a self, wanted: &'a [Wanted]) -> impl Iterator<Item = &'a Arc<LegShard>> {
         wanted.iter().flat_map(|line| line.legs.iter().map(|leg| &self.pools[line.pool][usize::from(leg)]))
+    }
+
+    /// Per pool, over all legs: units that were let through beyond this node's fair part, and units let through that the inventory did
+    /// not have.
+    pub fn buffer_use(&self) -> Vec<(u64, u64)> {
+        let of_pool = |legs: &Vec<Arc<LegShard>>| {
+            legs.iter().map(|leg| leg.buffer_use()).fold((0, 0), |(used, wasted), (u, w)| (used + u, wasted + w))
+        };
+        self.pools.iter().map(of_pool).collect()
     }
 
     /// The counters as this node last heard of them.

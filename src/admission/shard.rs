@@ -21,6 +21,16 @@ pub struct LegShard {
     /// The most that it may let through after a refill.
     share: AtomicU32,
     known: Known,
+    buffer: BufferUse,
+}
+
+/// What became of the units beyond the node's fair part. Counted by those who refill and decide, never by those who take.
+#[derive(Debug, Default)]
+struct BufferUse {
+    /// How many of the units that a refill left are beyond the fair part; they are taken last.
+    there: AtomicI64,
+    used: AtomicU64,
+    wasted: AtomicU64,
 }
 
 /// What the inventory last said of this leg.
@@ -116,10 +126,23 @@ impl LegShard {
 
     /// Sets the counter to this node's share of what is free, less what is in flight.
     pub(super) fn refill(&self, weight: f64, weights: f64, buffer: Buffer) {
-        let share = share::share(self.known.free.load(Ordering::Relaxed), weight, weights, buffer);
+        let free = self.known.free.load(Ordering::Relaxed);
+        let share = share::share(free, weight, weights, buffer);
         self.share.store(share, Ordering::Relaxed);
-        let in_flight = self.in_flight().max(0);
-        self.left.store((i64::from(share) - in_flight).max(0), Ordering::Relaxed);
+        // Below zero, if more is in flight than the share: what comes back of it must not open a shard that has nothing.
+        let left = i64::from(share) - self.in_flight().max(0);
+        let before = self.left.swap(left, Ordering::Relaxed);
+        let beyond = i64::from(share - share::share(free, weight, weights, Buffer::Units(0)));
+        let there = self.buffer.there.swap(beyond.min(left.max(0)), Ordering::Relaxed);
+        let used = u64::try_from((there - before).clamp(0, there)).unwrap_or(0);
+        if used > 0 {
+            self.buffer.used.fetch_add(used, Ordering::Relaxed);
+        }
+    }
+
+    /// Units that were let through beyond the node's fair part, and units that were let through and that the inventory did not have.
+    pub(super) fn buffer_use(&self) -> (u64, u64) {
+        (self.buffer.used.load(Ordering::Relaxed), self.buffer.wasted.load(Ordering::Relaxed))
     }
 
     /// The version of what it knows.
@@ -163,6 +186,13 @@ impl Permit {
         leg.take(units)?;
         self.taken.push((Arc::clone(leg), units));
         Ok(())
+    }
+
+    /// The inventory did not have the units: who asked for them asked in vain.
+    pub fn waste(self) {
+        for (leg, units) in &self.taken {
+            leg.buffer.wasted.fetch_add(u64::from(*units), Ordering::Relaxed);
+        }
     }
 
     /// The units are the buyer's now, or may be.
@@ -233,6 +263,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_opens_no_shard_that_has_nothing() {
+        let leg = leg(2, 0);
+        let mut permit = Permit::default();
+        permit.take(&leg, 2).unwrap();
+        let stock =
+            LegStock { sale: "s".parse().unwrap(), pool: "p".parse().unwrap(), leg: 0, free: 0, held: 2, sold: 0 };
+        leg.learn(2, &stock);
+        leg.refill(1.0, 1.0, Buffer::Units(0));
+        permit.waste();
+        assert_eq!((leg.left(), leg.take(1)), (0, Err(Shut::AllHeld)));
+    }
+
+    #[test]
     fn what_no_refill_can_bring_is_let_through_up_to_what_is_free() {
         let leg = leg(6, 0);
         leg.refill(1.0, 4.0, Buffer::Units(0));
@@ -243,6 +286,27 @@ mod tests {
         assert_eq!(permit.take(&leg, 1), Err(Shut::Empty), "what a refill can bring waits for one");
         drop(permit);
         assert_eq!(leg.left(), 2, "it gave back what it took");
+    }
+
+    #[test]
+    fn what_a_buffer_was_good_for_is_counted() {
+        let leg = leg(100, 0);
+        let refill = || leg.refill(1.0, 4.0, Buffer::Units(10));
+        refill();
+        let take = |units| {
+            let mut permit = Permit::default();
+            permit.take(&leg, units).unwrap();
+            permit
+        };
+        take(25).spend();
+        refill();
+        assert_eq!(leg.buffer_use(), (0, 0), "that was the fair part");
+        take(28).spend();
+        refill();
+        refill();
+        assert_eq!(leg.buffer_use(), (3, 0), "counted once");
+        take(2).waste();
+        assert_eq!((leg.buffer_use(), leg.left()), ((3, 2), 35));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::config::settings::AnswerAfter;
 use crate::confirm::publish::{self, Granted};
 use crate::confirm::{Answer, Unserved};
 use crate::crash::{self, CrashPoint};
-use crate::domain::{Claim, Order, OrderStatus, Partition, Scope};
+use crate::domain::{Claim, Order, OrderStatus, Partition, Refusal, Scope};
 use crate::epochs::Epochs;
 use crate::inventory::{Changes, Confirmed, Fault, Inventory, Verdict};
 use crate::meters::{Histogram, Meters};
@@ -222,7 +222,11 @@ fn distribute(
                 place.answer(Answer::Granted { order: Arc::new(known.order), status: known.status, replayed: true });
             }
             Verdict::Refused(refusal) => {
-                drop(permit);
+                if matches!(refusal, Refusal::SoldOut | Refusal::AllHeld { .. }) {
+                    permit.waste();
+                } else {
+                    drop(permit);
+                }
                 place.answer(Answer::Refused(refusal));
             }
         }
