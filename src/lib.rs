@@ -33,6 +33,7 @@
 //! | 4 | [`admission`] | shards, permits, refill, the registry of nodes | granting: a permit is leave to ask |
 //! | 5 | [`confirm`] [`writer`] [`relay`] [`expiry`] [`returns`] [`recovery`] [`payment`] [`readmission`] [`sales`] [`audit`] [`reload`] | the stages | each other |
 //! | 6 | [`http`] [`admin`] [`supervisor`] | the doors: the public API, the control plane, what a supervisor hands over and hears | decisions |
+//! | 6 | [`plan`] | a crowd in virtual time, sent through admission and confirm | a choice of backend, the real time |
 //! | 7 | [`roles`] | processes: wiring, and the only place that chooses a backend | rules, loops |
 //! | 8 | [`cli`] | the command line | everything else |
 //!
@@ -85,6 +86,7 @@ pub mod writer;
 
 pub mod admin;
 pub mod http;
+pub mod plan;
 pub mod supervisor;
 
 pub mod roles;

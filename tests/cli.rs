@@ -38,7 +38,7 @@ fn file(text: &str) -> NamedTempFile {
 fn help_and_version_are_no_errors_and_every_command_has_an_example() {
     run("--version").code(DONE).stdout(starts_with("rushgate ")).stderr(is_empty());
     let commands =
-        ["", "serve", "migrate", "config", "config check", "config show", "config explain", "config template"];
+        ["", "serve", "migrate", "config", "config check", "config show", "config explain", "config template", "plan"];
     for command in commands {
         run(&format!("{command} --help")).code(DONE).stdout(contains("Example:\n  rushgate ")).stderr(is_empty());
     }
@@ -213,7 +213,7 @@ fn a_port_in_use_is_said_once_and_nothing_is_left_behind() {
 
 #[test]
 fn who_asks_a_running_process_needs_none_of_its_backends() {
-    for command in ["sale list", "audit"] {
+    for command in ["sale list", "audit", "plan --from-live concert-1"] {
         rushgate(command)
             .args(["--admin", "http://127.0.0.1:1"])
             .env("RUSHGATE__STORE__URL", "mysql://db.internal/rushgate")
@@ -256,4 +256,46 @@ fn a_hang_up_has_the_config_read_again_and_a_request_to_stop_ends_a_node_with_su
     assert!(logged.any(|line| line.contains("stopping")));
     tell("-HUP");
     assert_eq!(node.wait().unwrap().code(), Some(DONE));
+}
+
+#[test]
+fn a_plan_is_the_same_twice_and_tells_the_same_on_paper() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = |flags: &str| {
+        let mut command = rushgate("plan --stock 200 --nodes 3 --within 5s --round-trip 10ms --buffers 0%,50%,100");
+        command.args(flags.split_whitespace()).current_dir(folder.path());
+        let said = command.assert().code(DONE).stderr(is_empty());
+        String::from_utf8_lossy(&said.get_output().stdout).into_owned()
+    };
+    let table = plan("--seed 7");
+    assert_eq!(table, plan("--seed 7"));
+    assert!(table.contains("BUFFER") && table.contains("recommended") && table.contains("By formula: 50%"), "{table}");
+    let told: serde_json::Value = serde_json::from_str(&plan("--seed 7 --json --out curves")).unwrap();
+    assert_eq!((&told["formula"]["buffer"], told["rows"].as_array().unwrap().len()), (&"50%".into(), 3));
+    assert_eq!(told["files"][1], "curves/plan.html");
+    let page = std::fs::read_to_string(folder.path().join("curves/plan.html")).unwrap();
+    for row in told["rows"].as_array().unwrap() {
+        assert!(table.contains(&format!(" {} ", row["waited"])), "{row} is not in\n{table}");
+        assert!(page.contains(&format!("<td>{}</td>", row["waited"])), "{row} is not in\n{page}");
+    }
+    assert!(folder.path().join("curves/plan.svg").exists());
+}
+
+#[test]
+fn a_plan_that_makes_no_sense_is_wrong_usage_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = |flags: &str| {
+        let mut command = rushgate("plan --out curves");
+        command.args(flags.split_whitespace()).current_dir(folder.path());
+        command.assert().code(USAGE).stdout(is_empty())
+    };
+    plan("").stderr(contains("--stock").and(contains("--nodes")));
+    plan("--stock 10 --nodes 2 --survive 2").stderr(contains("one must be left"));
+    plan("--stock 0 --nodes 2 --skew 9").stderr(contains("1 to 100000 units").and(contains("the skew must be 1")));
+    plan("--stock 10 --nodes 2 --buffers 10%,much").stderr(contains("a number of units such as 50"));
+    plan("--stock 10 --nodes 2 --arrivals burst").stderr(contains("spike, steady or ramp"));
+    plan("--stock 10 --nodes 2 --pool standard").stderr(contains("--from-live"));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let unwritable = rushgate("plan --stock 10 --nodes 2 --buffers 0 --out /dev/null/curves").assert();
+    unwritable.code(FAILED).stdout(is_empty()).stderr(contains("cannot make /dev/null/curves"));
 }

@@ -27,7 +27,7 @@ const FLOORS: &[&[&str]] = &[
         "sales",
         "reload",
     ],
-    &["http", "admin", "supervisor"],
+    &["http", "admin", "supervisor", "plan"],
     &["roles"],
     &["cli"],
 ];

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::admin::Parts;
+use crate::admin::plan::{BufferGauges, Weights};
 use crate::admission::{SaleShard, Shards};
-use crate::domain::{Buffer, NodeId, PoolId, SaleId, share};
+use crate::domain::{PoolId, SaleId};
 use crate::meters::{Gauge, Meters};
 use crate::shutdown::Shutdown;
 
@@ -40,6 +41,7 @@ struct Gauges {
     outbox: Gauge,
     ready: Gauge,
     pools: HashMap<(SaleId, PoolId), PoolGauges>,
+    buffers: BufferGauges,
     sales: Seen,
     compared: HashMap<SaleId, Compared>,
     /// The sale that was compared last; the next round goes on behind it.
@@ -91,7 +93,8 @@ impl Gauges {
         let (outbox, ready) =
             (parts.meters.gauge("rushgate_outbox_entries", &[]), parts.meters.gauge("rushgate_ready", &[]));
         let (pools, compared) = (HashMap::new(), HashMap::new());
-        Self { parts, outbox, ready, pools, sales: Seen::default(), compared, last: None, rests_until: None }
+        let (sales, buffers) = (Seen::default(), BufferGauges::default());
+        Self { parts, outbox, ready, pools, buffers, sales, compared, last: None, rests_until: None }
     }
 
     async fn read_queue(&self) {
@@ -129,6 +132,8 @@ impl Gauges {
             if !self.sales.has_room_for(&sale.sale.id) {
                 continue;
             }
+            let buffer = shards.buffer_of(&sale.sale);
+            self.buffers.read(&self.parts.meters, &sale, (&weights, buffer));
             for (pool, (left, figures)) in scarcest(shards, &sale) {
                 let id = &sale.sale.id;
                 let gauges = self
@@ -137,7 +142,7 @@ impl Gauges {
                     .or_insert_with(|| PoolGauges::new(&self.parts.meters, id, &pool));
                 let (free, held, sold) = figures;
                 gauges.left.set(left);
-                gauges.buffer.set(weights.beyond_fair(free, shards.buffer_of(&sale.sale)));
+                gauges.buffer.set(weights.beyond_fair(free, buffer));
                 gauges.free.set(free);
                 gauges.held.set(held);
                 gauges.sold.set(sold);
@@ -219,28 +224,6 @@ fn scarcest(shards: &Shards, sale: &SaleShard) -> Vec<Scarcest> {
     scarce.collect()
 }
 
-/// This node's weight among those alive.
-#[derive(Debug, Clone, Copy)]
-struct Weights {
-    own: f64,
-    all: f64,
-}
-
-impl Weights {
-    fn of(shards: &Shards, node: &NodeId) -> Self {
-        let nodes = shards.nodes();
-        let own = nodes.iter().find(|beat| beat.node == *node).map_or(1.0, |beat| beat.weight);
-        let all: f64 = nodes.iter().map(|beat| beat.weight).sum();
-        Self { own, all: all.max(own) }
-    }
-
-    /// Units that a shard may hold beyond its fair part of what is free.
-    fn beyond_fair(self, free: u32, buffer: Buffer) -> u32 {
-        let with = share::share(free, self.own, self.all, buffer);
-        with - share::share(free, self.own, self.all, Buffer::Units(0))
-    }
-}
-
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
 fn number(count: u64) -> f64 {
     count as f64
@@ -249,14 +232,6 @@ fn number(count: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_buffer_is_what_a_shard_may_hold_beyond_its_fair_part() {
-        let four = Weights { own: 1.0, all: 4.0 };
-        assert_eq!(four.beyond_fair(1000, Buffer::Units(50)), 50);
-        assert_eq!(four.beyond_fair(1000, Buffer::Fraction(0.1)), 25);
-        assert_eq!(Weights { own: 1.0, all: 1.0 }.beyond_fair(1000, Buffer::Units(50)), 0);
-    }
 
     #[test]
     fn only_so_many_sales_have_gauges() {

@@ -3,6 +3,7 @@
 //! - [`server`]: connections, limits, timeouts; `guard`: who may ask
 //! - [`routes`]: from method, path and query to a [`routes::Call`]
 //! - `sales`, `orders`, `letters`, `balance`, `process`: a call's answer; [`problem`]: its no
+//! - [`plan`]: what a buffer would do now, and has done
 //! - [`gauges`]: the metrics that nobody moves by working
 //! - [`client`]: the same API from the other side, for the commands
 //!
@@ -39,6 +40,7 @@ pub mod gauges;
 mod guard;
 mod letters;
 mod orders;
+pub mod plan;
 pub mod problem;
 mod process;
 pub mod routes;
@@ -161,6 +163,7 @@ impl Answers {
                 sales::change(parts, &sale, &edit, (who, dry_run)).await
             }
             Call::Balance(sale) => balance::balance(parts, &sale).await,
+            Call::Plan { sale, preview } => plan::preview(parts, &sale, &preview),
             Call::Orders(filter) => orders::list(parts, &filter).await,
             Call::Order(order) => orders::show(parts, order).await,
             Call::EndOrder { order, event, dry_run } => orders::end(parts, order, event, (who, dry_run)).await,

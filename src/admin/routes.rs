@@ -6,6 +6,7 @@ use std::time::Duration;
 use hyper::Method;
 
 use crate::admin::letters::Act;
+use crate::admin::plan::Preview;
 use crate::admin::problem::{Code, Problem};
 use crate::domain::{Invalid, OrderEvent, OrderId, SaleId};
 use crate::sales::Edit;
@@ -26,6 +27,7 @@ pub enum Call {
     Sales,
     Sale(SaleId),
     Balance(SaleId),
+    Plan { sale: SaleId, preview: Preview },
     Change { sale: SaleId, change: Change, dry_run: bool },
     Nodes,
     Orders(OrderFilter),
@@ -90,7 +92,7 @@ fn methods(segments: &[&str]) -> Option<&'static str> {
     Some(match rest {
         ["sales" | "nodes" | "orders" | "stale-orders" | "config" | "changes" | "dead-letters"]
         | ["orders", _]
-        | ["sales", _, "balance"] => "GET",
+        | ["sales", _, "balance" | "plan"] => "GET",
         ["sales", _] => "GET, PUT",
         ["dead-letters", _] => "GET, DELETE",
         ["sales", _, "open" | "pause" | "resume" | "close" | "stock"]
@@ -116,6 +118,14 @@ fn of_segments(method: &str, segments: &[&str], query: &mut Query) -> Result<Cal
         ["sales"] => Call::Sales,
         ["sales", sale] if method == "GET" => Call::Sale(sale_id(sale)?),
         ["sales", sale, "balance"] => Call::Balance(sale_id(sale)?),
+        ["sales", sale, "plan"] => Call::Plan {
+            sale: sale_id(sale)?,
+            preview: Preview {
+                buffer: query.parsed("buffer")?,
+                survive: query.parsed("survive")?,
+                skew: query.parsed("skew")?.unwrap_or(1.0),
+            },
+        },
         ["sales", sale, action @ ..] => {
             let change = match action.first().copied() {
                 None => Change::Put,
@@ -331,6 +341,8 @@ mod tests {
             "audit?wait=2h",
             "orders?limit=1&limit=2",
             "changes?limit=-1",
+            "sales/s/plan?buffer=much",
+            "sales/s/plan?survive=-1",
         ] {
             assert_eq!(get(&format!("/admin/v1/{target}")), Err(Code::Invalid), "{target}");
         }
@@ -348,6 +360,17 @@ mod tests {
         assert_eq!(ask("POST", "/admin/v1/dead-letters/7/replay"), act(7, Act::Replay, false));
         assert_eq!(get("/admin/v1/dead-letters/-1"), Err(Code::UnknownDeadLetter));
         assert_eq!(get("/admin/v1/dead-letters/7/replay"), Err(Code::MethodNotAllowed));
+    }
+
+    #[test]
+    fn a_plan_is_for_the_buffer_that_is_asked_for() {
+        let plan = |buffer, survive, skew| {
+            Ok(Call::Plan { sale: "s".parse().unwrap(), preview: Preview { buffer, survive, skew } })
+        };
+        assert_eq!(get("/admin/v1/sales/s/plan"), plan(None, None, 1.0));
+        let asked = "/admin/v1/sales/s/plan?buffer=20%25&survive=2&skew=1.5";
+        assert_eq!(get(asked), plan(Some(crate::domain::Buffer::Fraction(0.2)), Some(2), 1.5));
+        assert_eq!(ask("POST", "/admin/v1/sales/s/plan"), Err(Code::MethodNotAllowed));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod dead_letters;
 mod exit;
 mod migrate;
 mod online;
+mod plan;
 mod progress;
 mod ready;
 mod remote;
@@ -48,6 +49,7 @@ enum Command {
     Sale(sale::Sale),
     Audit(audit::Audit),
     Ready(ready::Ready),
+    Plan(plan::Plan),
     DeadLetters(dead_letters::DeadLetters),
 }
 
@@ -80,6 +82,12 @@ impl Cli {
             // have the URLs of a deployment and not its config file, which makes no sense to a process that serves.
             sources.env.retain(|(name, _)| name.to_string_lossy().starts_with(remote::SETTINGS));
         }
+        if matches!(self.command, Command::Plan(_)) {
+            // It simulates with what concerns shards and batches, and serves nothing.
+            let is_used =
+                |name: &std::ffi::OsStr| plan::SETTINGS.iter().any(|used| name.to_string_lossy().starts_with(used));
+            sources.env.retain(|(name, _)| is_used(name));
+        }
         sources
     }
 
@@ -92,6 +100,7 @@ impl Cli {
             Command::Sale(sale) => sale.run(loaded).await,
             Command::Audit(audit) => audit.run(loaded).await,
             Command::Ready(ready) => ready.run(loaded).await,
+            Command::Plan(plan) => plan.run(loaded).await,
             Command::DeadLetters(letters) => letters.run(loaded).await,
         }
     }

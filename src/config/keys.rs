@@ -304,7 +304,7 @@ keys! {
         /// How much a shard may hold beyond the node's fair part, per pool and leg: a percentage of that
         /// part, or a number of units. It sells the units of a dead or idle node until its heartbeat
         /// times out; each unit of it is at most one needless call of the inventory per node. A sale may
-        /// have its own.
+        /// have its own. How much to set `rushgate plan` tells.
         buffer = Extra, Live;
 
         /// How often a node looks at the inventory for what has changed. Returned units can be bought

@@ -7,9 +7,10 @@
 //! - [`sale`]: a sale, its pools and their legs, its window; [`document`] is its JSON form, and [`object`] is strict about what is one
 //! - [`claim`]: what a buyer asks for, checked against a sale
 //! - [`order`]: what a granted claim becomes, state × event → state; [`record`] is its text form
-//! - [`share`]: how free stock is split between nodes
+//! - [`share`]: how free stock is split between nodes; [`advice`] is the formula for the buffer
 //! - [`refusal`]: every reason to say no
 
+pub mod advice;
 pub mod claim;
 pub mod document;
 pub mod id;

@@ -7,6 +7,7 @@ mod crowd;
 mod operations;
 mod orders;
 mod payments;
+mod plan;
 mod pressure;
 mod proxies;
 mod recovery;

@@ -1,6 +1,7 @@
 //! Balance, orders and metrics, as operators see them.
 
 use super::*;
+use crate::admin::plan::Preview;
 use crate::domain::OrderId;
 use crate::inventory::{Changes, NodeBeat};
 
@@ -118,6 +119,12 @@ async fn gauges_follow_what_they_measure() {
     shards.learn_nodes(
         ["n1", "n2"].map(|n| NodeBeat { node: n.parse().unwrap(), weight: 1.0, status: String::new() }).into(),
     );
+    let wanted = crate::domain::Wanted { pool: 0, legs: sale.whole(), units: 5 };
+    let permit = |units| shards.sale("s").unwrap().permit(&[crate::domain::Wanted { units, ..wanted }]).unwrap();
+    // One of them beyond the fair part of four.
+    permit(5).spend();
+    shards.refill_all();
+    permit(2).waste();
     planted.shutdown.spawn(gauges::keep_measured(parts.clone(), true, planted.shutdown.clone()));
     tokio::time::sleep(Duration::from_secs(3)).await;
     let text = parts.meters.render();
@@ -127,6 +134,10 @@ async fn gauges_follow_what_they_measure() {
         "rushgate_lane_messages{lane=\"0\"} 7",
         "rushgate_shard_units{sale=\"s\",pool=\"p\"} 7",
         "rushgate_shard_buffer_units{sale=\"s\",pool=\"p\"} 3",
+        "rushgate_shard_buffer_advised_units{sale=\"s\",pool=\"p\"} 3",
+        "rushgate_shard_stranded_units{sale=\"s\",pool=\"p\"} 0",
+        "rushgate_shard_buffer_used_units_total{sale=\"s\",pool=\"p\"} 1",
+        "rushgate_shard_buffer_wasted_units_total{sale=\"s\",pool=\"p\"} 2",
         "rushgate_inventory_units{sale=\"s\",pool=\"p\",state=\"free\"} 7",
         "rushgate_inventory_units{sale=\"s\",pool=\"p\",state=\"held\"} 1",
         "rushgate_dead_letters 1",
@@ -139,4 +150,38 @@ async fn gauges_follow_what_they_measure() {
     planted.inventory.plant_in_motion(&planted::order(&sale, 2, "c"));
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(parts.meters.render().contains("rushgate_drift_units{sale=\"s\"} 2"));
+}
+
+#[tokio::test]
+async fn a_plan_tells_what_another_buffer_would_do() {
+    let Running { client, planted, parts, .. } = running("").await;
+    let sale = planted.sale("s", 1);
+    let shards = parts.shards.clone().unwrap();
+    let plan = async |query: &str| client.get(&format!("/admin/v1/sales/s/plan{query}")).await;
+    assert_eq!(refused(plan("").await), (404, "unknown_sale".to_owned()));
+    let stock = parts.inventory.stock(planted::SCOPE, &sale.id).await.unwrap();
+    shards.learn(&Changes { version: 1, sales: vec![sale.clone()], stock, granted: Vec::new() });
+    let alone = plan("").await.unwrap();
+    assert_eq!((&alone["nodes"], &alone["survive"], &alone["advised"]), (&json!(1), &json!(0), &json!("0%")));
+    shards.learn_nodes(
+        ["n1", "n2", "n3", "n4"]
+            .map(|n| NodeBeat { node: n.parse().unwrap(), weight: 1.0, status: String::new() })
+            .into(),
+    );
+    let told = plan("").await.unwrap();
+    let expected = json!({"sale": "s", "node": "n1", "nodes": 4, "survive": 1, "skew": 1.0, "buffer": "5", "set": "5",
+        "advised": "34%", "pools": [{"pool": "p", "capacity": 10, "free": 10, "fair_units": 3, "buffer_units": 5,
+        "advised_units": 2, "stranded_units": 0, "needless_claims_max": 22, "buffer_used_units": 0,
+        "buffer_wasted_units": 0}]});
+    assert_eq!(told, expected);
+    let bare = plan("?buffer=0&survive=2").await.unwrap();
+    assert_eq!((&bare["buffer"], &bare["set"], &bare["advised"]), (&json!("0"), &json!("5"), &json!("100%")));
+    assert_eq!(bare["pools"][0]["stranded_units"], 4, "two shards of three reach six of ten");
+    for query in ["?survive=4", "?skew=0.5", "?skew=NaN"] {
+        assert_eq!(refused(plan(query).await), (422, "invalid".to_owned()), "{query}");
+    }
+    let no_gateway = Parts { shards: None, ..parts };
+    let preview = Preview { buffer: None, survive: None, skew: 1.0 };
+    let answer = Answers::new(no_gateway).answer(Call::Plan { sale: sale.id, preview }, "", b"").await;
+    assert_eq!(answer.unwrap_err().code, Code::NoGateway);
 }
