@@ -1,8 +1,11 @@
--- Orders lie in the order in which they were recorded, not in that of their ids, which are random: an insert goes to the end of the
--- table and not into any page of it, so that a table that has outgrown the memory takes a rush like a small one. `seq` is nobody's
--- business outside of this table. Columns that hold ASCII alone say so, and compare by their bytes without a look at a collation.
+-- Orders lie in the order in which they were recorded, not in that of their ids, which are random: a row goes to the end of the table
+-- and not into any page of it. What is still written all over are the small entries of two keys, by id and by buyer, so that a table that
+-- has outgrown the memory takes a rush nearly like a small one. `seq` is nobody's business outside of this store. Columns that hold ASCII
+-- alone say so, and compare by their bytes without a look at a collation.
 --
--- The table is copied. Who writes into it meanwhile waits, and tries again.
+-- The table is copied, some ten seconds for a million orders: between two sales, since nothing is recorded, paid or expired meanwhile, and
+-- not while an audit reads, which it would wait for. Orders that were there before have no order among themselves in a list of the newest.
+-- A gateway of the release before lists by sorting until it is updated.
 ALTER TABLE orders
     DROP PRIMARY KEY,
     ADD COLUMN seq BIGINT NOT NULL AUTO_INCREMENT FIRST,

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::admin::Parts;
 use crate::admin::plan::{BufferGauges, Weights};
 use crate::admission::{SaleShard, Shards};
@@ -15,21 +13,15 @@ use crate::shutdown::Shutdown;
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Sales that have gauges of their own; a label per sale must not grow without end.
 const SALES: usize = 200;
-/// What the store may be asked for in one round: its counts of a sale's orders are no cheap question. After a round that took long
-/// it is left in peace for so many times as long, so that a sale of millions takes it a twentieth of a core and not one.
-const DRIFT_SALES: u32 = 8;
-const DRIFT_BUDGET: Duration = Duration::from_millis(250);
-const DRIFT_REST: u32 = 20;
 
-/// Reads until the shutdown. `compare`: also what only the store knows, which one kind of process asks it for, the writers.
-pub async fn keep_measured(parts: Parts, compare: bool, shutdown: Shutdown) {
+/// Reads until the shutdown. `letters`: also how many dead letters the store has, which one kind of process asks it for, the writers.
+pub async fn keep_measured(parts: Parts, letters: bool, shutdown: Shutdown) {
     let mut gauges = Gauges::new(parts);
     while !shutdown.sleep(INTERVAL).await {
         gauges.read_queue().await;
         gauges.read_shards();
-        if compare {
+        if letters {
             gauges.read_letters().await;
-            gauges.read_drift().await;
         }
         gauges.parts.meters.upkeep();
     }
@@ -43,10 +35,6 @@ struct Gauges {
     pools: HashMap<(SaleId, PoolId), PoolGauges>,
     buffers: BufferGauges,
     sales: Seen,
-    compared: HashMap<SaleId, Compared>,
-    /// The sale that was compared last; the next round goes on behind it.
-    last: Option<SaleId>,
-    rests_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -56,13 +44,6 @@ struct PoolGauges {
     free: Gauge,
     held: Gauge,
     sold: Gauge,
-}
-
-/// What only the store knows of a sale, as it was when the sale was last quiet.
-#[derive(Debug)]
-struct Compared {
-    drift: Gauge,
-    quarantined: Gauge,
 }
 
 /// The first sales that were seen.
@@ -92,27 +73,31 @@ impl Gauges {
     fn new(parts: Parts) -> Self {
         let (outbox, ready) =
             (parts.meters.gauge("rushgate_outbox_entries", &[]), parts.meters.gauge("rushgate_ready", &[]));
-        let (pools, compared) = (HashMap::new(), HashMap::new());
         let (sales, buffers) = (Seen::default(), BufferGauges::default());
-        Self { parts, outbox, ready, pools, buffers, sales, compared, last: None, rests_until: None }
+        Self { parts, outbox, ready, pools: HashMap::new(), buffers, sales }
     }
 
     async fn read_queue(&self) {
         let process = &self.parts.process;
         let is_ready = !process.shutdown.has_begun() && process.readiness.is_ready();
         self.ready.set(if is_ready { 1.0 } else { 0.0 });
-        let mut entries = 0;
-        for scope in self.parts.epochs.all().unwrap_or_default() {
-            match self.parts.inventory.outbox_len(scope).await {
-                Ok(len) => entries += len,
-                Err(fault) => self.parts.epochs.report(scope, &fault),
-            }
+        if let Some(entries) = self.outbox_entries().await {
+            self.outbox.set(number(entries));
         }
-        self.outbox.set(number(entries));
         for depth in self.parts.topology.depths().await.unwrap_or_default() {
             let lane = depth.lane.to_string();
             self.parts.meters.gauge("rushgate_lane_messages", &[("lane", &lane)]).set(number(depth.messages));
         }
+    }
+
+    /// `None` if it is not known: nothing is not what is seen then.
+    async fn outbox_entries(&self) -> Option<u64> {
+        let mut entries = 0;
+        for scope in self.parts.epochs.all().ok()? {
+            let len = self.parts.inventory.outbox_len(scope).await;
+            entries += len.inspect_err(|fault| self.parts.epochs.report(scope, fault)).ok()?;
+        }
+        Some(entries)
     }
 
     /// Those that are still in the queue are a lane like others.
@@ -147,51 +132,6 @@ impl Gauges {
                 gauges.held.set(held);
                 gauges.sold.set(sold);
             }
-        }
-    }
-
-    /// Compares some sales, others each time. A gauge keeps what was seen when its sale was last quiet.
-    async fn read_drift(&mut self) {
-        let begun = Instant::now();
-        if self.rests_until.is_some_and(|until| begun < until) {
-            return;
-        }
-        let Ok(ids) = self.parts.store.sale_ids(self.last.as_ref(), DRIFT_SALES).await else { return };
-        // Behind the last one it begins again.
-        self.last = None;
-        let auditor = self.parts.auditor();
-        for id in ids {
-            if self.sales.has_room_for(&id) {
-                match auditor.quiet_reading(&id).await {
-                    Ok(Some(reading)) => {
-                        let gauges = self.compared(&id);
-                        gauges.drift.set(number(reading.drift()));
-                        gauges.quarantined.set(number(reading.tally.quarantined));
-                    }
-                    Ok(None) => {}
-                    Err(why) => tracing::debug!(sale = %id, %why, "inventory and store cannot be compared"),
-                }
-            }
-            self.last = Some(id);
-            if begun.elapsed() > DRIFT_BUDGET {
-                break;
-            }
-        }
-        self.rests_until = Some(Instant::now() + begun.elapsed() * DRIFT_REST);
-    }
-
-    fn compared(&mut self, sale: &SaleId) -> &Compared {
-        let meters = &self.parts.meters;
-        self.compared.entry(sale.clone()).or_insert_with(|| Compared::new(meters, sale))
-    }
-}
-
-impl Compared {
-    fn new(meters: &Meters, sale: &SaleId) -> Self {
-        let of = [("sale", sale.as_str())];
-        Self {
-            drift: meters.gauge("rushgate_drift_units", &of),
-            quarantined: meters.gauge("rushgate_quarantined_orders", &of),
         }
     }
 }

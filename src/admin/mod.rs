@@ -36,6 +36,7 @@ use crate::store::{Change, Store, keep_logged};
 
 mod balance;
 pub mod client;
+pub mod drift;
 pub mod gauges;
 mod guard;
 mod letters;

@@ -57,7 +57,7 @@ impl LegShard {
     /// Takes units if there are so many left. Looks before it writes: a crowd at an empty shard costs no write at all.
     ///
     /// A claim for more than this node may ever hold could wait for refills for ever, while the inventory has enough: it is let
-    /// through beyond the share, and `left` is below zero until the next refill.
+    /// through beyond the share. `left` is below zero while more is in flight than the share.
     pub(super) fn take(&self, units: u32) -> Result<(), Shut> {
         let wanted = i64::from(units);
         let mut left = self.left.load(Ordering::Relaxed);
@@ -188,9 +188,9 @@ impl Permit {
         Ok(())
     }
 
-    /// The inventory did not have the units: who asked for them asked in vain.
+    /// Who asked for the units asked in vain. Counted are those that the inventory, as it is known by now, did not have.
     pub fn waste(self) {
-        for (leg, units) in &self.taken {
+        for (leg, units) in self.taken.iter().filter(|(leg, units)| leg.known().0 < *units) {
             leg.buffer.wasted.fetch_add(u64::from(*units), Ordering::Relaxed);
         }
     }
@@ -306,7 +306,13 @@ mod tests {
         refill();
         assert_eq!(leg.buffer_use(), (3, 0), "counted once");
         take(2).waste();
-        assert_eq!((leg.buffer_use(), leg.left()), ((3, 2), 35));
+        assert_eq!((leg.buffer_use(), leg.left()), ((3, 0), 35), "another leg of the claim was the one without");
+        let in_vain = take(2);
+        let stock =
+            LegStock { sale: "s".parse().unwrap(), pool: "p".parse().unwrap(), leg: 0, free: 1, held: 0, sold: 99 };
+        leg.learn(2, &stock);
+        in_vain.waste();
+        assert_eq!(leg.buffer_use(), (3, 2));
     }
 
     #[test]

@@ -144,13 +144,14 @@ impl Desk {
                 return None;
             }
         };
-        let (claims, waiters): (Vec<_>, Vec<_>) =
+        let (claims, mut waiters): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.claim, (waiting.permit, waiting.place))).unzip();
         match self.ask(scope, &claims).await {
             Ok(confirmed) => {
                 let granted =
                     claims.iter().zip(&confirmed.verdicts).filter(|(_, verdict)| **verdict == Verdict::Granted);
                 let granted = granted.map(|(claim, _)| claim.order.id.hint()).collect();
+                spend(&confirmed.verdicts, &mut waiters);
                 let (version, stock) = (confirmed.version, confirmed.stock.clone());
                 self.shards.learn(&Changes { version, stock, granted, sales: Vec::new() });
                 distribute(scope, confirmed, claims, waiters)
@@ -200,6 +201,15 @@ impl Desk {
     }
 }
 
+/// What was granted is gone from what is free, so it must be in flight no more when the shards learn of that: a refill would leave it
+/// out twice.
+fn spend(verdicts: &[Verdict], waiters: &mut [(Permit, Place<Answer>)]) {
+    for (_, (permit, _)) in verdicts.iter().zip(waiters).filter(|(verdict, _)| **verdict == Verdict::Granted) {
+        std::mem::take(permit).spend();
+    }
+}
+
+/// Answers who is refused; `permit`s of granted units are spent already.
 fn distribute(
     scope: Scope,
     confirmed: Confirmed,
@@ -209,10 +219,7 @@ fn distribute(
     let mut waiting = Vec::with_capacity(claims.len());
     for ((verdict, claim), (permit, place)) in confirmed.verdicts.into_iter().zip(claims).zip(waiters) {
         match verdict {
-            Verdict::Granted => {
-                permit.spend();
-                waiting.push((Arc::new(claim.order), false, place));
-            }
+            Verdict::Granted => waiting.push((Arc::new(claim.order), false, place)),
             // It was granted before, but perhaps nobody told the broker: it is told again, and the store knows it by its id.
             Verdict::Known(known) if known.status == OrderStatus::Held => {
                 waiting.push((Arc::new(known.order), true, place));

@@ -163,7 +163,8 @@ pub struct OrderId(pub [u8; 16]);
 
 impl Hash for OrderId {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.hint().hash(state);
+        let (halves, _) = self.0.as_chunks();
+        halves.iter().for_each(|half| state.write_u64(u64::from_ne_bytes(*half)));
     }
 }
 

@@ -57,8 +57,9 @@ pub(crate) struct StoreState {
     pub(crate) recorders: usize,
     /// How many orders of one batch they record in time; `None`: their connections break whatever they are asked.
     pub(crate) in_time: Option<usize>,
-    /// How many orders each batch had that was recorded.
-    pub(crate) recorded: Vec<usize>,
+    /// The orders that they recorded, batch by batch, and how many batches were too large.
+    pub(crate) recorded: Vec<Vec<OrderId>>,
+    pub(crate) late: usize,
     pub(crate) lanes: u16,
 }
 
@@ -77,10 +78,11 @@ impl Recorder for PlantedRecorder {
             None => Err(store::Fault("the connection broke".to_owned()).into()),
             Some(in_time) if batch.len() > in_time => {
                 tokio::time::sleep(LATE).await;
+                self.0.lock().unwrap().late += 1;
                 Err(RecordFault::Late(store::Fault("not in time".to_owned())))
             }
             Some(_) => {
-                self.0.lock().unwrap().recorded.push(batch.len());
+                self.0.lock().unwrap().recorded.push(batch.iter().map(|one| one.order.id).collect());
                 Ok(Recorded::default())
             }
         }

@@ -222,9 +222,12 @@ fn open_doors(
             shutdown: front.clone(),
         },
     };
-    let compares = settings.node.roles.contains(&Role::Writer);
-    let measuring = admin::gauges::keep_measured(parts.clone(), compares, process.back.clone());
+    let is_writer = settings.node.roles.contains(&Role::Writer);
+    let measuring = admin::gauges::keep_measured(parts.clone(), is_writer, process.back.clone());
     process.back.spawn_essential("gauges", measuring);
+    if is_writer {
+        process.back.spawn_essential("drift", admin::drift::keep_compared(parts.clone(), process.back.clone()));
+    }
     // The control plane stays as long as anything does: a drain is watched through it.
     process.back.spawn_essential("admin", admin.serve(parts, process.back.clone()));
 }

@@ -17,17 +17,25 @@ impl LaneWriter {
         let mut parts = vec![orders];
         while let Some(part) = parts.pop() {
             if part.len() > self.in_time {
-                parts.extend(halves(part));
+                parts.extend(cut(part, self.in_time));
                 continue;
             }
             match self.try_record(&part, shutdown).await? {
-                Ok(()) => self.in_time = self.in_time.saturating_mul(2),
+                // Only as many as are thought to be the most prove anything.
+                Ok(()) if part.len() == self.in_time => self.in_time += (self.in_time / 4).max(1),
+                Ok(()) => {}
                 Err(RecordFault::Late(_)) => {
+                    if let [alone] = &part[..] {
+                        tracing::error!(order = %alone.order.id, "one order alone is not recorded in time");
+                    }
                     self.in_time = (part.len() / 2).max(1);
                     parts.push(part);
                     pause(&mut backoff, shutdown).await;
                 }
-                Err(_) if part.len() > 1 => parts.extend(halves(part)),
+                Err(_) if part.len() > 1 => {
+                    let half = part.len() / 2;
+                    parts.extend(cut(part, half));
+                }
                 Err(fault) => self.quarantine(&part, &fault, shutdown).await?,
             }
         }
@@ -159,8 +167,8 @@ impl LaneWriter {
     }
 }
 
-/// To be taken from the end, so the first half comes last.
-fn halves(mut part: Vec<Recordable>) -> [Vec<Recordable>; 2] {
-    let second = part.split_off(part.len() / 2);
-    [second, part]
+/// The first so many and the rest; to be taken from the end, so the first come last.
+fn cut(mut part: Vec<Recordable>, first: usize) -> [Vec<Recordable>; 2] {
+    let rest = part.split_off(first);
+    [rest, part]
 }

@@ -15,6 +15,7 @@ pub(crate) const MODELS: &[Model] = &[
     ("two takes of the last unit let one claim through", two_takes_of_the_last_unit),
     ("a refill beside takes and drops loses no unit for good", a_refill_beside_takes),
     ("a claim beyond the share leaves no debt behind", a_claim_beyond_the_share),
+    ("a refill below what is in flight lets more through once that is back", a_refill_below_what_is_in_flight),
     ("a permit that gets half of its legs gives them back once", half_of_the_legs),
     ("a parcel is begun or taken back, by one side alone", a_parcel),
 ];
@@ -109,6 +110,21 @@ fn a_claim_beyond_the_share() -> usize {
         let few = take(&leg, 2).is_ok();
         refill(&leg, 2.0);
         let _ = (few, many.join().expect("no panic"));
+        assert_at_rest(&leg, 4);
+    })
+}
+
+fn a_refill_below_what_is_in_flight() -> usize {
+    every_interleaving(|| {
+        let leg = leg(4);
+        let many = take(&leg, 3).expect("there are four");
+        let back = thread::spawn(move || drop(many));
+        refill(&leg, 4.0);
+        let one = take(&leg, 1).map(drop);
+        back.join().expect("no panic");
+        assert!(leg.left() <= 1, "a share of one");
+        refill(&leg, 4.0);
+        assert!(one.is_ok() || take(&leg, 1).is_ok(), "one more refill is enough");
         assert_at_rest(&leg, 4);
     })
 }

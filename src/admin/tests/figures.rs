@@ -126,6 +126,7 @@ async fn gauges_follow_what_they_measure() {
     shards.refill_all();
     permit(2).waste();
     planted.shutdown.spawn(gauges::keep_measured(parts.clone(), true, planted.shutdown.clone()));
+    planted.shutdown.spawn(drift::keep_compared(parts.clone(), planted.shutdown.clone()));
     tokio::time::sleep(Duration::from_secs(3)).await;
     let text = parts.meters.render();
     for line in [
@@ -137,7 +138,7 @@ async fn gauges_follow_what_they_measure() {
         "rushgate_shard_buffer_advised_units{sale=\"s\",pool=\"p\"} 3",
         "rushgate_shard_stranded_units{sale=\"s\",pool=\"p\"} 0",
         "rushgate_shard_buffer_used_units_total{sale=\"s\",pool=\"p\"} 1",
-        "rushgate_shard_buffer_wasted_units_total{sale=\"s\",pool=\"p\"} 2",
+        "rushgate_shard_buffer_wasted_units_total{sale=\"s\",pool=\"p\"} 0",
         "rushgate_inventory_units{sale=\"s\",pool=\"p\",state=\"free\"} 7",
         "rushgate_inventory_units{sale=\"s\",pool=\"p\",state=\"held\"} 1",
         "rushgate_dead_letters 1",

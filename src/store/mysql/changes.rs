@@ -67,9 +67,9 @@ pub(super) async fn expire(
 ) -> Result<u32, Failure> {
     let mut tx = conn.begin().await?;
     let now = clock.now(&mut tx).await?;
-    let due: Vec<(Vec<u8>, String, String)> = sqlx::query_as(
+    let due: Vec<(i64, Vec<u8>, String, String)> = sqlx::query_as(
         // What another locks is being paid, cancelled or expired at this moment: it is not waited for.
-        "SELECT order_id, sale_id, line_items FROM orders FORCE INDEX (orders_due) \
+        "SELECT seq, order_id, sale_id, line_items FROM orders FORCE INDEX (orders_due) \
          WHERE status = 'held' AND pay_by <= ? ORDER BY pay_by LIMIT ? FOR UPDATE SKIP LOCKED",
     )
     .bind(due_by(now, grace))
@@ -82,16 +82,25 @@ pub(super) async fn expire(
     }
     let mut units = Units::default();
     let mut changed = Vec::with_capacity(due.len());
-    for (id, sale, line_items) in due {
+    let mut rows: Vec<i64> = due.iter().map(|(seq, ..)| *seq).collect();
+    for (_, id, sale, line_items) in due {
         let sale = parsed("orders.sale_id", &sale)?;
         let lines = record::parse_lines(&line_items).map_err(|error| Failure::Broken(error.to_string()))?;
         units.add(&sale, &lines);
         changed.push(Changed { id: order_id(&id)?, sale, status: OrderStatus::Expired });
     }
     changed.sort_unstable_by_key(|order| order.id);
-    let ids: Vec<OrderId> = changed.iter().map(|order| order.id).collect();
-    for ids in ids.chunks(CHUNK) {
-        update_status(&mut tx, ids, (OrderStatus::Held, OrderStatus::Expired), now).await?;
+    rows.sort_unstable();
+    for rows in rows.chunks(CHUNK) {
+        // By what the look has locked. By the ids it would be another index, in which one who pays stands and waits for the row.
+        update(&mut tx, rows.len(), (OrderStatus::Held, OrderStatus::Expired), now, |query| {
+            query.push("seq IN (");
+            let mut list = query.separated(", ");
+            for seq in padded(rows) {
+                list.push_bind(seq);
+            }
+        })
+        .await?;
     }
     follow(&mut tx, &changed, now).await?;
     give_back(&mut tx, &units).await?;
@@ -118,22 +127,37 @@ pub(super) async fn take_and_give_back(
     follow(conn, &[became(OrderStatus::Paid), became(OrderStatus::Refunded)], now).await
 }
 
-/// The conditional update; all of them, or something is broken, since they are locked.
 async fn update_status(
     conn: &mut MySqlConnection,
     ids: &[OrderId],
+    change: (OrderStatus, OrderStatus),
+    now: UnixMillis,
+) -> Result<(), Failure> {
+    update(conn, ids.len(), change, now, |query| {
+        query.push("order_id IN (");
+        push_ids(query, ids);
+    })
+    .await
+}
+
+/// The conditional update of so many orders; all of them, or something is broken, since they are locked. `of` says which, but for the
+/// last bracket.
+async fn update(
+    conn: &mut MySqlConnection,
+    orders: usize,
     (from, to): (OrderStatus, OrderStatus),
     now: UnixMillis,
+    of: impl FnOnce(&mut QueryBuilder<MySql>),
 ) -> Result<(), Failure> {
     let mut query = QueryBuilder::<MySql>::new("UPDATE orders SET status = ");
     query.push_bind(to.as_str()).push(", changed_at = ").push_bind(now.0);
-    query.push(" WHERE status = ").push_bind(from.as_str()).push(" AND order_id IN (");
-    push_ids(&mut query, ids);
+    query.push(" WHERE status = ").push_bind(from.as_str()).push(" AND ");
+    of(&mut query);
     let updated = query.push(")").build().execute(conn).await?;
-    if updated.rows_affected() == ids.len() as u64 {
+    if updated.rows_affected() == orders as u64 {
         return Ok(());
     }
-    Err(Failure::Broken(format!("{} of {} orders went from {from} to {to}", updated.rows_affected(), ids.len())))
+    Err(Failure::Broken(format!("{} of {orders} orders went from {from} to {to}", updated.rows_affected())))
 }
 
 /// What stands in the same transaction as a change of status: the order's history, and the move that the inventory follows.

@@ -1,8 +1,8 @@
 //! The store on MySQL 8 and later, and MariaDB 10.11 and later.
 //!
 //! The clock is the server's, so that all processes agree on who was late. Isolation is READ COMMITTED: every decision is a
-//! locked read or a conditional update, and there are no gap locks to run into. Transactions lock in one order, orders by their
-//! id and then the guard, so that deadlocks are rare; one that happens is tried again where that is safe. The statements keep to
+//! locked read or a conditional update, and there are no gap locks to run into but for those of a key that is there twice. Transactions
+//! lock in one order, orders and then the guard, so that deadlocks are rare; one that happens is tried again where that is safe. The statements keep to
 //! what MySQL and MariaDB have in common (see `migrations/README.md`).
 
 use std::str::FromStr;
@@ -19,7 +19,7 @@ use crate::config::settings;
 use crate::domain::{OrderSecret, UnixMillis};
 use crate::store::failure::Failure;
 use crate::store::pool::{Pool, run};
-use crate::store::rows;
+use crate::store::rows::{self, signed};
 use crate::store::schema::{self, AppliedColumns};
 use crate::store::{Deployment, Fault, Recorder, Schema, Store};
 
@@ -43,8 +43,11 @@ const CHUNK: usize = 1024;
 const INSERT_CHUNK: usize = 64;
 /// Connections of one process, its recorders not counted.
 const CONNECTIONS: usize = 8;
-/// How long a walk over all orders of a sale, or a migration of a large table, may take.
+/// How long a walk over all orders of a sale may take, and how long one migration waits for another.
 const LONG_LIMIT: Duration = Duration::from_secs(600);
+/// How long a migration may take. One that copies a large table goes on in the server when its client gives up, and nobody notes then that
+/// it was done.
+const MIGRATION_LIMIT: Duration = Duration::from_secs(24 * 3600);
 /// After how long of silence the server drops a connection, and with it the locks of a process that is frozen in the middle of
 /// a transaction: until then nobody can pay these orders, and a recovery may wait for them. More than [`crate::store::pool`] lets a
 /// connection rest.
@@ -90,7 +93,8 @@ impl ServerClock {
 }
 
 /// Connections that are as this store needs them, whatever the server's defaults are: strict, or a text that is too long would be
-/// cut in silence; and with a lock wait that ends before the caller's limit does.
+/// cut in silence; and with waits for locks, of rows and of tables, that end before the caller's limit does: who waits for a lock is not
+/// gone for the server when its client is.
 fn pool(url: &str, limit: Duration) -> Result<Pool<MySqlConnection>, Fault> {
     let options = MySqlConnectOptions::from_str(url)
         // The error does not repeat the URL, which may hold a password.
@@ -103,7 +107,7 @@ fn pool(url: &str, limit: Duration) -> Result<Pool<MySqlConnection>, Fault> {
     let session = format!(
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
          SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout = {lock_wait}, \
-         wait_timeout = {silence}"
+         lock_wait_timeout = {lock_wait}, wait_timeout = {silence}"
     );
     let connect = move || -> futures_util::future::BoxFuture<'static, _> {
         let (options, session) = (options.clone(), session.clone());
@@ -158,7 +162,7 @@ impl Store for MySqlStore {
     }
 
     async fn migrate(&self) -> Result<Vec<String>, Fault> {
-        run!(self.primary, LONG_LIMIT, conn => migrate(&mut conn))
+        run!(self.primary, MIGRATION_LIMIT, conn => migrate(&mut conn))
     }
 
     async fn deployment(&self, fresh: Deployment) -> Result<Deployment, Fault> {
@@ -197,9 +201,19 @@ async fn migrate(conn: &mut MySqlConnection) -> Result<Vec<String>, Failure> {
         return Err(Failure::Broken("another process does not finish its migration".to_owned()));
     }
     let before = applied(conn).await?;
+    // A table is seldom free of others; a migration waits for its turn.
+    let brief: i64 =
+        sqlx::query_scalar("SELECT CAST(@@SESSION.lock_wait_timeout AS SIGNED)").fetch_one(&mut *conn).await?;
+    wait_for_tables(conn, signed(LONG_LIMIT.as_secs())).await?;
     MIGRATOR.run_direct(None, conn, false).await?;
+    wait_for_tables(conn, brief).await?;
     conn.execute("DO RELEASE_LOCK(SHA2(CONCAT('rushgate migrate ', DATABASE()), 224))").await?;
     Ok(schema::missing(&MIGRATOR, &before).into_iter().map(schema::name).collect())
+}
+
+async fn wait_for_tables(conn: &mut MySqlConnection, seconds: i64) -> Result<(), Failure> {
+    conn.execute(AssertSqlSafe(format!("SET SESSION lock_wait_timeout = {seconds}"))).await?;
+    Ok(())
 }
 
 async fn deployment(conn: &mut MySqlConnection, fresh: &Deployment) -> Result<Deployment, Failure> {

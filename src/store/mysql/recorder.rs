@@ -24,12 +24,17 @@ use crate::store::pool::{MAX_REST, Pool};
 use crate::store::rows::{order_id, signed, unsigned};
 use crate::store::{Fault, RecordFault, Recordable, Recorded, Recorder};
 
+/// How often a batch is begun again because one of its orders was there.
+const LOOKS: u32 = 2;
+
 /// A recorder has its connection between two calls, as long as nothing went wrong: a call takes it, and what fails, is late or is
 /// dropped half-way does not put it back.
 #[derive(Debug)]
 pub(super) struct MySqlRecorder {
     conn: Option<MySqlConnection>,
     used: Instant,
+    /// The last batch had orders that were known: messages that come again come in numbers.
+    met_known: bool,
     pool: Arc<Pool<MySqlConnection>>,
     clock: ServerClock,
 }
@@ -37,7 +42,7 @@ pub(super) struct MySqlRecorder {
 impl MySqlRecorder {
     pub(super) async fn new(pool: Arc<Pool<MySqlConnection>>, clock: ServerClock) -> Result<Self, Failure> {
         let conn = Some(pool.connect().await?);
-        Ok(Self { conn, used: Instant::now(), pool, clock })
+        Ok(Self { conn, used: Instant::now(), met_known: false, pool, clock })
     }
 
     async fn take(&mut self) -> Result<MySqlConnection, RecordFault> {
@@ -48,7 +53,8 @@ impl MySqlRecorder {
         }
         // Nothing is under way on it, and the server may have dropped it.
         drop(conn);
-        Ok(self.pool.connect().await?)
+        // One that cannot be had in time says nothing about the batch.
+        self.pool.connect().await.map_err(|failure| RecordFault::Unavailable(failure.into()))
     }
 
     /// Puts the connection back, unless the call left it in a state that nobody knows.
@@ -61,13 +67,12 @@ impl MySqlRecorder {
     }
 }
 
-/// What a recording goes by.
+/// What a recording goes by. At first: that no order is known and every unit is there, as it nearly always is.
 #[derive(Clone, Copy)]
-enum Attempt {
-    /// That no order is known and every unit is there, as it nearly always is.
-    First,
-    /// That it was not so: known orders are looked for, and the guard is to name the leg.
-    Second,
+struct Attempt {
+    /// Known orders are looked for.
+    looks: bool,
+    guard: Guard,
 }
 
 /// How the guard is asked.
@@ -83,16 +88,21 @@ pub(super) enum Guard {
 impl Recorder for MySqlRecorder {
     async fn record(&mut self, batch: &[Recordable]) -> Result<Recorded, RecordFault> {
         let mut conn = self.take().await?;
-        let mut outcome = within(self.pool.limit(), record(&mut conn, batch, &self.clock, Attempt::First)).await;
-        // Twice more at most, from the beginning: another recorder may store one of the orders between our look and our insert.
-        for _ in 0..2 {
-            if !outcome
-                .as_ref()
-                .is_err_and(|failure| failure.is_duplicate() || matches!(failure, Failure::Guard { .. }))
-            {
-                break;
+        let mut attempt = Attempt { looks: self.met_known, guard: Guard::PoolByPool };
+        let mut looks_left = LOOKS;
+        let outcome = loop {
+            let outcome = within(self.pool.limit(), record(&mut conn, batch, &self.clock, attempt)).await;
+            match &outcome {
+                // From the beginning: another recorder may store one of the orders even between our look and our insert.
+                Err(failure) if failure.is_duplicate() && looks_left > 0 => {
+                    (attempt.looks, looks_left) = (true, looks_left - 1);
+                }
+                Err(Failure::Guard { .. }) if attempt.guard == Guard::PoolByPool => attempt.guard = Guard::LegByLeg,
+                _ => break outcome,
             }
-            outcome = within(self.pool.limit(), record(&mut conn, batch, &self.clock, Attempt::Second)).await;
+        };
+        if attempt.looks {
+            self.met_known = outcome.as_ref().is_ok_and(|recorded| recorded.known > 0);
         }
         self.put(conn, outcome)
     }
@@ -144,10 +154,7 @@ async fn fill(
 ) -> Result<Recorded, Failure> {
     let now = clock.now(conn).await?;
     let min_epochs = min_epochs(conn, &batch.partitions()).await?;
-    let (looks, guard) = match attempt {
-        Attempt::First => (batch.has_old_epochs(&min_epochs), Guard::PoolByPool),
-        Attempt::Second => (true, Guard::LegByLeg),
-    };
+    let looks = attempt.looks || batch.has_old_epochs(&min_epochs);
     let known = if looks { known(conn, &batch.ids()).await? } else { HashSet::new() };
     let Sorted { fresh, stale, mut recorded } = batch.sort(&known, &min_epochs);
     for orders in portions(&stale) {
@@ -161,7 +168,7 @@ async fn fill(
         recorded.refunds_due += apply_waiting(conn, &ids, now).await?;
     }
     crash::reach(CrashPoint::WriterInserted);
-    take_units(conn, &Units::of_orders(&fresh), guard).await?;
+    take_units(conn, &Units::of_orders(&fresh), attempt.guard).await?;
     crash::reach(CrashPoint::WriterGuarded);
     Ok(recorded)
 }

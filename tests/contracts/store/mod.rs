@@ -136,6 +136,7 @@ suite! { contract {
     schema::a_schema_of_a_later_program_is_ahead,
     schema::a_migration_that_is_not_ours_is_a_fault,
 } traps {
+    traps::orders_of_before_the_table_was_copied_are_as_they_were,
     traps::a_lock_that_does_not_come_in_time_undoes_the_whole_batch,
     traps::a_connection_that_is_killed_leaves_no_half_batch,
     traps::a_commit_whose_answer_is_lost_is_replayed_without_effect,

@@ -92,6 +92,42 @@ pub(super) async fn a_connection_that_is_killed_leaves_no_half_batch(rig: &Rig) 
     assert_eq!(rig.record(&rig.orders(0..5)).await.fresh, 5);
 }
 
+/// The table as the first schema had it, with rows in it.
+async fn as_at_first(raw: &mut MySqlConnection) {
+    let columns = "order_id, sale_id, buyer_id, partition_id, epoch, fingerprint, status, amount, currency, granted_at, pay_by, \
+                   recorded_at, changed_at, line_items";
+    let schema = include_str!("../../../migrations/mysql/0001_orders_at_rest.sql");
+    let begin = schema.find("CREATE TABLE orders (").expect("the table");
+    let table = &schema[begin..begin + schema[begin..].find(';').expect("its end")];
+    raw.execute("CREATE TABLE kept AS SELECT * FROM orders").await.unwrap();
+    raw.execute("DROP TABLE orders").await.unwrap();
+    raw.execute(AssertSqlSafe(table.to_owned())).await.unwrap();
+    raw.execute(AssertSqlSafe(format!("INSERT INTO orders ({columns}) SELECT {columns} FROM kept"))).await.unwrap();
+}
+
+pub(super) async fn orders_of_before_the_table_was_copied_are_as_they_were(rig: &Rig) {
+    rig.selling(300).await;
+    rig.recorded(0..200).await;
+    let orders = async || {
+        let mut orders = Vec::new();
+        for n in 0..200 {
+            orders.push(rig.store.order(id(n)).await.unwrap().expect("it was recorded"));
+        }
+        orders
+    };
+    let before = orders().await;
+    let mut raw = rig.raw().await;
+    as_at_first(&mut raw).await;
+    let migration = include_str!("../../../migrations/mysql/0005_orders_as_they_come.sql");
+    raw.execute(AssertSqlSafe(migration.to_owned())).await.unwrap();
+    assert_eq!(orders().await, before);
+    let recorded = rig.record(&rig.orders(150..250)).await;
+    assert_eq!(recorded, Recorded { fresh: 50, known: 50, ..Recorded::default() });
+    let newest = rig.store.orders(&OrderFilter { limit: 50, ..OrderFilter::default() }).await.unwrap();
+    assert!(newest.iter().all(|row| (200..250).any(|n| row.order.id == id(n))), "what came since comes first");
+    assert_eq!(rig.live().await, 250);
+}
+
 /// Or a recovery would rebuild the inventory without orders that are committed a moment later.
 pub(super) async fn raising_min_epoch_waits_for_batches_under_way(rig: &Rig) {
     rig.selling(10).await;
