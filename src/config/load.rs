@@ -56,6 +56,18 @@ impl Sources {
     pub fn read_file(&self) -> Option<io::Result<String>> {
         self.file.as_deref().map(read_text)
     }
+
+    /// The same for a process that has read it before. What comes through a pipe is gone by then, and to wait for more would be for ever.
+    pub fn read_file_again(&self) -> Option<io::Result<String>> {
+        self.file.as_deref().map(|path| {
+            let data = path.metadata()?;
+            if data.is_file() || data.is_dir() { read_text(path) } else { Err(readable_once()) }
+        })
+    }
+}
+
+fn readable_once() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it can be read once; restart to change it")
 }
 
 /// A file that is larger is none of ours.

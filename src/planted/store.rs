@@ -45,6 +45,8 @@ pub(crate) struct StoreState {
     /// Somebody else changes the sale before the next put.
     pub(crate) race: u32,
     pub(crate) down: bool,
+    /// Whoever writes into the audit log hears nothing.
+    pub(crate) log_hangs: bool,
     /// How many recoveries there were.
     pub(crate) recoveries: u64,
     pub(crate) quarantined: Vec<Order>,
@@ -238,6 +240,10 @@ impl Sales for PlantedStore {
     }
 
     async fn log_change(&self, change: &Change) -> Result<(), store::Fault> {
+        let hangs = self.lock().log_hangs;
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         self.up()?.log.push(change.clone());
         Ok(())
     }

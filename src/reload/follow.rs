@@ -5,12 +5,15 @@
 //! and a watch on any of these is lost with what it was on. A watch would be sooner by a tenth of a second, and miss the rest.
 //!
 //! A file is taken when it has been the same for two looks, has not become empty, and is still the same once it is read: half a file may be a
-//! right one that says something else.
+//! right one that says something else. One that cannot be read is tried again each second: what is in the way may pass, as a want of file
+//! descriptors does.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::config::Sources;
 
@@ -18,6 +21,8 @@ use crate::config::Sources;
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
 /// So many looks it must have been the same.
 const LOOKS: u32 = 2;
+/// Between two attempts to read what cannot be read.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// By what a file is known: where it is, how long it is, when it was last written and last changed in any way. `None`: it cannot be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +61,35 @@ impl Seen {
     pub(super) fn take(&mut self) {
         self.taken = self.last;
     }
+
+    /// Whatever is seen next is to be taken, also if it is what was taken before.
+    pub(super) fn forget(&mut self) {
+        self.taken = None;
+    }
+}
+
+/// Is this something that can be read again? A file that is not there may come.
+pub(super) async fn can_be_followed(path: &Path) -> bool {
+    tokio::fs::metadata(path).await.map_or(true, |data| data.is_file() || data.is_dir())
+}
+
+/// That a file cannot be read: told once, and tried again.
+#[derive(Debug, Default)]
+pub(super) struct Trouble(Option<(Print, String, Instant)>);
+
+impl Trouble {
+    /// Is it too early to try this one again?
+    pub(super) fn rests(&self, print: Print) -> bool {
+        self.0.as_ref().is_some_and(|(of, _, tried)| *of == print && tried.elapsed() < RETRY)
+    }
+
+    /// Notes what is in the way of reading it. Returns whether that was not so before.
+    pub(super) fn is_news(&mut self, print: Print, why: &io::Error) -> bool {
+        let why = why.to_string();
+        let known = self.0.as_ref().is_some_and(|(of, known, _)| (*of, known) == (print, &why));
+        self.0 = Some((print, why, Instant::now()));
+        !known
+    }
 }
 
 /// What came of reading a file that rests.
@@ -67,11 +101,14 @@ pub(super) enum Read {
     Moved,
 }
 
-/// Reads the file, if nobody changes it meanwhile.
-pub(super) async fn read_at_rest(path: &Path, sources: &Sources) -> Read {
-    let (before, sources) = (Print::of(path).await, sources.clone());
-    let read = tokio::task::spawn_blocking(move || sources.read_file()).await;
-    if Print::of(path).await != before {
+/// Reads the file that has settled, if it is still that one, and nobody changes it meanwhile.
+pub(super) async fn read_at_rest(path: &Path, settled: Print, sources: &Sources) -> Read {
+    if Print::of(path).await != settled {
+        return Read::Moved;
+    }
+    let sources = sources.clone();
+    let read = tokio::task::spawn_blocking(move || sources.read_file_again()).await;
+    if Print::of(path).await != settled {
         return Read::Moved;
     }
     match read {
@@ -127,6 +164,33 @@ mod tests {
         let gone = Print(None);
         assert_eq!(taken(&[print(1), print(1), print(1), gone, gone, print(1), print(1), print(1)]), [2]);
         assert_eq!(taken(&[print(1), print(1), print(1), gone, gone, gone, gone]), [2, 5], "gone for good is a change");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_read_is_tried_again_each_second_and_told_once() {
+        let (mut seen, mut trouble) = (Seen::default(), Trouble::default());
+        let (one, other) = (io::Error::other("no descriptors"), io::Error::other("no memory"));
+        assert!((0..=LOOKS).any(|_| seen.has_settled(print(1))));
+        assert!(!trouble.rests(print(1)) && trouble.is_news(print(1), &one));
+        seen.forget();
+        assert!(seen.has_settled(print(1)), "it is not taken");
+        tokio::time::advance(RETRY - Duration::from_millis(1)).await;
+        assert!(trouble.rests(print(1)) && !trouble.rests(print(2)), "another file is another matter");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!trouble.rests(print(1)));
+        assert!(!trouble.is_news(print(1), &one) && trouble.rests(print(1)));
+        assert!(trouble.is_news(print(1), &other) && trouble.is_news(print(2), &other));
+    }
+
+    #[tokio::test]
+    async fn what_settled_is_what_is_read_or_nothing_is() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (path, node_id) = (file.path().to_owned(), "n".parse().unwrap());
+        let sources = Sources { file: Some(path.clone()), env: Vec::new(), flags: Vec::new(), node_id };
+        let settled = Print::of(&path).await;
+        assert!(matches!(read_at_rest(&path, settled, &sources).await, Read::Text(_)));
+        std::fs::write(&path, "[shard]").unwrap();
+        assert!(matches!(read_at_rest(&path, settled, &sources).await, Read::Moved));
     }
 
     #[tokio::test]

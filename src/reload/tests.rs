@@ -139,11 +139,38 @@ async fn one_wrong_key_and_nothing_of_it_is_taken_until_it_is_right() {
     assert!(wrong.contains("F:5:9: queue.lanes must be"), "{wrong}");
     assert_eq!((rig.buffer(), rig.logged().len()), (Buffer::Units(5), 0));
     assert!(rig.metric("rushgate_config_last_reload_successful 0"));
-    assert!(rig.reloader.notes()[0].contains("unknown key `shard.bufer`"), "{:?}", rig.reloader.notes());
+    let note = "config: the last reload changed nothing; GET /admin/v1/config and the log tell why";
+    assert_eq!(rig.reloader.notes(), [note], "anybody may read it");
+    let shown = rig.reloader.show();
+    assert!(shown.contains("\n# the last reload changed nothing:\n#   /"), "{shown}");
+    assert!(shown.contains(":3:1: unknown key `shard.bufer`"), "{shown}");
     rig.write("[shard]\nbuffer = 7\n");
     rig.reload().await.unwrap();
     assert_eq!((rig.buffer(), rig.reloader.notes().len()), (Buffer::Units(7), 0));
+    assert!(!rig.reloader.show().contains("changed nothing"));
     assert!(rig.metric("rushgate_config_last_reload_successful 1"));
+}
+
+#[tokio::test]
+async fn of_many_errors_the_first_are_kept() {
+    let rig = Rig::new();
+    let keys: String = (0..100).map(|number| format!("wrong{number} = 1\n")).collect();
+    rig.write(format!("[shard]\n{keys}"));
+    assert_eq!(rig.wrong().await.matches("unknown key").count(), 100);
+    assert_eq!(rig.reloader.show().matches("unknown key").count(), KEPT);
+}
+
+#[test]
+fn keys_that_wait_are_named_up_to_ten_and_their_values_never() {
+    let keys = |count| {
+        let changed = |number| Changed { key: format!("k{number}"), before: "canary".into(), after: "canary".into() };
+        waiting(&(0..count).map(changed).collect::<Vec<_>>())
+    };
+    assert_eq!(keys(0), None);
+    assert_eq!(keys(1).unwrap(), "config: k0 needs a restart");
+    assert_eq!(keys(2).unwrap(), "config: k0, k1 need a restart");
+    assert!(keys(10).unwrap().ends_with(", k9 need a restart"));
+    assert!(keys(12).unwrap().ends_with(", k9 and 2 more need a restart"));
 }
 
 #[tokio::test]
@@ -175,7 +202,7 @@ async fn what_needs_a_restart_is_told_and_does_not_count() {
     assert_eq!(keys, ["admin.token", "inventory.namespace", "inventory.partitions"]);
     assert_eq!((reloaded.changed.len(), rig.logged().len()), (0, 0));
     let (notes, shown) = (rig.reloader.notes(), rig.reloader.show());
-    assert_eq!(notes[2], "config: inventory.partitions needs a restart: 1 runs, and 4 is configured");
+    assert_eq!(notes, ["config: admin.token, inventory.namespace, inventory.partitions need a restart"]);
     assert!(shown.contains("inventory.partitions = 1\n"), "{shown}");
     assert!(shown.ends_with("# inventory.partitions = 4 after a restart\n"), "{shown}");
     assert!(!format!("{notes:?}{shown}{reloaded:?}").contains("canary"));
@@ -240,7 +267,93 @@ async fn a_process_that_stops_takes_nothing_new() {
     rig.shutdown.begin();
     rig.reloader.ask();
     assert_eq!(rig.reload().await, Err(Refused::Stopping));
-    assert_eq!((rig.buffer(), rig.logged().len()), (Buffer::Units(5), 0));
+    let (live, store) = (rig.live.clone(), Arc::clone(&rig.store));
+    rig.end().await;
+    assert_eq!((live.shard.buffer.get(), store.lock().log.len()), (Buffer::Units(5), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_keeps_no_change_waiting_and_no_process_that_stops() {
+    let rig = Rig::new();
+    rig.store.lock().log_hangs = true;
+    rig.keep_reloading();
+    for buffer in [7, 8, 9] {
+        rig.write(format!("[shard]\nbuffer = {buffer}\n"));
+        rig.reloader.ask();
+        rig.until("it counts", || rig.buffer() == Buffer::Units(buffer)).await;
+    }
+    rig.write("[shard]\nbuffer = 10\n");
+    tokio::time::timeout(PATIENCE, rig.reload()).await.expect("an answer").unwrap();
+    rig.shutdown.begin();
+    assert!(rig.shutdown.finish(PATIENCE).await, "what is logged too late is given up");
+}
+
+#[tokio::test]
+async fn lines_that_cannot_be_written_do_not_pile_up() {
+    let rig = Rig::new();
+    rig.store.lock().log_hangs = true;
+    for buffer in 10..20 + LINES {
+        rig.write(format!("[shard]\nbuffer = {buffer}\n"));
+        rig.reloader.read_and_take("signal", false).await.unwrap();
+    }
+    assert_eq!((rig.reloader.0.lines.available_permits(), rig.buffer()), (0, Buffer::Units(35)));
+    rig.shutdown.force();
+    rig.shutdown.finish(ENOUGH).await;
+    assert_eq!(rig.reloader.0.lines.available_permits(), LINES, "a line that is given up leaves its place");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_by_a_signal_while_another_reload_hangs_is_heard_when_it_ends() {
+    let rig = Rig::new();
+    rig.keep_reloading();
+    let turn = rig.reloader.0.turn.lock().await;
+    // Who follows the file does not take an empty one; who is asked does.
+    rig.write("");
+    rig.reloader.ask();
+    tokio::time::sleep(PATIENCE * 3).await;
+    assert_eq!(rig.buffer(), Buffer::Units(5));
+    drop(turn);
+    rig.until("it is done", || rig.buffer() == Buffer::Fraction(0.1)).await;
+    rig.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_stops_while_a_reload_hangs_stops() {
+    let rig = Rig::new();
+    rig.keep_reloading();
+    let _turn = rig.reloader.0.turn.lock().await;
+    rig.reloader.ask();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    rig.shutdown.begin();
+    assert!(rig.shutdown.finish(Duration::from_millis(1)).await);
+}
+
+#[tokio::test]
+async fn what_can_be_read_once_is_neither_followed_nor_read_again() {
+    let rig = Rig::new();
+    let path = rig.folder.path().join("c.toml");
+    assert!(follow::can_be_followed(&path).await);
+    std::fs::remove_file(&path).unwrap();
+    assert!(follow::can_be_followed(&path).await, "it may come");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert!(!follow::can_be_followed(&path).await);
+    let wrong = tokio::time::timeout(ENOUGH, rig.wrong()).await.expect("nobody writes into it");
+    assert!(wrong.contains("F: cannot be read: it can be read once; restart to change it"), "{wrong}");
+    assert_eq!(rig.buffer(), Buffer::Units(5));
+}
+
+#[tokio::test]
+async fn a_file_that_was_away_and_is_the_same_again_is_in_order_again() {
+    let rig = Rig::new();
+    let (path, real) = (rig.folder.path().join("c.toml"), rig.folder.path().join("real"));
+    std::fs::rename(&path, &real).unwrap();
+    std::os::unix::fs::symlink("real", &path).unwrap();
+    rig.keep_reloading();
+    tokio::time::sleep(follow::INTERVAL * 5).await;
+    std::fs::remove_file(&path).unwrap();
+    rig.until("gone", || rig.metric("rushgate_config_last_reload_successful 0")).await;
+    std::os::unix::fs::symlink("real", &path).unwrap();
+    rig.until("there again", || rig.metric("rushgate_config_last_reload_successful 1")).await;
     rig.end().await;
 }
 
@@ -270,9 +383,9 @@ async fn a_file_is_followed_however_it_is_changed_and_half_of_one_is_not_taken()
     rig.until("replaced", || rig.buffer() == Buffer::Units(8)).await;
     // Cut off, as by an editor that dies, or on a full disk.
     rig.write("");
-    rig.until("empty", || rig.reloader.notes().iter().any(|note| note.contains("it is empty"))).await;
+    rig.until("empty", || rig.reloader.show().contains("it is empty")).await;
     std::fs::remove_file(&path).unwrap();
-    rig.until("gone", || rig.reloader.notes().iter().any(|note| note.contains("No such file"))).await;
+    rig.until("gone", || rig.reloader.show().contains("No such file")).await;
     assert_eq!(rig.buffer(), Buffer::Units(8));
     rig.write("[shard]\nbuffer = 9\n");
     rig.until("there again", || rig.buffer() == Buffer::Units(9)).await;
