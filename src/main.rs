@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use rushgate::cli::{Cli, Exit, Failure};
-use rushgate::config::load;
+use rushgate::config::load_needed;
 use rushgate::reload::Source;
 use rushgate::supervisor::Sockets;
 use rushgate::telemetry;
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
 fn run() -> Result<Exit, Failure> {
     let cli = Cli::read()?;
     let sources = cli.sources();
-    let config = load(&sources)?;
+    let config = load_needed(&sources, cli.need())?;
     let log = &config.settings.log;
     let logs = telemetry::init(&log.filter, log.wants_json(io::stderr().is_terminal()))?;
     // Before there are threads.

@@ -224,6 +224,24 @@ fn who_asks_a_running_process_needs_none_of_its_backends() {
 }
 
 #[test]
+fn who_asks_a_running_process_does_so_whatever_became_of_the_rest_of_its_file() {
+    let admin = "[admin]\nlisten = \"127.0.0.1:1\"\n";
+    let wrong = file(&format!("{admin}[queue]\nlanes = 0\n[inventory]\nbackend = \"redis\"\n[shop]\nx = 1\n"));
+    for command in ["ready", "sale list", "audit", "dead-letters list"] {
+        let said = rushgate(command).arg("--config").arg(wrong.path()).assert();
+        said.code(FAILED).stderr(contains("nobody answers at http://127.0.0.1:1"));
+    }
+    let broken = file(&format!("{admin}[queue]\nlanes = = 4\n"));
+    let ask = |command: &str| rushgate(command).arg("--config").arg(broken.path()).assert();
+    ask("ready").code(FAILED).stderr(contains("nobody answers at http://127.0.0.1:1"));
+    ask("sale list").code(CONFIG);
+    run("ready --config no/such/file.toml --set admin.listen=127.0.0.1:1")
+        .code(FAILED)
+        .stderr(contains("nobody answers at http://127.0.0.1:1"));
+    run("sale list --config no/such/file.toml").code(CONFIG);
+}
+
+#[test]
 fn a_hang_up_has_the_config_read_again_and_a_request_to_stop_ends_a_node_with_success() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("shop.toml");

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Flag, Loaded, Sources};
+use crate::config::{Flag, Loaded, Need, Sources};
 use crate::reload::Source;
 use crate::supervisor::Sockets;
 
@@ -77,9 +77,9 @@ impl Cli {
             flags.extend(serve.flags());
         }
         let mut sources = Sources::of_process(self.config.config.clone(), flags);
-        if matches!(self.command, Command::Sale(_) | Command::Audit(_) | Command::Ready(_) | Command::DeadLetters(_)) {
-            // These ask another process. Of the settings they need only where its admin API is; the environment of a shell may
-            // have the URLs of a deployment and not its config file, which makes no sense to a process that serves.
+        if self.need() != Need::Whole {
+            // The environment of a shell may have the URLs of a deployment and not its config file, which makes no sense to a process that
+            // serves.
             sources.env.retain(|(name, _)| name.to_string_lossy().starts_with(remote::SETTINGS));
         }
         if matches!(self.command, Command::Plan(_)) {
@@ -89,6 +89,18 @@ impl Cli {
             sources.env.retain(|(name, _)| is_used(name));
         }
         sources
+    }
+
+    /// How much of its settings has to be right.
+    ///
+    /// Who asks another process needs only where its admin API is. A health check must hear of a process that sells on although its file has
+    /// become a wrong one; whoever changes something must not ask another process than is meant, because the file could not be read.
+    pub fn need(&self) -> Need {
+        match self.command {
+            Command::Ready(_) => Need::Readable(remote::SECTION),
+            Command::Sale(_) | Command::Audit(_) | Command::DeadLetters(_) => Need::Section(remote::SECTION),
+            Command::Serve(_) | Command::Migrate(_) | Command::Config(_) | Command::Plan(_) => Need::Whole,
+        }
     }
 
     /// Runs it with what was loaded from there. `handed`: sockets from a supervisor, for the command that serves.

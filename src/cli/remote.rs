@@ -13,7 +13,10 @@ use crate::config::Settings;
 /// The environment variable that holds the admin token for these commands.
 pub(super) const TOKEN: &str = "RUSHGATE_ADMIN_TOKEN";
 
-/// The settings from the environment that matter to these commands.
+/// The section of the settings that matters to these commands.
+pub(super) const SECTION: &str = "admin";
+
+/// The same in the environment.
 pub(super) const SETTINGS: &str = "RUSHGATE__ADMIN__";
 
 /// Where the admin API is, and how its answers are printed.

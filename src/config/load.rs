@@ -88,6 +88,27 @@ pub struct Loaded {
     pub origins: Vec<Origin>,
 }
 
+/// How much of a file has to be right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// All of it, and the rules between its values.
+    Whole,
+    /// This section of it, for who works with nothing else. What the others hold is not looked at, and the rest of a deployment's
+    /// environment, which completes them, is not needed.
+    Section(&'static str),
+    /// What can be read of this section: who only looks goes on with the rest of the sources, whatever became of the file.
+    Readable(&'static str),
+}
+
+impl Need {
+    fn has(self, section: &str) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Section(only) | Self::Readable(only) => only == section,
+        }
+    }
+}
+
 /// Reads all sources. Nothing of the outside is changed, and nothing is kept between two loads.
 pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     load_from(sources, sources.read_file())
@@ -95,14 +116,27 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
 
 /// The same with a file that was read already.
 pub fn load_from(sources: &Sources, file: Option<io::Result<String>>) -> Result<Loaded, Problems> {
+    load_what(sources, file, Need::Whole)
+}
+
+/// Reads as much of the sources as is needed; what is not stays at its default.
+pub fn load_needed(sources: &Sources, need: Need) -> Result<Loaded, Problems> {
+    load_what(sources, sources.read_file(), need)
+}
+
+fn load_what(sources: &Sources, file: Option<io::Result<String>>, need: Need) -> Result<Loaded, Problems> {
     let mut loading = Loading {
         settings: Settings::default(),
         origins: vec![Origin::Default; Key::ALL.len()],
         unread: BTreeSet::new(),
         problems: Vec::new(),
+        need,
     };
     if let (Some(path), Some(text)) = (&sources.file, file) {
         loading.read_file(path, text);
+    }
+    if let Need::Readable(_) = need {
+        loading.problems.clear();
     }
     for (name, value) in &sources.env {
         loading.read_variable(&name.to_string_lossy(), value.to_str());
@@ -119,6 +153,7 @@ struct Loading {
     /// Keys that were given something unreadable somewhere, by their place in [`Key::ALL`].
     unread: BTreeSet<usize>,
     problems: Vec<Problem>,
+    need: Need,
 }
 
 impl Loading {
@@ -146,7 +181,8 @@ impl Loading {
     }
 
     fn read_table(&mut self, file: &FileText<'_>, table: &DeTable<'_>) {
-        for (section, value) in table {
+        let need = self.need;
+        for (section, value) in table.iter().filter(|(section, _)| need.has(section.get_ref())) {
             let name = section.get_ref().as_ref();
             let known = SECTIONS.iter().any(|(section, _)| *section == name);
             match value.get_ref() {
@@ -223,7 +259,8 @@ impl Loading {
     }
 
     fn finish(mut self, node_id: &NodeId) -> Result<Loaded, Problems> {
-        for rule in RULES {
+        let rules = if self.need == Need::Whole { RULES } else { &[] };
+        for rule in rules {
             let keys = rule.keys.iter().filter_map(|path| Key::position(path));
             let keys: Vec<_> = keys.collect();
             if keys.iter().any(|key| self.unread.contains(key)) || (rule.holds)(&self.settings) {
@@ -504,6 +541,32 @@ weight = 0
         let given = Case::nothing().set("store.backend", "mysql").set("store.url", "mysql://db/rushgate");
         assert_eq!(given.settings().inventory.backend, InventoryBackend::Memory);
         assert_eq!(given.set("node.roles", "writer").problems().len(), 2);
+    }
+
+    #[test]
+    fn who_needs_a_section_is_not_told_what_is_wrong_elsewhere() {
+        let need = |text: &str, need| load_needed(&Case::file(text).sources, need).map(|loaded| loaded.settings.admin);
+        let (section, readable) = (Need::Section("admin"), Need::Readable("admin"));
+        // Without the environment that completes it no process could serve with it.
+        let admin = "[admin]\nlisten = \"0.0.0.0:9191\"\n";
+        let elsewhere = format!(
+            "lanes = 4\n[stor]\nx = 1\n[queue]\nlanes = 0\nlane = 1\n[inventory]\nbackend = \"redis\"\n{admin}"
+        );
+        for need_of in [section, readable] {
+            assert_eq!(need(&elsewhere, need_of).unwrap().listen, "0.0.0.0:9191");
+        }
+        let broken = format!("{admin}[queue]\nlanes = = 4\n");
+        assert!(need(&broken, section).is_err());
+        assert_eq!(need(&broken, readable).unwrap().listen, "0.0.0.0:9191");
+        let wrong = "[admin]\nlisten = \"nowhere\"\n";
+        assert!(need(wrong, section).is_err());
+        assert_eq!(need(wrong, readable).unwrap(), Settings::default().admin);
+        let mut gone = Case::nothing().set("admin.listen", "127.0.0.1:9191").sources;
+        gone.file = Some("no/such/file.toml".into());
+        assert!(load_needed(&gone, section).is_err());
+        assert_eq!(load_needed(&gone, readable).unwrap().settings.admin.listen, "127.0.0.1:9191");
+        gone.flags[0].value = "nowhere".to_owned();
+        assert!(load_needed(&gone, readable).is_err(), "what was typed for this very call is looked at");
     }
 
     #[test]

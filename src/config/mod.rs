@@ -24,6 +24,6 @@ pub mod settings;
 pub mod show;
 
 pub use keys::Key;
-pub use load::{Flag, Loaded, Sources, load, load_from};
+pub use load::{Flag, Loaded, Need, Sources, load, load_from, load_needed};
 pub use origin::{Origin, Problem, Problems};
 pub use settings::Settings;
