@@ -37,9 +37,11 @@ pub(super) struct Door {
     pub(super) buyers: Buyers,
     pub(super) rates: Rates,
     pub(super) meters: ClaimMeters,
+    /// Connections that may be open at one time.
+    pub(super) connections: Arc<Places>,
     /// Claims that may be decided at one time: fewer than there are connections, so that a crowd of them leaves room for those
     /// who pay, cancel or look.
-    pub(super) claims_in_flight: Arc<Places>,
+    pub(super) claims_in_flight: Places,
     /// Calls of the store and the inventory on behalf of orders.
     orders_in_flight: Arc<Places>,
     pub(super) shutdown: Shutdown,
@@ -57,8 +59,9 @@ impl Door {
         let connections = &live.max_connections;
         Self {
             meters: ClaimMeters::new(&parts.meters),
+            connections: Arc::new(Places::new(connections.clone(), |most| most)),
             claims_in_flight: Places::new(connections.clone(), |most| most - most / 4),
-            orders_in_flight: Places::new(connections.clone(), |most| (most / 4).max(1)),
+            orders_in_flight: Arc::new(Places::new(connections.clone(), |most| (most / 4).max(1))),
             parts,
             live,
             buyers,
@@ -87,8 +90,9 @@ impl Door {
         }
         let headers = reply.headers_mut();
         headers.insert(REQUEST_ID, id);
-        // A chunked request may hide where it ends, and a draining node wants to be left.
-        if encoded || self.shutdown.has_begun() {
+        // A chunked request may hide where it ends, and a draining node wants to be left. Where there may be fewer connections than there
+        // are, they must end somehow, or nobody new comes in: those of a balancer never do by themselves.
+        if encoded || self.shutdown.has_begun() || self.connections.are_too_many() {
             headers.insert(header::CONNECTION, CLOSE);
         }
         if matches!(method, Method::GET | Method::HEAD) && !headers.contains_key(header::CACHE_CONTROL) {
@@ -117,7 +121,7 @@ impl Door {
         deadline: Instant,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Problem> {
-        let Some(place) = self.orders_in_flight.try_take() else {
+        let Some(place) = self.orders_in_flight.try_take_owned() else {
             return Err(reply::unserved_for(Unserved::Busy));
         };
         let task = self.shutdown.spawn(async move {

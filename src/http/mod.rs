@@ -36,7 +36,7 @@ use crate::confirm::Claims;
 use crate::epochs::Epochs;
 use crate::http::buyer::Buyers;
 use crate::http::door::Door;
-use crate::http::places::{Place, Places};
+use crate::http::places::OwnedPlace;
 use crate::http::rate::Rates;
 use crate::http::wire::{Seen, Wire};
 use crate::inventory::Inventory;
@@ -147,7 +147,7 @@ impl Server {
     /// Answers until a shutdown begins, and then, for `drain_delay`, while saying that it is not ready. Then takes nothing new, and
     /// returns when what was in flight is answered.
     pub async fn serve(self, parts: Parts, drain_delay: impl Into<Live<Duration>>, shutdown: Shutdown) {
-        let (drain_delay, places) = (drain_delay.into(), Places::new(self.live.max_connections.clone(), |most| most));
+        let drain_delay = drain_delay.into();
         let open = parts.meters.gauge("rushgate_connections", &[]);
         let closing = Bell::default();
         let connections = Connections {
@@ -162,13 +162,14 @@ impl Server {
             let _or_time_is_up = tokio::time::timeout(JOIN_PATIENCE, ready).await;
         }
         tokio::select! {
-            () = accept(&self.listener, &connections, &places) => {}
+            biased;
             () = drained(&shutdown, &drain_delay) => {}
+            () = accept(&self.listener, &connections) => {}
         }
         drop(self.listener);
         closing.ring();
         // All places are free when all connections have ended.
-        places.all_free().await;
+        connections.door.connections.all_free().await;
     }
 }
 
@@ -182,7 +183,7 @@ struct Connections {
 
 impl Connections {
     /// Serves a connection in a task of its own.
-    fn open(&self, stream: TcpStream, peer: SocketAddr, place: Place) {
+    fn open(&self, stream: TcpStream, peer: SocketAddr, place: OwnedPlace) {
         let (builder, closing, open) = (self.builder.clone(), self.closing.listen(), OpenConnection::new(&self.open));
         let door = Arc::clone(&self.door);
         self.door.shutdown.spawn(async move {
@@ -239,9 +240,9 @@ async fn listen(text: &str) -> io::Result<TcpListener> {
 }
 
 /// Accepts while there are places; without one, those who come wait in the kernel.
-async fn accept(listener: &TcpListener, connections: &Connections, places: &Arc<Places>) {
+async fn accept(listener: &TcpListener, connections: &Connections) {
     loop {
-        let place = places.take().await;
+        let place = connections.door.connections.take().await;
         match listener.accept().await {
             Ok((stream, peer)) => {
                 // Answers are written whole; waiting for more to send would only delay them.
@@ -314,6 +315,7 @@ async fn housekeeping(door: Arc<Door>, closing: Bell) {
         let is_ready = !door.shutdown.has_begun() && door.parts.readiness.is_ready();
         ready.set(if is_ready { 1.0 } else { 0.0 });
         tokio::select! {
+            biased;
             () = closing.rung() => return,
             () = tokio::time::sleep(HOUSEKEEPING) => {}
         }

@@ -17,31 +17,50 @@ pub(super) struct Places {
     freed: Notify,
 }
 
-/// A place, free again when it is dropped.
+/// A place, free again when it is dropped. Whoever waits is not woken by it: it is for places that nobody waits for, and costs no more than
+/// counting does.
 #[derive(Debug)]
-pub(super) struct Place(Arc<Places>);
+pub(super) struct Place<'a>(&'a Places);
+
+/// A place of a task of its own, free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct OwnedPlace(Arc<Places>);
 
 impl Places {
-    pub(super) fn new(setting: Live<usize>, part: fn(usize) -> usize) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicUsize::new(0), setting, part, freed: Notify::new() })
+    pub(super) fn new(setting: Live<usize>, part: fn(usize) -> usize) -> Self {
+        Self { taken: AtomicUsize::new(0), setting, part, freed: Notify::new() }
     }
 
     /// Takes a place if one is free.
-    pub(super) fn try_take(self: &Arc<Self>) -> Option<Place> {
+    pub(super) fn try_take(&self) -> Option<Place<'_>> {
+        self.count_one_more().then(|| Place(self))
+    }
+
+    /// The same for a task of its own.
+    pub(super) fn try_take_owned(self: &Arc<Self>) -> Option<OwnedPlace> {
+        self.count_one_more().then(|| OwnedPlace(Arc::clone(self)))
+    }
+
+    fn count_one_more(&self) -> bool {
         let most = (self.part)(self.setting.get());
         let one_more = |taken| (taken < most).then_some(taken + 1);
-        let taken = self.taken.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more);
-        taken.ok().map(|_| Place(Arc::clone(self)))
+        self.taken.fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more).is_ok()
+    }
+
+    /// Are more taken than there may be by now?
+    pub(super) fn are_too_many(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) > (self.part)(self.setting.get())
     }
 
     /// Waits until one is free. One at a time may wait.
-    pub(super) async fn take(self: &Arc<Self>) -> Place {
+    pub(super) async fn take(self: &Arc<Self>) -> OwnedPlace {
         loop {
             let (freed, changed) = (self.freed.notified(), self.setting.changed());
-            if let Some(place) = self.try_take() {
+            if let Some(place) = self.try_take_owned() {
                 return place;
             }
             tokio::select! {
+                biased;
                 () = freed => {}
                 () = changed => {}
             }
@@ -56,7 +75,13 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Drop for OwnedPlace {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::Release);
         // Kept for whoever looks next, if nobody waits.
@@ -85,11 +110,14 @@ mod tests {
         let most = Live::new(3);
         let places = Places::new(most.clone(), |most| most);
         let mut taken: Vec<_> = (0..3).map(|_| places.try_take().unwrap()).collect();
+        assert!(!places.are_too_many());
         most.set(1);
         for _ in 0..2 {
+            assert!(places.are_too_many());
             taken.pop();
             assert!(places.try_take().is_none());
         }
+        assert!(!places.are_too_many());
         taken.pop();
         assert!(places.try_take().is_some());
     }
@@ -97,7 +125,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_gets_what_becomes_free_or_is_added() {
         let most = Live::new(1);
-        let places = Places::new(most.clone(), |most| most);
+        let places = Arc::new(Places::new(most.clone(), |most| most));
         let one = places.take().await;
         let waiting = async { places.take().await };
         let (two, ()) = tokio::join!(waiting, async {

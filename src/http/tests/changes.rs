@@ -60,6 +60,35 @@ async fn a_connection_that_waits_comes_in_when_there_may_be_more() {
 }
 
 #[tokio::test]
+async fn where_there_may_be_fewer_connections_those_that_are_too_many_end_and_others_come_in() {
+    let settings = Settings { max_connections: 3, ..Settings::default() };
+    let gateway = Gateway::with(settings, 9, PaymentProvider::Sandbox).await;
+    let request = "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        let mut stream = gateway.connect().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.read_exact(&mut [0]).await.unwrap();
+        kept.push(stream);
+    }
+    gateway.live.max_connections.set(1);
+    let mut last = kept.pop().unwrap();
+    for mut stream in kept {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let said = format!("H{}", timeout(PATIENCE, rest(&mut stream)).await.expect("it is closed"));
+        let heard = answers(&said);
+        assert_eq!((heard[0].header("connection"), heard[1].header("connection")), (None, Some("close")));
+    }
+    let mut one_more = gateway.connect().await;
+    one_more.write_all(request.as_bytes()).await.unwrap();
+    last.write_all(request.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    timeout(PATIENCE, rest(&mut last)).await.expect("as it asked");
+    timeout(PATIENCE, one_more.read_exact(&mut [0])).await.expect("it comes in").unwrap();
+    drop(one_more);
+    gateway.close().await;
+}
+
+#[tokio::test]
 async fn a_node_drains_for_as_long_as_is_configured_when_it_begins_to() {
     let delay = Live::new(Duration::from_secs(3600));
     let gateway = Gateway::start(Settings::default(), 9, PaymentProvider::Sandbox, delay.clone()).await;
