@@ -9,8 +9,15 @@ use crate::domain::NodeId;
 use crate::inventory::{Inventory, NodeBeat};
 use crate::shutdown::Shutdown;
 
-/// So many heartbeats may be lost before a node counts as dead.
+/// At least so many heartbeats may be lost before a node counts as dead.
 const BEATS_PER_TIMEOUT: u32 = 6;
+/// Between two heartbeats at the most: where the timeout is raised, a node that has heard of it is still judged by others that have not.
+const LONGEST_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Between two heartbeats, where a node without one for so long counts as dead.
+pub fn interval(timeout: Duration) -> Duration {
+    (timeout / BEATS_PER_TIMEOUT).min(LONGEST_INTERVAL)
+}
 
 /// Beats until the shutdown, then leaves the registry, so that the others take over this node's part at once.
 pub async fn keep_beating(
@@ -33,7 +40,7 @@ pub async fn keep_beating(
             tokio::select! {
                 biased;
                 () = weighed => {}
-                () = timeout.sleep(|timeout| timeout / BEATS_PER_TIMEOUT) => {}
+                () = timeout.sleep(interval) => {}
             }
         };
         if shutdown.wait(next).await {
@@ -58,4 +65,19 @@ fn status(shards: &Shards) -> String {
     });
     let told: serde_json::Map<String, serde_json::Value> = told.collect();
     serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "shards": told }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    #[test]
+    fn a_node_that_has_a_longer_timeout_beats_often_enough_for_those_that_do_not_have_it_yet() {
+        let usual = Settings::default().shard.node_timeout;
+        for timeout in [usual, usual * 2, Duration::from_secs(3600)] {
+            assert!(interval(timeout) * BEATS_PER_TIMEOUT <= usual, "{timeout:?}");
+        }
+        assert_eq!(interval(Duration::from_millis(600)), Duration::from_millis(100));
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::subscriber::NoSubscriber;
 
-use crate::admission::Shut;
+use crate::admission::{Shut, registry};
 use crate::confirm::{Answer, Request};
 use crate::domain::{Ask, Buffer, Legs, Refusal, Sale, SaleDocument, Wanted};
 use crate::inventory::{Inventory, Snapshot};
@@ -23,8 +23,6 @@ const SALE: &str = "plan";
 const STEP: Duration = Duration::from_millis(1);
 /// For so many intervals after the last unit the crowd is still looked at: until every node has heard.
 const TAIL: u32 = 3;
-/// A node that is gone is missed after the timeout and, at the most, one heartbeat of six in that time.
-const BEATS_PER_TIMEOUT: u32 = 6;
 const ONE: Wanted = Wanted { pool: 0, legs: Legs { from: 0, to: 1 }, units: 1 };
 
 /// Runs a scenario with one buffer; `None` if it was told to stop.
@@ -141,8 +139,9 @@ impl World {
         }
         living.drain(left..).for_each(|node| node.kill());
         let (now, timeout) = (Instant::now(), scenario.gateway.node_timeout);
+        // It is missed after the timeout and, at the most, one heartbeat.
         *self.death.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((now, now + timeout + timeout / BEATS_PER_TIMEOUT));
+            Some((now, now + timeout + registry::interval(timeout)));
     }
 
     /// A buyer asks at this door. What memory refuses at a look needs no task.
