@@ -1,8 +1,8 @@
 //! A supervisor such as systemd: the sockets that it hands over, and what it is told.
 //!
 //! A socket that it holds outlives the process. Whoever connects between two processes waits in the kernel for the next one, so a
-//! restart refuses nobody. What it is told (`sd_notify`) is whether this process is ready, why not, that it is stopping, and,
-//! if a watchdog is set, that its threads still take their turns. Without a supervisor all of this is nothing.
+//! restart refuses nobody. What it is told (`sd_notify`) is whether this process is ready, why not, that it is stopping and for how
+//! long, and, if a watchdog is set, that its tasks still take their turns. Without a supervisor all of this is nothing.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -47,8 +47,8 @@ pub enum BadSocket {
 }
 
 impl Sockets {
-    /// What was handed to this process (`LISTEN_FDS`). To be called once, before there are threads: it takes that out of the
-    /// environment, so that no child takes it for its own.
+    /// What was handed to this process (`LISTEN_FDS`). To be called once, before there are threads: it takes `LISTEN_FDS` and `LISTEN_PID`
+    /// out of the environment, so that no child takes the sockets for its own. `LISTEN_FDNAMES` stays, and means nothing without them.
     pub fn handed() -> Result<Self, BadSocket> {
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut handed = ListenFd::from_env();
@@ -110,8 +110,9 @@ impl Supervisor {
     /// Tells how this process stands, whenever that changes, until it stops.
     ///
     /// Ready is said once, when all checks hold; from then on a check that fails is a matter of the balancer, and the supervisor
-    /// hears of it in words only.
-    pub async fn keep_told(self, readiness: Arc<Readiness>, shutdown: Shutdown) {
+    /// hears of it in words only. `takes`: how long a stop may take that begins now; it is asked for, so that a drain which is longer than
+    /// the supervisor's own timeout is not cut off.
+    pub async fn keep_told(self, readiness: Arc<Readiness>, takes: impl Fn() -> Duration, shutdown: Shutdown) {
         if !self.listens {
             return shutdown.begun().await;
         }
@@ -129,19 +130,22 @@ impl Supervisor {
                 break;
             }
         }
-        tell(&[NotifyState::Stopping, NotifyState::Status("stopping: what is in flight is finished")]);
+        tell(&[
+            NotifyState::Stopping,
+            NotifyState::ExtendTimeoutUsec(takes().as_micros().try_into().unwrap_or(u32::MAX)),
+            NotifyState::Status("stopping: what is in flight is finished"),
+        ]);
     }
 
-    /// Tells the watchdog that this process lives, as long as its threads take their turns. A process that does not stops being
-    /// one: the supervisor kills it, and its part of the stock is sold by the others.
-    pub async fn keep_watched(self, shutdown: Shutdown) {
-        let Some(limit) = self.watchdog else { return shutdown.begun().await };
+    /// Tells the watchdog, for as long as it is polled, that tasks of this process still take their turns: it is not frozen, and not all of
+    /// its threads are stuck. A process that is stops being one: the supervisor kills it, and its part of the stock is sold by the
+    /// others. A single task that hangs is not noticed here.
+    pub async fn keep_watched(self) {
+        let Some(limit) = self.watchdog else { return std::future::pending().await };
         loop {
             tell(&[NotifyState::Watchdog]);
             // Twice within the limit, as is the custom.
-            if shutdown.sleep(limit / 2).await {
-                return;
-            }
+            tokio::time::sleep(limit / 2).await;
         }
     }
 }

@@ -108,8 +108,10 @@ impl Server {
         let gateway = public.is_some().then(|| Gateway::new(&process));
         process.front.spawn(end_with(process.back.clone(), process.front.clone()));
         let readiness = Arc::new(readiness(&process, gateway.as_ref()));
-        process.back.spawn(supervisor.clone().keep_told(Arc::clone(&readiness), process.front.clone()));
-        process.back.spawn(supervisor.keep_watched(process.back.clone()));
+        let takes = stop_takes(&process.live.node);
+        process.back.spawn(supervisor.clone().keep_told(Arc::clone(&readiness), takes, process.front.clone()));
+        let ended = Shutdown::new();
+        ended.spawn(supervisor.keep_watched());
         open_doors(&process, (public, admin), readiness, (gateway.as_ref(), &definitions));
         process.front.spawn_essential("reload", process.reloader.clone().keep_reloading());
         tell(News::Serving(&serving));
@@ -135,13 +137,22 @@ impl Server {
         let front = process.front.finish(drain_delay.get() + drain_timeout.get()).await;
         process.back.begin();
         let back = process.back.finish(BACK_TIMEOUT).await;
+        // A back that hangs while it ends is still watched.
+        ended.force();
         front && back
     }
+}
+
+/// How long a stop may take that begins now.
+fn stop_takes(node: &live::Node) -> impl Fn() -> Duration + Send + use<> {
+    let (delay, timeout) = (node.drain_delay.clone(), node.drain_timeout.clone());
+    move || delay.get() + timeout.get() + BACK_TIMEOUT
 }
 
 /// Ends the front when the back ends by itself: a door behind which nobody works must not stay open.
 async fn end_with(back: Shutdown, front: Shutdown) {
     tokio::select! {
+        biased;
         () = front.begun() => {}
         () = back.begun() => front.begin(),
     }
@@ -150,6 +161,7 @@ async fn end_with(back: Shutdown, front: Shutdown) {
 /// What comes of it, unless a shutdown begins first.
 async fn until<T>(shutdown: &Shutdown, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
+        biased;
         () = shutdown.begun() => None,
         done = work => Some(done),
     }

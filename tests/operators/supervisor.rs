@@ -109,7 +109,9 @@ fn ready_is_said_once_when_every_check_holds_and_stopping_before_the_end() {
     assert_eq!(is_ready(address), Ok(200), "what was said is so");
     assert_eq!(told.next(), "STATUS=ready\n");
     served.stop();
-    assert_eq!(told.next(), "STOPPING=1\nSTATUS=stopping: what is in flight is finished\n");
+    // No drain delay, 5 s of drain, and the back's 10 s: longer than a supervisor may be set to wait.
+    let stopping = "STOPPING=1\nEXTEND_TIMEOUT_USEC=15000000\nSTATUS=stopping: what is in flight is finished\n";
+    assert_eq!(told.next(), stopping);
 }
 
 #[test]
