@@ -24,8 +24,8 @@ use crate::shutdown::Shutdown;
 const PAGE: usize = 64;
 /// Pages that are read in a round at most; with 128 orders in each entry, some hundred milliseconds of the inventory's time.
 const PAGES: usize = 8;
-/// The wait between two copies of an entry doubles, until it is so many times the first.
-const LONGEST_WAIT: u32 = 64;
+/// The wait between two copies of an entry doubles so many times at most.
+const DOUBLINGS: u32 = 6;
 
 /// What a relay is made of.
 #[derive(Debug, Clone)]
@@ -52,24 +52,23 @@ struct Progress {
 #[derive(Debug)]
 struct Sent {
     at: Instant,
-    /// Until it is published once more.
-    wait: Duration,
+    /// How often it was published.
+    copies: u32,
     /// The pass in which it was last seen.
     pass: u64,
 }
 
 impl Progress {
-    /// May this entry be published now?
-    fn is_due(&mut self, entry: &OutboxId) -> bool {
+    /// May this entry be published now? `after` is how long it waits for its second copy.
+    fn is_due(&mut self, entry: &OutboxId, after: Duration) -> bool {
         let Some(sent) = self.sent.get_mut(entry) else { return true };
         sent.pass = self.pass;
-        sent.at.elapsed() >= sent.wait
+        sent.at.elapsed() >= after * 2_u32.pow(sent.copies.saturating_sub(1).min(DOUBLINGS))
     }
 
-    fn note_sent(&mut self, entry: OutboxId, after: Duration) {
-        let before = self.sent.get(&entry).map(|sent| sent.wait);
-        let wait = before.map_or(after, |wait| (wait * 2).min(after * LONGEST_WAIT));
-        self.sent.insert(entry, Sent { at: Instant::now(), wait, pass: self.pass });
+    fn note_sent(&mut self, entry: OutboxId) {
+        let copies = self.sent.get(&entry).map_or(0, |sent| sent.copies);
+        self.sent.insert(entry, Sent { at: Instant::now(), copies: copies.saturating_add(1), pass: self.pass });
     }
 
     fn end_pass(&mut self) {
@@ -113,12 +112,12 @@ async fn relay(parts: &Parts, scope: Scope, progress: &mut Progress) -> Result<u
         })?;
         let is_last = page.len() < PAGE;
         for OutboxEntry { id, orders } in page {
-            if progress.is_due(&id) {
+            if progress.is_due(&id, parts.after.get()) {
                 crash::reach(CrashPoint::RelayRead);
                 let published = parts.publisher.publish(Envelope::orders(scope, Some(id.clone()), orders)).await;
                 // What may be in the queue counts as sent: a broker that confirms late gets no copies for that.
                 if !matches!(published, Err(Unconfirmed::NotSent(_))) {
-                    progress.note_sent(id.clone(), parts.after.get());
+                    progress.note_sent(id.clone());
                 }
                 published.map_err(|fault| fault.to_string())?;
                 crash::reach(CrashPoint::RelayPublished);
@@ -135,4 +134,24 @@ async fn relay(parts: &Parts, scope: Scope, progress: &mut Progress) -> Result<u
         }
     }
     Ok(relayed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn copies_come_less_and_less_often_and_by_the_setting_as_it_is_now() {
+        let (mut progress, entry, second) = (Progress::default(), "e1".parse().unwrap(), Duration::from_secs(1));
+        assert!(progress.is_due(&entry, second), "it was never published");
+        for wait in [1, 2, 4, 8, 16, 32, 64, 64, 64] {
+            progress.note_sent(entry.clone());
+            tokio::time::advance(second * wait - Duration::from_millis(1)).await;
+            assert!(!progress.is_due(&entry, second), "{wait}");
+            assert!(progress.is_due(&entry, second / 2), "{wait}: a shorter setting counts at once");
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert!(progress.is_due(&entry, second), "{wait}");
+            assert!(!progress.is_due(&entry, second * 2), "{wait}: and so does a longer one");
+        }
+    }
 }
