@@ -13,7 +13,6 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam::utils::CachePadded;
 use tokio::time::Instant;
 
 use crate::config::live::Live;
@@ -40,7 +39,12 @@ pub(super) struct Limiter {
     began: Instant,
 }
 
-type Lines = [CachePadded<[AtomicU64; WAYS]>];
+type Lines = [Line];
+
+/// Begins where a line of the cache does.
+#[derive(Default)]
+#[repr(align(64))]
+struct Line([AtomicU64; WAYS]);
 
 impl Limiter {
     pub(super) fn new(per_second: impl Into<Live<u32>>) -> Self {
@@ -57,12 +61,12 @@ impl Limiter {
         // Microseconds from one to the next.
         let Some(interval) = BURST.checked_div(self.per_second.get().into()) else { return Ok(()) };
         let interval = interval.max(1);
-        let lines = self.lines.get_or_init(|| (0..LINES).map(|_| CachePadded::default()).collect());
+        let lines = self.lines.get_or_init(|| (0..LINES).map(|_| Line::default()).collect());
         let micros = u64::try_from(now.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX);
         // Zero stands for nothing.
         let mark = (hash >> TIME_BITS).max(1) << TIME_BITS;
         #[expect(clippy::cast_possible_truncation, reason = "the lower bits are all that is wanted")]
-        let line = &lines[hash as usize % LINES];
+        let Line(line) = &lines[hash as usize % LINES];
         for _ in 0..TRIES {
             let (word, before) = find(line, mark, micros);
             let ahead = if before & !TIME == mark { ahead(before, micros) } else { 0 };
@@ -110,6 +114,11 @@ mod tests {
     fn taken(limiter: &Limiter, hash: u64, times: u32, every: Duration) -> usize {
         let at = |number| limiter.began + every * number;
         (0..times).filter(|number| limiter.count(hash, at(*number)).is_ok()).count()
+    }
+
+    #[test]
+    fn the_table_is_a_megabyte() {
+        assert_eq!(size_of::<Line>() * LINES, 1 << 20);
     }
 
     #[test]
