@@ -146,7 +146,7 @@ mod tests {
         assert!(progress.is_due(&entry, second), "it was never published");
         for wait in [1, 2, 4, 8, 16, 32, 64, 64, 64] {
             progress.note_sent(entry.clone());
-            tokio::time::advance(second * wait - Duration::from_millis(1)).await;
+            tokio::time::advance(second.mul_f64(f64::from(wait) - 0.001)).await;
             assert!(!progress.is_due(&entry, second), "{wait}");
             assert!(progress.is_due(&entry, second / 2), "{wait}: a shorter setting counts at once");
             tokio::time::advance(Duration::from_millis(1)).await;

@@ -164,7 +164,9 @@ pub struct OrderId(pub [u8; 16]);
 impl Hash for OrderId {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let (halves, _) = self.0.as_chunks();
-        halves.iter().for_each(|half| state.write_u64(u64::from_ne_bytes(*half)));
+        for half in halves {
+            state.write_u64(u64::from_ne_bytes(*half));
+        }
     }
 }
 

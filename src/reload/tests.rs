@@ -154,8 +154,8 @@ async fn one_wrong_key_and_nothing_of_it_is_taken_until_it_is_right() {
 #[tokio::test]
 async fn of_many_errors_the_first_are_kept() {
     let rig = Rig::new();
-    let keys: String = (0..100).map(|number| format!("wrong{number} = 1\n")).collect();
-    rig.write(format!("[shard]\n{keys}"));
+    let keys: Vec<_> = (0..100).map(|number| format!("wrong{number} = 1")).collect();
+    rig.write(format!("[shard]\n{}", keys.join("\n")));
     assert_eq!(rig.wrong().await.matches("unknown key").count(), 100);
     assert_eq!(rig.reloader.show().matches("unknown key").count(), KEPT);
 }
