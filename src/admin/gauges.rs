@@ -40,7 +40,6 @@ struct Gauges {
 #[derive(Debug)]
 struct PoolGauges {
     left: Gauge,
-    buffer: Gauge,
     free: Gauge,
     held: Gauge,
     sold: Gauge,
@@ -127,7 +126,6 @@ impl Gauges {
                     .or_insert_with(|| PoolGauges::new(&self.parts.meters, id, &pool));
                 let (free, held, sold) = figures;
                 gauges.left.set(left);
-                gauges.buffer.set(weights.beyond_fair(free, buffer));
                 gauges.free.set(free);
                 gauges.held.set(held);
                 gauges.sold.set(sold);
@@ -142,7 +140,6 @@ impl PoolGauges {
         let units = |state| meters.gauge("rushgate_inventory_units", &[of[0], of[1], ("state", state)]);
         Self {
             left: meters.gauge("rushgate_shard_units", &of),
-            buffer: meters.gauge("rushgate_shard_buffer_units", &of),
             free: units("free"),
             held: units("held"),
             sold: units("sold"),

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::admin::problem::{Code, Problem};
 use crate::admin::{Answer, Parts};
 use crate::admission::{SaleShard, Shards};
-use crate::domain::advice::{in_percent, needed, stranded};
+use crate::domain::advice::{self, stranded};
 use crate::domain::{Buffer, Invalid, NodeId, PoolId, SaleId, share};
 use crate::meters::{Counter, Gauge, Meters};
 
@@ -35,25 +35,23 @@ pub(super) fn preview(parts: &Parts, id: &SaleId, preview: &Preview) -> Result<A
     check((survive, preview.skew), nodes.count())?;
     let is_set = shards.buffer_of(&shard.sale);
     let buffer = preview.buffer.unwrap_or(is_set);
-    let mut weights = nodes.others.clone();
-    weights.push(nodes.own);
-    weights.sort_by(f64::total_cmp);
+    let weights = nodes.from_the_lightest();
     let (living, dying) = weights.split_at(weights.len() - survive);
-    let part = needed(nodes.all(), dying.iter().sum(), preview.skew);
-    // A share never exceeds what is free.
-    let advised = Buffer::Fraction(in_percent(part.min(nodes.all() / nodes.own - 1.0), f64::ceil));
-    let pools = scarcest(&shard).into_iter().zip(shard.buffer_use()).map(|(leg, (used, wasted))| {
-        let reached: u64 =
-            weights.iter().map(|weight| u64::from(share::share(leg.free, *weight, nodes.all(), buffer))).sum();
+    let gone = dying.iter().sum();
+    let advised = advice::advised(living.iter().copied(), gone, preview.skew);
+    let reached =
+        |free| weights.iter().map(|weight| u64::from(share::share(free, *weight, nodes.all(), buffer))).sum::<u64>();
+    let pools = free_units(&shard).into_iter().zip(shard.buffer_use()).map(|(pool, (used, wasted))| {
         json!({
-            "pool": leg.pool.as_str(),
-            "capacity": leg.capacity,
-            "free": leg.free,
-            "fair_units": nodes.share(leg.free, Buffer::Units(0)),
-            "buffer_units": nodes.beyond_fair(leg.free, buffer),
-            "advised_units": nodes.beyond_fair(leg.free, advised),
-            "stranded_units": stranded(leg.free, living, dying.iter().sum(), buffer),
-            "needless_claims_max": reached.saturating_sub(u64::from(leg.free)),
+            "pool": pool.pool.as_str(),
+            "capacity": pool.capacity,
+            "free": pool.least(),
+            "free_max": pool.most(u64::from),
+            "fair_units": pool.most(|free| nodes.share(free, Buffer::Units(0))),
+            "buffer_units": pool.most(|free| nodes.beyond_fair(free, buffer)),
+            "advised_units": pool.most(|free| nodes.beyond_fair(free, advised)),
+            "stranded_units": pool.most(|free| stranded(free, living, gone, buffer)),
+            "needless_claims_max": pool.most(|free| reached(free).saturating_sub(u64::from(free))),
             "buffer_used_units": used,
             "buffer_wasted_units": wasted,
         })
@@ -82,19 +80,30 @@ fn check((survive, skew): (usize, f64), nodes: usize) -> Result<(), Problem> {
     if wrong.is_empty() { Ok(()) } else { Err(Problem::invalid(&wrong)) }
 }
 
-/// The leg of each pool that has the fewest units free.
-struct Scarcest {
+/// The units of a pool that are free, leg by leg. What a buffer does is told of the leg where it does most: on a train all may be gone
+/// on one leg, and most of it be free on another.
+struct Free {
     pool: PoolId,
     capacity: u32,
-    free: u32,
+    legs: Vec<u32>,
 }
 
-fn scarcest(shard: &SaleShard) -> Vec<Scarcest> {
+impl Free {
+    /// For the whole journey.
+    fn least(&self) -> u32 {
+        self.legs.iter().copied().min().unwrap_or(0)
+    }
+
+    fn most<T: Ord + Default>(&self, figure: impl Fn(u32) -> T) -> T {
+        self.legs.iter().copied().map(figure).max().unwrap_or_default()
+    }
+}
+
+fn free_units(shard: &SaleShard) -> Vec<Free> {
     let stock = shard.stock();
     let of_pool = |pool: &crate::domain::Pool| {
-        let legs = stock.iter().filter(|leg| leg.pool == pool.id);
-        let free = legs.map(|leg| leg.free).min().unwrap_or(0);
-        Scarcest { pool: pool.id.clone(), capacity: pool.capacity, free }
+        let legs = stock.iter().filter(|leg| leg.pool == pool.id).map(|leg| leg.free).collect();
+        Free { pool: pool.id.clone(), capacity: pool.capacity, legs }
     };
     shard.sale.pools.iter().map(of_pool).collect()
 }
@@ -127,27 +136,33 @@ impl Weights {
     }
 
     /// Units that this node's shard may hold beyond its fair part of what is free.
-    pub(super) fn beyond_fair(&self, free: u32, buffer: Buffer) -> u32 {
+    fn beyond_fair(&self, free: u32, buffer: Buffer) -> u32 {
         self.share(free, buffer) - self.share(free, Buffer::Units(0))
     }
 
-    /// The same for the buffer with which the others reach all that is free when the heaviest node dies; nothing for one that is alone.
-    fn advised(&self, free: u32) -> u32 {
-        if self.others.is_empty() {
-            return 0;
+    fn from_the_lightest(&self) -> Vec<f64> {
+        let mut weights = self.others.clone();
+        weights.push(self.own);
+        weights.sort_by(f64::total_cmp);
+        weights
+    }
+
+    /// The buffer with which the others reach all that is free when the heaviest node dies; none for one that is alone.
+    fn advised(&self) -> Buffer {
+        match self.from_the_lightest()[..] {
+            [] | [_] => Buffer::Units(0),
+            [ref living @ .., heaviest] => advice::advised(living.iter().copied(), heaviest, 1.0),
         }
-        let heaviest = self.others.iter().copied().fold(self.own, f64::max);
-        let part = in_percent(needed(self.all(), heaviest, 1.0), f64::ceil);
-        self.beyond_fair(free, Buffer::Fraction(part))
     }
 }
 
 /// The metrics of what buffers are good for, pool by pool.
 #[derive(Debug, Default)]
-pub(super) struct BufferGauges(HashMap<(SaleId, PoolId), PoolGauges>);
+pub(super) struct BufferGauges(HashMap<(SaleId, PoolId), BufferMeters>);
 
 #[derive(Debug)]
-struct PoolGauges {
+struct BufferMeters {
+    buffer: Gauge,
     used: Counter,
     wasted: Counter,
     stranded: Gauge,
@@ -157,18 +172,21 @@ struct PoolGauges {
 impl BufferGauges {
     /// Reads one sale, from this node's memory alone.
     pub(super) fn read(&mut self, meters: &Meters, shard: &SaleShard, (weights, buffer): (&Weights, Buffer)) {
-        for (leg, (used, wasted)) in scarcest(shard).into_iter().zip(shard.buffer_use()) {
-            let of = [("sale", shard.sale.id.as_str()), ("pool", leg.pool.as_str())];
-            let gauges = self.0.entry((shard.sale.id.clone(), leg.pool.clone())).or_insert_with(|| PoolGauges {
+        let advised = weights.advised();
+        for (pool, (used, wasted)) in free_units(shard).into_iter().zip(shard.buffer_use()) {
+            let of = [("sale", shard.sale.id.as_str()), ("pool", pool.pool.as_str())];
+            let gauges = self.0.entry((shard.sale.id.clone(), pool.pool.clone())).or_insert_with(|| BufferMeters {
+                buffer: meters.gauge("rushgate_shard_buffer_units", &of),
                 used: meters.counter("rushgate_shard_buffer_used_units_total", &of),
                 wasted: meters.counter("rushgate_shard_buffer_wasted_units_total", &of),
                 stranded: meters.gauge("rushgate_shard_stranded_units", &of),
                 advised: meters.gauge("rushgate_shard_buffer_advised_units", &of),
             });
+            gauges.buffer.set(pool.most(|free| weights.beyond_fair(free, buffer)));
             gauges.used.absolute(used);
             gauges.wasted.absolute(wasted);
-            gauges.stranded.set(stranded(leg.free, &weights.others, weights.own, buffer));
-            gauges.advised.set(weights.advised(leg.free));
+            gauges.stranded.set(pool.most(|free| stranded(free, &weights.others, weights.own, buffer)));
+            gauges.advised.set(pool.most(|free| weights.beyond_fair(free, advised)));
         }
     }
 }
@@ -191,9 +209,27 @@ mod tests {
 
     #[test]
     fn the_advice_is_for_the_death_of_the_heaviest() {
-        assert_eq!(nodes(1.0, &[1.0; 3]).advised(1000), 85, "34 % of 250");
-        assert_eq!(nodes(1.0, &[2.0, 1.0]).advised(1000), 250, "those of half the weight have to reach all");
-        assert_eq!(nodes(1.0, &[]).advised(1000), 0);
+        let units = |nodes: &Weights| nodes.beyond_fair(1000, nodes.advised());
+        assert_eq!(units(&nodes(1.0, &[1.0; 3])), 85, "34 % of 250");
+        assert_eq!(units(&nodes(1.0, &[2.0, 1.0])), 250, "those of half the weight have to reach all");
+        assert_eq!(units(&nodes(1.0, &[])), 0);
+    }
+
+    #[test]
+    fn the_advice_is_the_same_whichever_node_is_asked() {
+        for (own, others) in [(4.0, [1.0, 1.0]), (1.0, [4.0, 1.0]), (1.0, [1.0, 4.0])] {
+            let advised = nodes(own, &others).advised();
+            assert_eq!(advised, Buffer::Fraction(2.0), "{own}");
+            assert_eq!(stranded(999, &[1.0, 1.0], 4.0, advised), 0, "{own}");
+        }
+    }
+
+    #[test]
+    fn what_a_buffer_does_is_told_of_the_leg_where_it_does_most() {
+        let pool = Free { pool: "second".parse().unwrap(), capacity: 1000, legs: vec![0, 900, 20] };
+        assert_eq!((pool.least(), pool.most(u64::from)), (0, 900));
+        assert_eq!(pool.most(|free| stranded(free, &[1.0; 2], 1.0, Buffer::Units(0))), 300);
+        assert_eq!(Free { legs: Vec::new(), ..pool }.most(u64::from), 0);
     }
 
     #[test]

@@ -17,9 +17,12 @@
 //! - **As a number of units**: the gap is widest where the fair part has shrunk to what one look demands, `f = d = min(T, λ·R)`, with a
 //!   stock of `T`, a peak of `λ` claims per second, and a look every `R`. There `b = d · (s/(N − k) − 1/N)`.
 //!
+//! `R` is the longest that a node goes without a look. One that is busy looks with every batch, since the answer tells the stock, and
+//! needs less than this.
+//!
 //! What it costs: the shares together exceed what is free by `N·b`, so the buffer adds that many claims, at the most, which ask the
-//! inventory in vain when the last units go. With `C` calls per second to spend, even one call for each of them fits into one `R` if `N·b ≤ C·R`. That bound is
-//! generous, since calls carry batches.
+//! inventory in vain when the last units go. A call carries up to `M` of them, and where calls are scarce it does: a batch is whatever
+//! waits while the last call is out. With `C` calls per second to spend they fit into one `R` if `N·b ≤ C·R·M`.
 //!
 //! The need is one of waiting, not of units: a shard that is empty while units are free asks at once, and says no to nobody. So a buffer
 //! that is too small costs calls and time, never a sale. The floor `f/(N − k)` is that of the local stock with a buffer of which flash
@@ -49,6 +52,8 @@ pub struct Expected {
     pub look: Duration,
     /// Calls per second that the inventory may be given.
     pub budget: f64,
+    /// Claims that one call carries, at the most.
+    pub batch_max: f64,
 }
 
 /// What the formula says.
@@ -69,10 +74,12 @@ pub struct Advice {
 impl Expected {
     pub fn advice(&self) -> Advice {
         let all = f64::from(self.nodes);
-        let needed = needed(all, f64::from(self.survive), self.skew).min((all - 1.0).max(0.0));
+        let living = std::iter::repeat_n(1.0, self.nodes.saturating_sub(self.survive) as usize);
+        let needed = needed(living, f64::from(self.survive), self.skew);
         // What is wanted between two looks, at the peak.
         let wanted = f64::from(self.stock).min(self.peak * self.look.as_secs_f64());
-        let affordable = if wanted > 0.0 { self.budget * self.look.as_secs_f64() / wanted } else { f64::INFINITY };
+        let carried = self.budget * self.look.as_secs_f64() * self.batch_max;
+        let affordable = if wanted > 0.0 { carried / wanted } else { f64::INFINITY };
         let part =
             if needed <= affordable { in_percent(needed, f64::ceil) } else { in_percent(affordable, f64::floor) };
         let units = (wanted / all * part).ceil();
@@ -86,15 +93,28 @@ impl Expected {
     }
 }
 
-/// The buffer that is needed, as a part of the fair part, where nodes of these weights are alive and some of them may die.
+/// The buffer that is needed, as a part of the fair part, where nodes of these weights live on when others, which have `gone` of the
+/// weight, die.
 ///
-/// As large as can be set where all of them may.
-pub fn needed(all: f64, dying: f64, skew: f64) -> f64 {
-    if dying < all { (skew * all / (all - dying) - 1.0).clamp(0.0, MOST) } else { MOST }
+/// As large as can be set where nobody lives on. Never larger than that with which even the lightest share is all that is free: more
+/// changes nothing.
+pub fn needed(living: impl IntoIterator<Item = f64>, gone: f64, skew: f64) -> f64 {
+    let (left, lightest) =
+        living.into_iter().fold((0.0, f64::INFINITY), |(left, lightest), weight| (left + weight, weight.min(lightest)));
+    if left <= 0.0 {
+        return MOST;
+    }
+    let all = left + gone;
+    (skew * all / left - 1.0).min(all / lightest - 1.0).clamp(0.0, MOST)
+}
+
+/// The same as it is set: in whole per cent, rounded up.
+pub fn advised(living: impl IntoIterator<Item = f64>, gone: f64, skew: f64) -> Buffer {
+    Buffer::Fraction(in_percent(needed(living, gone, skew), f64::ceil))
 }
 
 /// A part in whole per cent. Binary fractions would otherwise make 34 % of what is 33 % to fifteen digits.
-pub fn in_percent(part: f64, round: impl Fn(f64) -> f64) -> f64 {
+fn in_percent(part: f64, round: impl Fn(f64) -> f64) -> f64 {
     let percent = (part * 100.0 * 1e9).round() / 1e9;
     (round(percent) / 100.0).clamp(0.0, MOST)
 }
@@ -125,6 +145,7 @@ mod tests {
             peak: 20_000.0,
             look: Duration::from_millis(100),
             budget: 1_000_000.0,
+            batch_max: 1.0,
         }
     }
 
@@ -167,5 +188,31 @@ mod tests {
         assert!((advice.affordable - 0.25).abs() < 1e-9);
         assert_eq!(advice.buffer, Buffer::Fraction(0.25));
         assert!(advice.needless <= 500);
+    }
+
+    #[test]
+    fn a_call_carries_a_batch() {
+        let expected = Expected { budget: 5000.0, batch_max: 2.0, ..expected(4, 1, 1.0) };
+        assert!((expected.advice().affordable - 0.5).abs() < 1e-9);
+        assert_eq!(expected.advice().buffer, Buffer::Fraction(0.34), "1,000 claims fit into the calls of one look");
+    }
+
+    #[test]
+    fn whatever_the_weights_the_advised_buffer_strands_nothing() {
+        for (living, gone, buffer) in [
+            (&[1.0, 1.0][..], 4.0, 2.0),
+            (&[4.0, 1.0], 1.0, 0.2),
+            (&[4.0, 4.0, 1.0], 4.0, 0.45),
+            (&[0.5, 0.25, 3.0], 3.0, 0.8),
+        ] {
+            let advised = advised(living.iter().copied(), gone, 1.0);
+            assert_eq!(advised, Buffer::Fraction(buffer), "{living:?}");
+            for free in [1, 7, 1000, 99_999] {
+                assert_eq!(stranded(free, living, gone, advised), 0, "{free} for {living:?}");
+            }
+        }
+        let skewed = advised([1.0, 4.0], 1.0, 6.0);
+        assert_eq!(skewed, Buffer::Fraction(5.0), "a sixth and five sixths: even the lightest has all");
+        assert_eq!(advised([], 1.0, 1.0), Buffer::Fraction(MOST));
     }
 }

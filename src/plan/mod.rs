@@ -159,6 +159,7 @@ impl Scenario {
             peak: self.shape.peak(number(self.buyers), self.within),
             look: self.gateway.refill_interval,
             budget: f64::from(self.budget),
+            batch_max: number(self.gateway.batch_max as u64),
         }
     }
 }

@@ -171,7 +171,7 @@ async fn a_plan_tells_what_another_buffer_would_do() {
     );
     let told = plan("").await.unwrap();
     let expected = json!({"sale": "s", "node": "n1", "nodes": 4, "survive": 1, "skew": 1.0, "buffer": "5", "set": "5",
-        "advised": "34%", "pools": [{"pool": "p", "capacity": 10, "free": 10, "fair_units": 3, "buffer_units": 5,
+        "advised": "34%", "pools": [{"pool": "p", "capacity": 10, "free": 10, "free_max": 10, "fair_units": 3, "buffer_units": 5,
         "advised_units": 2, "stranded_units": 0, "needless_claims_max": 22, "buffer_used_units": 0,
         "buffer_wasted_units": 0}]});
     assert_eq!(told, expected);
