@@ -27,7 +27,10 @@ fn run() -> Result<Exit, Failure> {
     // Before there are threads.
     let handed = Sockets::handed().context("taking the sockets of LISTEN_FDS")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the threads")?;
-    runtime.block_on(cli.run(config, Source { sources, logs }, handed))
+    let done = runtime.block_on(cli.run(config, Source { sources, logs }, handed));
+    // Work that nobody waits for any more, such as a simulation that took too long, must not keep the process.
+    runtime.shutdown_background();
+    done
 }
 
 /// The clients of all three servers take the process's provider; without one, the first connection over TLS panics.

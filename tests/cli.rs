@@ -300,6 +300,24 @@ fn a_plan_is_the_same_twice_and_tells_the_same_on_paper() {
 }
 
 #[test]
+fn a_stock_that_is_too_large_to_be_simulated_is_planned_by_formula_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = |flags: &str| {
+        let mut command = rushgate("plan --stock 1000000 --nodes 3 --out curves");
+        command.args(flags.split_whitespace()).current_dir(folder.path());
+        let said = command.assert().code(DONE).stderr(is_empty());
+        String::from_utf8_lossy(&said.get_output().stdout).into_owned()
+    };
+    let said = plan("");
+    assert!(said.contains("By formula: 50%") && said.contains("100000 units are simulated at the most"), "{said}");
+    assert!(!said.contains("BUFFER") && !said.contains("of the table"), "{said}");
+    let told: serde_json::Value = serde_json::from_str(&plan("--json")).unwrap();
+    assert_eq!((&told["formula"]["buffer"], &told["recommended"]), (&"50%".into(), &serde_json::Value::Null));
+    assert!(told["notes"][0].as_str().unwrap().contains("without simulation and curves"), "{told}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_plan_that_makes_no_sense_is_wrong_usage_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let plan = |flags: &str| {
@@ -309,7 +327,10 @@ fn a_plan_that_makes_no_sense_is_wrong_usage_and_writes_nothing() {
     };
     plan("").stderr(contains("--stock").and(contains("--nodes")));
     plan("--stock 10 --nodes 2 --survive 2").stderr(contains("one must be left"));
-    plan("--stock 0 --nodes 2 --skew 9").stderr(contains("1 to 100000 units").and(contains("the skew must be 1")));
+    plan("--stock 0 --nodes 2 --skew 9").stderr(contains("1 to 100000000 units").and(contains("the skew must be 1")));
+    plan("--stock 10 --nodes 2 --detection 0s").stderr(contains("noticed within 100ms to 5m"));
+    plan("--stock 10 --nodes 64 --redis-budget 10").stderr(contains("a call of Redis would take"));
+    plan("--stock 10 --nodes 2 --buyers 9999999999 --within 1s").stderr(contains("claims per second are too many"));
     plan("--stock 10 --nodes 2 --buffers 10%,much").stderr(contains("a number of units such as 50"));
     plan("--stock 10 --nodes 2 --arrivals burst").stderr(contains("spike, steady or ramp"));
     plan("--stock 10 --nodes 2 --pool standard").stderr(contains("--from-live"));

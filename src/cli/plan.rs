@@ -20,10 +20,11 @@ use crate::plan::crowd::Shape;
 use crate::plan::{self, Gateway, MAX_ROWS, Scenario, chart, page};
 
 /// The settings from the environment that matter to this command.
-pub(super) const SETTINGS: [&str; 5] = [
+pub(super) const SETTINGS: [&str; 6] = [
     REMOTE,
     "RUSHGATE__SHARD__",
     "RUSHGATE__INVENTORY__BATCH",
+    "RUSHGATE__INVENTORY__TIMEOUT",
     "RUSHGATE__HTTP__REQUEST_TIMEOUT",
     "RUSHGATE__HTTP__MAX_CONNECTIONS",
 ];
@@ -46,9 +47,11 @@ const BUYERS_PER_UNIT: u64 = 10;
 
 Columns: UNITS, the buffer per node when nothing is sold; CALLS and PEAK/S, calls of Redis, in all and in the busiest
 second; IN VAIN, claims let through for which nothing was left; WAITED, claims that waited for a look at Redis; FALSE NO,
-claims refused while units were free, from the death until it was noticed. Recommended is the smallest buffer of those
-with the fewest false refusals in the whole run, then the fastest sale, the fewest calls, and the fewest claims that
-waited or asked in vain, each to 5 %.")]
+claims refused while units were free. Recommended is the smallest buffer of those with the fewest false refusals, then
+the fastest sale, the fewest calls, and the fewest claims that waited or asked in vain, each to 5 %.
+
+What is too large to be simulated, a stock of more than 100,000 units or one that lasts for more than 15 minutes, is
+planned by formula alone.")]
 pub(super) struct Plan {
     /// Units of the pool.
     #[arg(long, value_name = "UNITS", required_unless_present = "from_live")]
@@ -89,7 +92,8 @@ pub(super) struct Plan {
     /// Write the curves there: plan.svg, and plan.html, which needs nothing else.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Plan for what is left of this running sale: free units, nodes and buffer come from the admin API, unless they are given.
+    /// Plan for what is left of this running sale: free units, nodes and buffer come from the admin API, unless they are given. Shard and
+    /// batch settings still come from the config here.
     #[arg(long, value_name = "SALE")]
     from_live: Option<SaleId>,
     /// The pool of that sale, where it has several.
@@ -99,9 +103,14 @@ pub(super) struct Plan {
     remote: Remote,
 }
 
+/// Said of a plan for a running sale.
+const NOT_READ: &str =
+    "Refill interval, batches and timeouts come from the config here, and are not read from the running nodes.";
+
 /// What a running sale says of itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Live {
+    /// On the leg with the most.
     free: u32,
     nodes: u32,
     buffer: Buffer,
@@ -124,14 +133,24 @@ impl Plan {
             given if given.len() <= MAX_ROWS => given.to_vec(),
             _ => return Err(Failure::usage(format!("there may be {MAX_ROWS} buffers"))),
         };
-        let plan = progress("simulating", simulate(scenario, buffers, self.seed)).await?;
-        let files = self.out.as_deref().map(|folder| write(&plan, folder)).transpose()?.unwrap_or_default();
-        self.remote.print(&document(&plan, &files), |_| shown(&plan, &files))
+        let mut notes = Vec::from_iter(live.map(|_| NOT_READ.to_owned()));
+        let (plan, files) = match scenario.too_large() {
+            Some(why) => {
+                notes.push(format!("By formula alone, without simulation and curves: {why}."));
+                (plan::Plan::by_formula(scenario, self.seed), Vec::new())
+            }
+            None => {
+                let plan = progress("simulating", simulate(scenario, buffers, self.seed)).await?;
+                let files = self.out.as_deref().map(|folder| write(&plan, folder)).transpose()?;
+                (plan, files.unwrap_or_default())
+            }
+        };
+        self.remote.print(&document(&plan, &files, &notes), |_| shown(&plan, &files, &notes))
     }
 
     async fn read(&self, sale: &SaleId, settings: &Settings) -> Result<Live, Failure> {
         let answer = self.remote.client(settings)?.get(&format!("/admin/v1/sales/{sale}/plan")).await?;
-        live(&answer, self.pool.as_deref()).map_err(Failure::Failed)
+        live(&answer, self.pool.as_deref(), self.stock).map_err(Failure::Failed)
     }
 
     fn scenario(&self, settings: &Settings, live: Option<Live>) -> Scenario {
@@ -154,8 +173,8 @@ impl Plan {
     }
 }
 
-/// What matters of the answer of an admin API.
-fn live(answer: &Value, pool: Option<&str>) -> anyhow::Result<Live> {
+/// What matters of the answer of an admin API. `stock`: what is planned for in place of what is free.
+fn live(answer: &Value, pool: Option<&str>, stock: Option<u32>) -> anyhow::Result<Live> {
     let pools: Vec<_> = each(&answer["pools"]).collect();
     let name = |pool: &Value| pool["pool"].as_str().unwrap_or_default().to_owned();
     let chosen = match (pool, &pools[..]) {
@@ -169,12 +188,12 @@ fn live(answer: &Value, pool: Option<&str>) -> anyhow::Result<Live> {
         }
     };
     let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
-    let (free, nodes) = (number(&chosen["free"]), number(&answer["nodes"]));
+    let (free, nodes) = (number(&chosen["free_max"]), number(&answer["nodes"]));
     let buffer = answer["set"].as_str().and_then(|text| text.parse().ok());
     let (Some(free), Some(nodes), Some(buffer)) = (free, nodes, buffer) else {
         return Err(anyhow!("the answer of the admin API tells no free units, nodes and buffer"));
     };
-    if free == 0 {
+    if free == 0 && stock.is_none() {
         return Err(anyhow!("nothing of {} is free any more: there is nothing to plan", name(chosen)));
     }
     Ok(Live { free, nodes, buffer })
@@ -210,7 +229,7 @@ fn write(plan: &plan::Plan, folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-fn document(plan: &plan::Plan, files: &[PathBuf]) -> Value {
+fn document(plan: &plan::Plan, files: &[PathBuf], notes: &[String]) -> Value {
     let plan::Plan { scenario, advice, rows, seed } = plan;
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     json!({
@@ -239,10 +258,11 @@ fn document(plan: &plan::Plan, files: &[PathBuf]) -> Value {
         "recommended": rows.get(plan.recommended()).map(|row| &row.buffer),
         "error": plan::ERROR,
         "files": files,
+        "notes": notes,
     })
 }
 
-fn shown(plan: &plan::Plan, files: &[PathBuf]) -> String {
+fn shown(plan: &plan::Plan, files: &[PathBuf], notes: &[String]) -> String {
     let asked: Vec<_> = page::asked(plan).into_iter().map(|(name, value)| format!("{name}: {value}")).collect();
     let rows = plan.rows.iter().enumerate().map(|(index, row)| {
         let [buffer, units, calls, peak, vain, waited, no, p99, sold] = page::cells(row);
@@ -250,10 +270,16 @@ fn shown(plan: &plan::Plan, files: &[PathBuf]) -> String {
     });
     let [buffer, units, calls, peak, vain, waited, no, p99, sold] = page::COLUMNS;
     let table = table([buffer, units, calls, peak, vain, waited, no, p99, sold, ""], rows);
-    let formula = page::formula(plan);
     let error = plan::ERROR * 100.0;
-    let mut lines = vec![asked.join("\n"), String::new(), table, formula];
-    lines.push(format!("Calls and time of a live run are within {error:.0} % of the table's."));
+    let mut lines = vec![asked.join("\n"), String::new()];
+    if !plan.rows.is_empty() {
+        lines.push(table);
+    }
+    lines.push(page::formula(plan));
+    if !plan.rows.is_empty() {
+        lines.push(format!("Calls and time of a live run are within {error:.0} % of the table's."));
+    }
+    lines.extend_from_slice(notes);
     lines.extend(files.iter().map(|file| format!("wrote {}", file.display())));
     lines.join("\n") + "\n"
 }
@@ -264,19 +290,24 @@ mod tests {
 
     fn answer() -> Value {
         json!({"nodes": 3, "set": "10%", "buffer": "10%", "pools": [
-            {"pool": "first", "capacity": 10, "free": 7}, {"pool": "second", "capacity": 90, "free": 0}]})
+            {"pool": "first", "capacity": 10, "free": 0, "free_max": 7},
+            {"pool": "second", "capacity": 90, "free": 0, "free_max": 0}]})
     }
 
     #[test]
     fn a_running_sale_is_read_by_its_pool() {
-        let read = |pool| live(&answer(), pool);
+        let read = |pool| live(&answer(), pool, None);
         let expected = Live { free: 7, nodes: 3, buffer: Buffer::Fraction(0.1) };
         assert_eq!(read(Some("first")).unwrap(), expected);
         assert!(read(None).unwrap_err().to_string().contains("first, second"));
         assert!(read(Some("third")).unwrap_err().to_string().contains("--pool"));
         assert!(read(Some("second")).unwrap_err().to_string().contains("nothing of second is free"));
+        assert_eq!(live(&answer(), Some("second"), Some(90)).unwrap().free, 0, "a stock that is given needs none free");
         assert!(
-            live(&json!({"pools": [{"pool": "p"}]}), None).unwrap_err().to_string().contains("tells no free units")
+            live(&json!({"pools": [{"pool": "p"}]}), None, None)
+                .unwrap_err()
+                .to_string()
+                .contains("tells no free units")
         );
     }
 }

@@ -31,7 +31,7 @@ const PANELS: [(&str, &[Series]); 3] = [
         &[
             ("waited for a look at the inventory", |row| Some(count(row.waited))),
             ("asked the inventory in vain", |row| Some(count(row.needless))),
-            ("refused falsely during the death", |row| Some(count(row.false_refusals_in_death))),
+            ("refused falsely", |row| Some(count(row.false_refusals))),
         ],
     ),
     ("Time to sell out, in seconds", &[("seconds", |row| row.sold_out_ms.map(|ms| count(ms) / 1000.0))]),
@@ -68,7 +68,7 @@ fn described(plan: &Plan) -> String {
             row.calls.all(),
             row.waited,
             row.needless,
-            row.false_refusals_in_death
+            row.false_refusals
         )
     };
     plan.rows.iter().enumerate().map(row).collect::<Vec<_>>().join(" ")

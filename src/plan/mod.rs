@@ -14,6 +14,7 @@
 //! What it draws, [`chart`] and [`page`] write as text.
 
 use std::num::NonZero;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -23,8 +24,8 @@ use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::Buffer;
 use crate::domain::advice::{Advice, Expected};
+use crate::domain::{Buffer, Sale};
 use crate::inventory::Inventory;
 use crate::plan::crowd::Shape;
 
@@ -41,6 +42,10 @@ pub const ERROR: f64 = 0.15;
 /// Units that are simulated, at the most; each is a claim that is decided, once for every buffer.
 pub const MAX_STOCK: u32 = 100_000;
 pub const MAX_NODES: u32 = 64;
+/// Claims per second, at the most: so many buyers of one moment are in memory at once.
+pub const MAX_PEAK: f64 = 5_000_000.0;
+/// In what time a death may be noticed: what a node takes as its timeout.
+pub const DETECTION: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
 /// How long the stock may last, in virtual time.
 pub const MAX_LENGTH: Duration = Duration::from_secs(15 * 60);
 /// Buffers in one plan.
@@ -82,6 +87,8 @@ pub struct Gateway {
     pub node_timeout: Duration,
     pub batch_max: usize,
     pub batches_in_flight: usize,
+    /// How long a node waits for an answer of the inventory.
+    pub inventory_timeout: Duration,
     pub request_timeout: Duration,
     /// Claims that a node decides at one time.
     pub claims_at_once: usize,
@@ -95,6 +102,7 @@ impl Gateway {
             node_timeout: shard.node_timeout,
             batch_max: inventory.batch_max,
             batches_in_flight: inventory.batches_in_flight,
+            inventory_timeout: inventory.timeout,
             request_timeout: http.request_timeout,
             // A quarter of the connections is kept for those who pay, cancel or look.
             claims_at_once: (http.max_connections - http.max_connections / 4).max(1),
@@ -112,8 +120,8 @@ impl Scenario {
             }
         };
         check(
-            (1..=MAX_STOCK).contains(&self.stock),
-            format!("the stock must be 1 to {MAX_STOCK} units; plan per pool"),
+            (1..=Sale::MAX_CAPACITY).contains(&self.stock),
+            format!("the stock must be 1 to {} units; plan per pool", Sale::MAX_CAPACITY),
         );
         check((1..=MAX_NODES).contains(&self.nodes), format!("there must be 1 to {MAX_NODES} nodes"));
         check(self.survive < self.nodes.max(1), "of the nodes that may die, one must be left".to_owned());
@@ -131,16 +139,52 @@ impl Scenario {
             "the Redis budget must be 10 to 10000000 calls per second".to_owned(),
         );
         check(self.round_trip <= Duration::from_secs(1), "the round trip must be one second at the most".to_owned());
-        let lasts = self.lasts();
+        let peak = self.expected().peak;
         check(
-            !wrong_already_told(self) && lasts <= MAX_LENGTH,
+            self.within.is_zero() || peak <= MAX_PEAK,
+            format!(
+                "{peak:.0} claims per second are too many, at the most {MAX_PEAK}; fewer buyers, or more time for them"
+            ),
+        );
+        let Gateway { node_timeout, inventory_timeout, .. } = self.gateway;
+        let told = |time| humantime::format_duration(time);
+        check(
+            DETECTION.contains(&node_timeout),
+            format!("deaths must be noticed within {} to {}", told(*DETECTION.start()), told(*DETECTION.end())),
+        );
+        let call = self.idle_call();
+        check(
+            call < inventory_timeout && call < node_timeout / 2,
+            format!(
+                "a call of Redis would take {} before anybody comes; nodes hear of each other if it takes less than half of the {} in \
+                 which deaths are noticed, and than inventory.timeout, {}: with a larger budget or a shorter round trip",
+                told(Duration::from_millis(u64::try_from(call.as_millis()).unwrap_or(u64::MAX))),
+                told(node_timeout),
+                told(inventory_timeout)
+            ),
+        );
+        wrong
+    }
+
+    /// What a refill or a heartbeat takes when those of all nodes are in line.
+    fn idle_call(&self) -> Duration {
+        let line = 2.0 * f64::from(self.nodes) / f64::from(self.budget.max(1));
+        Duration::from_secs_f64(line).saturating_add(self.round_trip)
+    }
+
+    /// Why it is too large to be simulated, if it is. The formula holds all the same.
+    pub fn too_large(&self) -> Option<String> {
+        if self.stock > MAX_STOCK {
+            return Some(format!("{MAX_STOCK} units are simulated at the most"));
+        }
+        let lasts = self.lasts();
+        (lasts > MAX_LENGTH).then(|| {
             format!(
                 "the stock would last {}, and {} are simulated at the most; more buyers, or less time for them, make it shorter",
                 humantime::format_duration(Duration::from_secs(lasts.as_secs())),
                 humantime::format_duration(MAX_LENGTH)
-            ),
-        );
-        wrong
+            )
+        })
     }
 
     /// When the last unit is asked for, or the last buyer comes.
@@ -162,11 +206,6 @@ impl Scenario {
             batch_max: number(self.gateway.batch_max as u64),
         }
     }
-}
-
-/// How long it lasts means nothing where these are wrong.
-fn wrong_already_told(scenario: &Scenario) -> bool {
-    scenario.buyers == 0 || scenario.within.is_zero()
 }
 
 /// What one buffer would do.
@@ -220,11 +259,17 @@ pub struct Plan {
     pub scenario: Scenario,
     pub seed: u64,
     pub advice: Advice,
-    /// From the smallest buffer to the largest.
+    /// From the smallest buffer to the largest; none where nothing was simulated.
     pub rows: Vec<Row>,
 }
 
 impl Plan {
+    /// What the formula alone says.
+    pub fn by_formula(scenario: Scenario, seed: u64) -> Self {
+        let advice = scenario.expected().advice();
+        Self { scenario, seed, advice, rows: Vec::new() }
+    }
+
     /// The row to set. What is lost counts before what is slow, and that before what is dear: of the rows with the fewest false refusals
     /// those that sell out first, of these those with the fewest calls, of these those with the fewest claims that waited or asked in
     /// vain; all but the first to one in twenty. Of what is left the smallest buffer.
@@ -262,7 +307,8 @@ pub struct Stopped;
 
 /// Simulates each of these buffers, on as many threads as there are cores, until it is told to stop.
 ///
-/// The scenario has nothing wrong with it. Buffers that come to the same units are simulated once.
+/// The scenario has nothing wrong with it and is not too large. Of buffers with the same text one is simulated; a part and a number that
+/// come to the same units at first are two, since the part shrinks with the stock.
 pub fn simulate(
     scenario: &Scenario,
     buffers: &[Buffer],
@@ -277,9 +323,10 @@ pub fn simulate(
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some(buffer) = buffers.get(next.fetch_add(1, Ordering::Relaxed)) {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(buffer) = buffers.get(at) else { break };
                     let row = run::run(scenario, *buffer, (seed, inventory), stop);
-                    let at = buffers.iter().position(|other| other == buffer).unwrap_or(0);
                     rows.lock().unwrap_or_else(PoisonError::into_inner)[at] = row;
                 }
             });
@@ -287,7 +334,7 @@ pub fn simulate(
     });
     let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
     let rows = rows.into_iter().collect::<Option<Vec<_>>>().ok_or(Stopped)?;
-    Ok(Plan { scenario: scenario.clone(), seed, advice: scenario.expected().advice(), rows })
+    Ok(Plan { rows, ..Plan::by_formula(scenario.clone(), seed) })
 }
 
 /// By their units; of those that are the same text, one.

@@ -26,7 +26,7 @@ pub fn cells(row: &Row) -> [String; 9] {
         row.calls.most_per_second.to_string(),
         row.needless.to_string(),
         row.waited.to_string(),
-        row.false_refusals_in_death.to_string(),
+        row.false_refusals.to_string(),
         format!("{} ms", row.p99_ms),
         row.sold_out_ms.map_or("-".to_owned(), |ms| format!("{}.{:03} s", ms / 1000, ms % 1000)),
     ]
@@ -54,6 +54,15 @@ pub fn asked(plan: &Plan) -> Vec<(&'static str, String)> {
         ("busiest node", format!("{} times the average", scenario.skew)),
         ("deaths are noticed", format!("after {}", duration(scenario.gateway.node_timeout))),
         ("refill interval", duration(scenario.gateway.refill_interval)),
+        (
+            "batches",
+            format!(
+                "up to {} claims, {} at a time, answered within {}",
+                scenario.gateway.batch_max,
+                scenario.gateway.batches_in_flight,
+                duration(scenario.gateway.inventory_timeout)
+            ),
+        ),
         ("Redis", format!("{} calls per second, {} away", scenario.budget, duration(scenario.round_trip))),
         ("seed", plan.seed.to_string()),
     ]
@@ -104,8 +113,7 @@ pub fn write(plan: &Plan) -> String {
         text,
         "</dl>\n<h2>How to read it</h2>\n<p>Units: what the buffer is per node before anything is sold. In vain: claims that a shard \
          let through and the inventory had nothing for. Waited: claims that found the shard empty and waited for a look at the \
-         inventory. False no: claims that heard no, or busy, while units were free, from the death until it was noticed. Calls and time \
-         to sell out of a live run are within {:.0} % of these as long as its machines are not busy.</p>\n</main>\n</body>\n</html>",
+         inventory. False no: claims that heard no, or busy, while units were free. Calls and time to sell out of a live run are within {:.0} % of these as long as its machines are not busy.</p>\n</main>\n</body>\n</html>",
         ERROR * 100.0
     );
     text

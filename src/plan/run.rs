@@ -21,6 +21,8 @@ use crate::shutdown::Shutdown;
 const SALE: &str = "plan";
 /// Virtual time goes in these steps: a runtime's timers have no smaller ones.
 const STEP: Duration = Duration::from_millis(1);
+/// After so many arrivals the crowd lets others work, and looks whether it shall stop.
+const ARRIVALS_AT_ONCE: u64 = 1024;
 /// For so many intervals after the last unit the crowd is still looked at: until every node has heard.
 const TAIL: u32 = 3;
 const ONE: Wanted = Wanted { pool: 0, legs: Legs { from: 0, to: 1 }, units: 1 };
@@ -35,7 +37,7 @@ pub(super) fn run(
     fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().ok()?;
     let work = async {
-        let world = World::new(scenario, buffer, inventory).await;
+        let world = World::new(scenario, buffer, inventory, stop).await?;
         world.story(scenario, seed, stop).await?;
         Some(world.row(scenario, buffer))
     };
@@ -68,12 +70,14 @@ struct Heard {
 }
 
 impl World {
-    async fn new(scenario: &Scenario, buffer: Buffer, make: MakeInventory) -> Arc<Self> {
+    /// A site whose nodes know each other and the sale; `None` if it was told to stop before they did.
+    async fn new(scenario: &Scenario, buffer: Buffer, make: MakeInventory, stop: &AtomicBool) -> Option<Arc<Self>> {
         let clock = Arc::new(VirtualClock::new());
         let inner = make(clock.clone());
         // A call takes one step at the least, its place in line included.
         let way = scenario.round_trip.max(STEP);
-        let server = Arc::new(Server::new(inner, scenario.stock, (scenario.budget, way)));
+        let pace = (scenario.budget, way, scenario.gateway.inventory_timeout);
+        let server = Arc::new(Server::new(inner, scenario.stock, pace));
         let snapshot = Snapshot { sales: vec![sale(scenario.stock)], orders: Vec::new() };
         server.rebuild(SCOPE, &snapshot).await.expect("an inventory in memory takes a sale");
         server.open(SCOPE).await.expect("an inventory in memory opens");
@@ -88,17 +92,20 @@ impl World {
         // Until each has heard of all others, and of the sale.
         let knows = |node: &Arc<Node>| node.shards.nodes().len() == nodes.len() && node.shards.sale(SALE).is_some();
         while !nodes.iter().all(knows) {
+            if stop.load(Ordering::Relaxed) {
+                return None;
+            }
             tokio::time::sleep(STEP).await;
         }
         server.count_from_now();
-        Arc::new(Self {
+        Some(Arc::new(Self {
             server,
             nodes,
             heard: Arc::default(),
             buyers: Shutdown::new(),
             begun: Instant::now(),
             death: Mutex::new(None),
-        })
+        }))
     }
 
     /// Lets the crowd come until all is sold and everybody has heard, or until everybody has come.
@@ -125,6 +132,12 @@ impl World {
             }
             let door = crowd.door(living.len(), scenario.skew);
             self.ask(number, &living, door);
+            if number % ARRIVALS_AT_ONCE == ARRIVALS_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+                if stop.load(Ordering::Relaxed) {
+                    return None;
+                }
+            }
             next = crowd.next();
         }
         // Each of those who wait has a deadline.

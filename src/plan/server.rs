@@ -1,9 +1,10 @@
 //! The inventory's server: one call at a time, each a budget's part of a second, and a way to it and back.
+//!
+//! What was sent to it is done, whether or not its node still lives or waits: a node that has had no answer within its timeout does not
+//! know what came of the call, as in the world.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use crate::inventory::{
     StockMove, Verdict,
 };
 use crate::plan::Calls;
+use crate::shutdown::Shutdown;
 
 /// Stands before an inventory and lets it take its time.
 #[derive(Debug)]
@@ -23,7 +25,11 @@ pub(super) struct Server {
     /// What one call takes of it.
     service: Duration,
     round_trip: Duration,
-    seen: Mutex<Seen>,
+    /// How long a node waits for an answer.
+    timeout: Duration,
+    seen: Arc<Mutex<Seen>>,
+    /// Runs what was sent. It outlives the nodes.
+    sent: Shutdown,
 }
 
 /// What was seen since the crowd came.
@@ -48,7 +54,11 @@ enum Kind {
 }
 
 impl Server {
-    pub(super) fn new(inner: Arc<dyn Inventory>, stock: u32, (budget, round_trip): (u32, Duration)) -> Self {
+    pub(super) fn new(
+        inner: Arc<dyn Inventory>,
+        stock: u32,
+        (budget, round_trip, timeout): (u32, Duration, Duration),
+    ) -> Self {
         let now = Instant::now();
         let seen = Seen {
             idle_at: now,
@@ -59,11 +69,12 @@ impl Server {
             needless: 0,
             seconds: Vec::new(),
         };
-        Self { inner, service: Duration::from_secs(1) / budget.max(1), round_trip, seen: Mutex::new(seen) }
+        let service = Duration::from_secs(1) / budget.max(1);
+        Self { inner, service, round_trip, timeout, seen: Arc::new(Mutex::new(seen)), sent: Shutdown::new() }
     }
 
     pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seen)
     }
 
     /// Units that are free at this moment.
@@ -78,8 +89,8 @@ impl Server {
         seen.seconds.clear();
     }
 
-    /// Waits for a place in line, and for the way. A caller that is gone meanwhile has asked all the same, and hears nothing.
-    async fn travel(&self, kind: Kind) {
+    /// Takes a place in line, and returns what waits for it and for the way.
+    fn travel(&self, kind: Kind) -> impl Future<Output = ()> + use<> {
         let done = {
             let mut seen = self.seen();
             let now = Instant::now();
@@ -97,8 +108,29 @@ impl Server {
             seen.seconds[second] += 1;
             done
         };
-        tokio::time::sleep_until(done + self.round_trip).await;
+        tokio::time::sleep_until(done + self.round_trip)
     }
+
+    /// Sends a call, and waits for its answer no longer than a node does.
+    async fn send<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        call: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let travel = self.travel(kind);
+        let sent = self.sent.spawn(async move {
+            travel.await;
+            call.await
+        });
+        match tokio::time::timeout(self.timeout, sent).await {
+            Ok(Ok(Some(answer))) => answer,
+            _ => Err(Fault::Unknown("no answer in time".to_owned())),
+        }
+    }
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Seen {
@@ -123,20 +155,23 @@ impl Seen {
 #[async_trait]
 impl Inventory for Server {
     async fn confirm(&self, scope: Scope, claims: &[Claim], now: UnixMillis) -> Result<Confirmed, Fault> {
-        self.travel(Kind::Confirm).await;
-        let confirmed = self.inner.confirm(scope, claims, now).await?;
-        self.seen().learn(&confirmed);
-        Ok(confirmed)
+        let (inner, seen, claims) = (Arc::clone(&self.inner), Arc::clone(&self.seen), claims.to_vec());
+        let call = async move {
+            let confirmed = inner.confirm(scope, &claims, now).await?;
+            lock(&seen).learn(&confirmed);
+            Ok(confirmed)
+        };
+        self.send(Kind::Confirm, call).await
     }
 
     async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault> {
-        self.travel(Kind::Refill).await;
-        self.inner.changes(scope, since).await
+        let inner = Arc::clone(&self.inner);
+        self.send(Kind::Refill, async move { inner.changes(scope, since).await }).await
     }
 
     async fn beat(&self, beat: &NodeBeat, timeout: Duration) -> Result<Vec<NodeBeat>, Fault> {
-        self.travel(Kind::Heartbeat).await;
-        self.inner.beat(beat, timeout).await
+        let (inner, beat) = (Arc::clone(&self.inner), beat.clone());
+        self.send(Kind::Heartbeat, async move { inner.beat(&beat, timeout).await }).await
     }
 
     // The rest no simulated node asks for.
@@ -209,5 +244,48 @@ impl Inventory for Server {
 
     async fn fence(&self, scope: Scope) -> Result<(), Fault> {
         self.inner.fence(scope).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::ManualClock;
+    use crate::inventory::memory::MemoryInventory;
+    use crate::plan::node::SCOPE;
+    use crate::planted::{self, NOW, Planted};
+
+    use super::*;
+
+    const AWAY: Duration = Duration::from_millis(20);
+
+    async fn server(timeout: Duration) -> (Server, Vec<Claim>) {
+        let sale = Planted::new().await.sale("s", 1);
+        let claims = vec![Claim { order: planted::order(&sale, 1, "b") }];
+        let server =
+            Server::new(Arc::new(MemoryInventory::new(Arc::new(ManualClock::at(NOW)))), 10, (1000, AWAY, timeout));
+        server.rebuild(SCOPE, &Snapshot { sales: vec![sale], orders: Vec::new() }).await.unwrap();
+        server.open(SCOPE).await.unwrap();
+        (server, claims)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_node_that_dies_has_sent_is_done() {
+        let (server, claims) = server(AWAY * 10).await;
+        let call = server.confirm(SCOPE, &claims, NOW);
+        assert!(tokio::time::timeout(AWAY / 2, call).await.is_err(), "it died while the call was on its way");
+        assert_eq!((server.free(), server.seen().calls().confirm), (10, 1));
+        tokio::time::sleep(AWAY).await;
+        assert_eq!(server.free(), 9);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_comes_too_late_is_not_known_and_the_call_is_done() {
+        let (server, claims) = server(AWAY).await;
+        let late = server.confirm(SCOPE, &claims, NOW).await;
+        assert!(matches!(late, Err(Fault::Unknown(_))), "its place in line is beyond the timeout: {late:?}");
+        tokio::time::sleep(AWAY).await;
+        assert_eq!(server.free(), 9);
+        let (server, claims) = self::server(AWAY + Duration::from_millis(2)).await;
+        assert_eq!(server.confirm(SCOPE, &claims, NOW).await.unwrap().verdicts, [Verdict::Granted]);
     }
 }

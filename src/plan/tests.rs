@@ -1,5 +1,7 @@
 //! Plans as a whole: the same twice, honest about deaths, and refused where they make no sense.
 
+use std::sync::mpsc;
+
 use crate::inventory::memory::MemoryInventory;
 
 use super::*;
@@ -83,8 +85,60 @@ fn what_makes_no_sense_is_told_all_at_once() {
     for part in ["stock", "one must be left", "must be buyers", "skew", "budget"] {
         assert!(wrong.contains(part), "{part}: {wrong}");
     }
-    let slow = Scenario { shape: Shape::Steady, within: Duration::from_hours(20), ..self::scenario() };
-    assert!(slow.wrong().join("\n").contains("would last 5h 20m"), "{:?}", slow.wrong());
+}
+
+#[test]
+fn a_site_whose_nodes_would_never_hear_of_each_other_is_refused() {
+    let with = |(nodes, budget), detection, round_trip| {
+        let mut scenario = Scenario { nodes, budget, round_trip: Duration::from_millis(round_trip), ..scenario() };
+        scenario.gateway.node_timeout = detection;
+        scenario.wrong().join("\n")
+    };
+    let usual = Duration::from_secs(3);
+    assert_eq!(with((4, 2000), usual, 20), "");
+    for detection in [Duration::ZERO, Duration::from_millis(99), Duration::from_millis(300_001), Duration::MAX] {
+        assert!(with((4, 2000), detection, 20).contains("noticed within 100ms to 5m"), "{detection:?}");
+    }
+    assert!(with((64, 10), usual, 20).contains("a call of Redis would take 12s 820ms"));
+    assert!(with((4, 2000), usual, 300).contains("inventory.timeout, 250ms"));
+    assert!(with((4, 2000), Duration::from_millis(100), 60).contains("half of the 100ms"));
+}
+
+#[test]
+fn more_come_at_once_than_memory_takes_are_refused() {
+    let peak = |buyers| Scenario { shape: Shape::Steady, within: Duration::from_secs(1), buyers, ..scenario() }.wrong();
+    assert_eq!(peak(5_000_000), [""; 0]);
+    assert!(peak(5_000_001).join("").contains("5000001 claims per second are too many, at the most 5000000"));
+}
+
+#[test]
+fn what_is_too_large_to_be_simulated_is_planned_by_formula() {
+    let large = Scenario { stock: MAX_STOCK + 1, within: Duration::from_secs(60), buyers: 1_000_000, ..scenario() };
+    let slow = Scenario { shape: Shape::Steady, within: Duration::from_hours(20), ..scenario() };
+    assert_eq!((large.wrong(), slow.wrong(), scenario().too_large()), (Vec::new(), Vec::new(), None));
+    assert!(large.too_large().unwrap().contains("100000 units are simulated"));
+    assert!(slow.too_large().unwrap().contains("would last 5h 20m"));
+    let plan = Plan::by_formula(large, 1);
+    assert_eq!((plan.advice.buffer, plan.rows.len(), plan.formula()), (Buffer::Fraction(0.34), 0, None));
+}
+
+#[test]
+fn the_formula_counts_calls_in_batches() {
+    let scenario = Scenario {
+        stock: 10_000,
+        nodes: 8,
+        survive: 2,
+        buyers: 500_000,
+        within: Duration::from_secs(30),
+        skew: 1.5,
+        budget: 10_000,
+        ..scenario()
+    };
+    assert_eq!(
+        scenario.expected().advice().buffer,
+        Buffer::Fraction(1.0),
+        "of 84,000 claims per second 128 are a call"
+    );
 }
 
 #[test]
@@ -92,6 +146,36 @@ fn a_plan_can_be_stopped() {
     let stop = AtomicBool::new(true);
     let inventory: MakeInventory = |clock| Arc::new(MemoryInventory::new(clock));
     assert!(simulate(&scenario(), &[Buffer::Units(1)], 1, inventory, &stop).is_err());
+}
+
+/// Simulates what would not end by itself, tells it to stop, and waits until it has.
+fn stops(scenario: Scenario) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (done, ended) = mpsc::channel();
+    let told = Arc::clone(&stop);
+    thread::spawn(move || {
+        let inventory: MakeInventory = |clock| Arc::new(MemoryInventory::new(clock));
+        done.send(simulate(&scenario, &[Buffer::Units(1)], 1, inventory, &told).is_err())
+    });
+    assert_eq!(
+        ended.recv_timeout(Duration::from_millis(200)),
+        Err(mpsc::RecvTimeoutError::Timeout),
+        "it would not end"
+    );
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!(ended.recv_timeout(Duration::from_secs(30)), Ok(true), "it does not look whether it shall stop");
+}
+
+#[test]
+fn a_site_whose_nodes_never_hear_of_each_other_can_be_stopped() {
+    let mut scenario = scenario();
+    scenario.gateway.node_timeout = Duration::ZERO;
+    stops(scenario);
+}
+
+#[test]
+fn a_crowd_that_leaves_no_time_to_sleep_can_be_stopped() {
+    stops(Scenario { buyers: 1_000_000_000_000, within: Duration::from_millis(1), ..scenario() });
 }
 
 fn row(buffer: &str, false_refusals: u64, (sold_out_ms, calls): (u64, u64)) -> Row {
@@ -152,4 +236,11 @@ fn the_page_has_every_figure_in_words_and_needs_nothing_else() {
     let svg = chart::draw(&plan);
     assert!(svg.contains("Buffer 0%, recommended: 77 calls"), "{svg}");
     assert_eq!(svg.matches("<polyline").count(), 5);
+}
+
+#[test]
+fn false_refusals_are_those_of_the_whole_run_by_which_a_row_is_chosen() {
+    let rows = vec![Row { false_refusals_in_death: 3, ..row("0%", 17, (100, 1)) }];
+    assert_eq!(page::cells(&rows[0])[6], "17");
+    assert!(chart::draw(&with(rows)).contains("17 refused falsely"));
 }

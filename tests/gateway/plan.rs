@@ -26,6 +26,8 @@ const BUYERS: u32 = 1150;
 const WITHIN: Duration = Duration::from_millis(2300);
 /// One way. So far away that what this machine takes for a call hardly counts.
 const AWAY: Duration = Duration::from_millis(25);
+/// How long a node waits for an answer.
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// Both ways, and what a call takes at the server and in between.
 const ROUND_TRIP: Duration = Duration::from_millis(52);
 
@@ -52,7 +54,8 @@ async fn a_live_run_does_what_the_planner_says_within_its_stated_error() {
     }
     let servers =
         Servers { redis: format!("redis://{}", link.address), amqp: servers::amqp_url(), mysql: servers::mysql_url() };
-    let mut site = Site::empty(Some(servers), "inventory.timeout = \"2s\"").await;
+    let mut site =
+        Site::empty(Some(servers), &format!("inventory.timeout = \"{}\"", humantime::format_duration(TIMEOUT))).await;
     site.run(&["migrate"]).success("migrate");
     for _ in 0..NODES {
         site.add("gateway");
@@ -87,7 +90,7 @@ fn planned(buffers: &[Buffer]) -> Vec<Row> {
         skew: 1.0,
         budget: 10_000,
         round_trip: ROUND_TRIP,
-        gateway: Gateway::of(&Settings::default()),
+        gateway: Gateway { inventory_timeout: TIMEOUT, ..Gateway::of(&Settings::default()) },
     };
     let stop = AtomicBool::new(false);
     let plan = plan::simulate(&scenario, buffers, 1, |clock| Arc::new(MemoryInventory::new(clock)), &stop);
@@ -219,9 +222,13 @@ async fn a_plan_from_live_takes_the_numbers_of_the_running_sale() {
     let scenario = &told["scenario"];
     assert_eq!((&scenario["stock"], &scenario["nodes"], &scenario["survive"]), (&json!(29), &json!(1), &json!(0)));
     assert!(told["rows"].as_array().expect("rows").iter().any(|row| row["buffer"] == "20%"), "{told}");
+    assert!(told["notes"][0].as_str().expect("a note").contains("not read from the running nodes"), "{told}");
     // What is given counts more than what is read.
     let more: Value = serde_json::from_str(&plan(&["--pool", "front", "--json", "--nodes", "3"]).out).expect("JSON");
     assert_eq!((&more["scenario"]["nodes"], &more["scenario"]["survive"]), (&json!(3), &json!(1)));
+    let more: Value =
+        serde_json::from_str(&plan(&["--pool", "back", "--json", "--stock", "5"]).out).expect("nothing has to be free");
+    assert_eq!(more["scenario"]["stock"], 5);
     for (flags, why) in [
         (&["--pool", "back"][..], "nothing of back is free any more"),
         (&[], "the pools front, back; name one with --pool"),
