@@ -163,6 +163,19 @@ fn no_file_is_dead() {
 }
 
 #[test]
+fn only_a_process_that_serves_nothing_pauses_its_clock() {
+    finds(pauses, "src/roles/gateway.rs", "use crate::plan;\nfn f() { plan::simulate(); }");
+    finds(pauses, "src/roles/gateway.rs", "use crate::plan::{Scenario, simulate};");
+    finds(pauses, "src/cli/plan.rs", "fn f() { Builder::new_current_thread().start_paused(true); }");
+    finds(pauses, "src/clock.rs", "fn f() { tokio::time::pause(); }");
+    finds(pauses, "src/clock.rs", "use tokio::time::{Instant, pause};");
+    passes(pauses, "src/cli/plan.rs", "use crate::plan;\nfn f() { plan::simulate(); }");
+    passes(pauses, "src/plan/run.rs", "fn f() { Builder::new_current_thread().start_paused(true); }");
+    passes(pauses, "src/relay.rs", "use crate::relay::pause;\nfn f() { pause(); }");
+    holds(pauses);
+}
+
+#[test]
 fn a_wait_for_one_of_several_says_which_comes_first() {
     finds(chances, "src/writer/mod.rs", "fn f() { tokio::select! {\n    () = a => {}\n    () = b => {}\n} }");
     finds(chances, "src/shutdown.rs", "fn f() { select! { biased; () = a => {} }\nselect!(() = a => {}) }");
@@ -269,6 +282,27 @@ fn chances(tree: &Tree) -> Vec<String> {
             if chosen.is_some_and(|branches| !branches.starts_with("biased;")) {
                 breaches.push(format!("{}: a `select!` that is not `biased;`", file.path));
             }
+        }
+    }
+    breaches
+}
+
+/// Tokio notes for the whole process that a clock was paused once: from then on each look at the time, on whatever thread, asks its
+/// runtime for it. So only the planner pauses one, and only the command line, in a process that serves nothing, has it simulate.
+fn pauses(tree: &Tree) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for file in tree.sources().filter(|file| !file.is_in("plan")) {
+        let code = without_tests(&code(file.text));
+        let by_path = words(&code, "pause").any(|at| code[..at].ends_with("time::"));
+        let imported = words(&code, "pause")
+            .any(|at| code[..at].rfind("tokio::time::{").is_some_and(|from| !code[from..at].contains('}')));
+        if by_path || imported || words(&code, "start_paused").next().is_some() {
+            breaches.push(format!("{}: pauses a clock", file.path));
+        }
+        let called = words(&code, "simulate").any(|at| code[..at].ends_with("plan::"));
+        let imported = crate_paths(&code).iter().any(|path| path == "crate::plan::simulate");
+        if !file.is_in("cli") && (called || imported) {
+            breaches.push(format!("{}: simulates", file.path));
         }
     }
     breaches
