@@ -35,7 +35,7 @@ pub(super) fn preview(parts: &Parts, id: &SaleId, preview: &Preview) -> Result<A
     check((survive, preview.skew), nodes.count())?;
     let is_set = shards.buffer_of(&shard.sale);
     let buffer = preview.buffer.unwrap_or(is_set);
-    let weights = nodes.from_the_lightest();
+    let weights = nodes.lightest_first();
     let (living, dying) = weights.split_at(weights.len() - survive);
     let gone = dying.iter().sum();
     let advised = advice::advised(living.iter().copied(), gone, preview.skew);
@@ -140,7 +140,7 @@ impl Weights {
         self.share(free, buffer) - self.share(free, Buffer::Units(0))
     }
 
-    fn from_the_lightest(&self) -> Vec<f64> {
+    fn lightest_first(&self) -> Vec<f64> {
         let mut weights = self.others.clone();
         weights.push(self.own);
         weights.sort_by(f64::total_cmp);
@@ -149,7 +149,7 @@ impl Weights {
 
     /// The buffer with which the others reach all that is free when the heaviest node dies; none for one that is alone.
     fn advised(&self) -> Buffer {
-        match self.from_the_lightest()[..] {
+        match self.lightest_first()[..] {
             [] | [_] => Buffer::Units(0),
             [ref living @ .., heaviest] => advice::advised(living.iter().copied(), heaviest, 1.0),
         }

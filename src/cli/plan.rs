@@ -134,16 +134,13 @@ impl Plan {
             _ => return Err(Failure::usage(format!("there may be {MAX_ROWS} buffers"))),
         };
         let mut notes = Vec::from_iter(live.map(|_| NOT_READ.to_owned()));
-        let (plan, files) = match scenario.too_large() {
-            Some(why) => {
-                notes.push(format!("By formula alone, without simulation and curves: {why}."));
-                (plan::Plan::by_formula(scenario, self.seed), Vec::new())
-            }
-            None => {
-                let plan = progress("simulating", simulate(scenario, buffers, self.seed)).await?;
-                let files = self.out.as_deref().map(|folder| write(&plan, folder)).transpose()?;
-                (plan, files.unwrap_or_default())
-            }
+        let (plan, files) = if let Some(why) = scenario.too_large() {
+            notes.push(format!("By formula alone, without simulation and curves: {why}."));
+            (plan::Plan::by_formula(scenario, self.seed), Vec::new())
+        } else {
+            let plan = progress("simulating", simulate(scenario, buffers, self.seed)).await?;
+            let files = self.out.as_deref().map(|folder| write(&plan, folder)).transpose()?;
+            (plan, files.unwrap_or_default())
         };
         self.remote.print(&document(&plan, &files, &notes), |_| shown(&plan, &files, &notes))
     }

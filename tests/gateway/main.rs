@@ -7,7 +7,6 @@ mod crowd;
 mod operations;
 mod orders;
 mod payments;
-mod plan;
 mod pressure;
 mod proxies;
 mod recovery;
