@@ -88,7 +88,12 @@ const ALL: &[(Kind, &str, Option<Unit>, &str)] = &[
     (Kind::Gauge, "rushgate_dead_letters", None, "Parked messages in the store, which wait for an operator."),
     (Kind::Gauge, "rushgate_quarantined_orders", None, "Accepted orders that cannot be recorded, when all is quiet."),
     (Kind::Gauge, "rushgate_epoch", None, "The epoch that this process has joined."),
-    (Kind::Counter, "rushgate_recoveries_total", None, "Recoveries that this process completed."),
+    (
+        Kind::Counter,
+        "rushgate_recoveries_total",
+        None,
+        "Recoveries that this process completed; to open the first epoch is none.",
+    ),
     (Kind::Gauge, "rushgate_drift_units", None, "Units by which inventory and store disagree when all is quiet."),
     (Kind::Gauge, "rushgate_connections", None, "Open connections of the public listener."),
     (Kind::Gauge, "rushgate_ready", None, "1 if the process is ready for traffic."),

@@ -45,6 +45,7 @@ const REDRIVEN_ORDERS: usize = 128;
 
 /// How often the patience with another's recovery is doubled, at most.
 const MOST_DOUBLINGS: u32 = 6;
+const RECOVERIES: &str = "rushgate_recoveries_total";
 /// Who stands in the audit log where nobody asked.
 const NOBODY: &str = "rushgate";
 
@@ -64,6 +65,8 @@ pub struct Parts {
 
 /// Watches one partition until the shutdown, and recovers it whenever that is due.
 pub async fn keep_open(parts: Parts, partition: Partition, shutdown: Shutdown) {
+    // Seen from the start: what is first seen as 1 has not grown for whoever watches.
+    parts.meters.counter(RECOVERIES, &[]).increment(0);
     let mut watch = Watch::default();
     let mut reason_before = String::new();
     while !shutdown.has_begun() {
@@ -185,7 +188,10 @@ impl Watch {
         let orders = rebuild(parts, scope).await?;
         self.own = None;
         parts.epochs.look_again();
-        parts.meters.counter("rushgate_recoveries_total", &[]).increment(1);
+        // The first epoch recovers nothing.
+        if row.epoch > Epoch(1) {
+            parts.meters.counter(RECOVERIES, &[]).increment(1);
+        }
         tracing::info!(%scope, orders, took = ?begun.elapsed(), "the epoch is open");
         Ok(())
     }

@@ -36,6 +36,7 @@ struct Back {
     store: Arc<dyn Store>,
     inventory: Arc<BadLine>,
     topology: Arc<Counting>,
+    meters: Meters,
     shutdown: Shutdown,
 }
 
@@ -113,7 +114,7 @@ impl Back {
             puts: AtomicUsize::new(0),
             unmet: Mutex::default(),
         });
-        Self { _folder: folder, store, inventory, topology, shutdown }
+        Self { _folder: folder, store, inventory, topology, meters, shutdown }
     }
 
     /// Starts one more who recovers partition 0.
@@ -123,7 +124,7 @@ impl Back {
             inventory: Arc::clone(&self.inventory) as Arc<dyn Inventory>,
             topology: Arc::clone(&self.topology) as Arc<dyn Topology>,
             epochs: Epochs::new(1),
-            meters: Meters::new(),
+            meters: self.meters.clone(),
             takeover,
             fence_margin: Duration::ZERO,
         };
@@ -234,6 +235,28 @@ async fn an_epoch_whose_exchange_somebody_deleted_is_followed_by_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn recoveries_are_counted_from_nothing_and_the_first_epoch_is_none() {
+    let back = Back::new().await;
+    let counted = |what: &str| {
+        let told = back.meters.render();
+        assert!(told.contains(&format!("\nrushgate_recoveries_total {what}\n")), "not {what}: {told}");
+    };
+    back.inventory.rebuilds_fail.store(true, Ordering::SeqCst);
+    back.recover(Duration::from_secs(60));
+    back.began(1).await;
+    counted("0");
+    back.inventory.rebuilds_fail.store(false, Ordering::SeqCst);
+    let first = back.open().await;
+    back.topology.close(first).await.expect("deleted");
+    let second = back.reopened(first).await;
+    // When the third has begun, and makes no end, the second is counted, and the first is not.
+    back.inventory.rebuilds_fail.store(true, Ordering::SeqCst);
+    back.topology.close(second).await.expect("deleted");
+    back.began(3).await;
+    counted("1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_opens_before_the_catch_all_is_drained_too() {
     let back = Back::new().await;
     *back.topology.unmet.lock().unwrap() = Some(CATCH_ALL);
@@ -277,6 +300,17 @@ async fn with_a_grant_in_the_outbox() -> (Back, Scope, Order) {
 }
 
 impl Back {
+    /// Waits until this epoch has begun.
+    async fn began(&self, epoch: u64) {
+        let began = async {
+            while self.store.partition(Partition(0)).await.expect("a store").is_none_or(|row| row.epoch < Epoch(epoch))
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, began).await.expect("the epoch begins");
+    }
+
     /// Waits until an epoch after this one is open.
     async fn reopened(&self, before: Scope) -> Scope {
         let opened = async {
