@@ -114,9 +114,9 @@ fn every_command_of_the_readme_and_of_every_example_is_understood() {
 
 /// Why the command line does not take this command, if it does not.
 fn misunderstood(line: &str) -> Option<String> {
-    // Without its comment, what it is piped into, and the words that explain it in a list.
+    // Without its comment, what it is piped into or followed by, and the words that explain it in a list.
     let command = line.split(" # ").next().unwrap_or_default();
-    let command = command.split(['|', '>']).next().unwrap_or_default().trim_end();
+    let command = command.split(['|', '>', '&']).next().unwrap_or_default().trim_end();
     let command = command.split("    ").next().unwrap_or_default();
     let parsed = Cli::command().try_get_matches_from(command.split_whitespace());
     parsed.err().map(|error| format!("{line}: {error}"))
@@ -293,6 +293,17 @@ fn every_setting_in_the_files_of_a_deployment_is_a_key_of_the_config() {
         let unknown: Vec<_> = words(&text, "RUSHGATE__").into_iter().filter(|name| !keys.contains(name)).collect();
         assert_eq!(unknown, [""; 0], "{path}");
     }
+}
+
+#[test]
+fn a_wrong_config_is_not_tried_again_and_one_place_says_how_many_gateways_there_are() {
+    for unit in ["gateway", "writer"] {
+        let unit = read(&format!("config/deploy/systemd/rushgate-{unit}.service"));
+        // The failure of a command before the start is not among those that RestartPreventExitStatus is about.
+        assert!(unit.contains("\nRestartPreventExitStatus=64 78\n") && !unit.contains("\nExecStartPre="), "{unit}");
+    }
+    let gateway = read("config/deploy/kubernetes/gateway.yaml");
+    assert!(gateway.contains("\nkind: HorizontalPodAutoscaler\n") && !gateway.contains("\n  replicas:"));
 }
 
 #[test]

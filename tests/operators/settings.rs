@@ -109,9 +109,13 @@ async fn a_redis_starts_with_the_delivered_settings_and_keeps_what_is_there() {
     };
     server.answers(connect).await;
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    for (name, value) in
-        [("maxmemory-policy", "noeviction"), ("appendonly", "yes"), ("appendfsync", "everysec"), ("save", "")]
-    {
+    for (name, value) in [
+        ("maxmemory-policy", "noeviction"),
+        ("appendonly", "yes"),
+        ("appendfsync", "everysec"),
+        ("save", ""),
+        ("auto-aof-rewrite-min-size", "1073741824"),
+    ] {
         let set: Vec<String> = redis::cmd("CONFIG").arg("GET").arg(name).query_async(&mut connection).await.unwrap();
         assert_eq!(set, [name, value]);
     }
