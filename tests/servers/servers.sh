@@ -177,11 +177,9 @@ use_given() {
   VERSION[$1]+=' (given)'
 }
 
-# Sets up all four, given or our own, and exports where they are; and where the tool is that looks at metrics and rules.
+# Sets up all four, given or our own, and exports where they are.
 start_servers() {
   local own=()
-  RUSHGATE_TEST_PROMTOOL=$("$SERVERS/promtool") || return
-  export RUSHGATE_TEST_PROMTOOL
   if [[ -n ${RUSHGATE_TEST_REDIS_URL:-} ]]; then use_given redis RUSHGATE_TEST_REDIS_URL 6379 || return; else own+=(redis); fi
   if [[ -n ${RUSHGATE_TEST_AMQP_URL:-} ]]; then use_given rabbitmq RUSHGATE_TEST_AMQP_URL 5672 || return; else own+=(rabbitmq); fi
   if [[ -n ${RUSHGATE_TEST_MYSQL_URL:-} ]]; then use_given mysql RUSHGATE_TEST_MYSQL_URL 3306 || return; else own+=(mysql); fi
@@ -211,5 +209,5 @@ print_exports() {
   for variable in RUSHGATE_TEST_{REDIS,AMQP,MYSQL,REAL_MYSQL}_URL; do
     [[ " ${GIVEN[*]} " == *" $variable "* ]] || printf 'export %s=%q\n' "$variable" "${!variable}"
   done
-  printf 'export RUSHGATE_TEST_PROMTOOL=%q\n' "$RUSHGATE_TEST_PROMTOOL"
+  [[ -z ${RUSHGATE_TEST_PROMTOOL:-} ]] || printf 'export RUSHGATE_TEST_PROMTOOL=%q\n' "$RUSHGATE_TEST_PROMTOOL"
 }
