@@ -5,6 +5,7 @@
 mod honest;
 mod planted;
 mod run;
+mod shut;
 
 #[expect(dead_code, reason = "buyers are k6's here")]
 #[path = "../support/client.rs"]
@@ -16,3 +17,6 @@ mod servers;
 #[expect(dead_code, reason = "other suites do more with a site")]
 #[path = "../support/site.rs"]
 mod site;
+#[expect(dead_code, reason = "other suites misbehave in more ways")]
+#[path = "../support/tcp_proxy.rs"]
+mod tcp_proxy;

@@ -36,6 +36,7 @@ pub(crate) async fn k6(site: &Site, script: &str, settings: &[(&str, &str)]) -> 
         // A test build on a machine that does a lot besides: how fast it is, is not what is tested.
         ("P99_YES_MS", "30000"),
         ("P99_NO_MS", "30000"),
+        ("AWAY", "100"),
         ("PATIENCE", "30s"),
         ("RUSHGATE_ADMIN_URL", site.admin().base()),
     ];

@@ -52,6 +52,11 @@ interface Page {
   readonly next: string | null;
 }
 
+/** Does this balance have every part, or was inventory or store not to be read? */
+export function isWhole(balance: Balance): boolean {
+  return balance.legs.every(({ free, held, sold, store }) => [free, held, sold, store].every((part) => part !== null));
+}
+
 /** Milliseconds between two tries. */
 const PAUSE = 500;
 const SECOND = 1000;
@@ -86,6 +91,16 @@ export class Admin {
 
   balance(sale: string): Balance {
     return this.call<Balance>('GET', `sales/${sale}/balance`);
+  }
+
+  /** The balance with all of its parts: one that lacks any would pass for zeros. */
+  wholeBalance(sale: string): Balance {
+    for (;;) {
+      const balance = this.balance(sale);
+      if (isWhole(balance)) return balance;
+      if (Date.now() + PAUSE > this.until) throw new Error(`the balance of ${sale} lacks parts: ${JSON.stringify(balance.legs)}`);
+      sleep(PAUSE / SECOND);
+    }
   }
 
   /** Waits at most so many seconds, within one call, for what is in motion. */

@@ -64,10 +64,9 @@ export class Buyer {
     return this.known(ask, key).order;
   }
 
-  /** The same, with the last answer. */
-  known(ask: Ask, key: string): { order?: Order; last: Answer } {
+  /** The same, with the last answer. `until`: when patience ends. */
+  known(ask: Ask, key: string, until = Date.now() + this.settings.patience * SECOND): { order?: Order; last: Answer } {
     metrics.pending.add(1);
-    const until = Date.now() + this.settings.patience * SECOND;
     let order: string | undefined;
     let isOpen = false;
     for (;;) {
@@ -84,6 +83,7 @@ export class Buyer {
       if (after === undefined || Date.now() + after > until) {
         // A claim that may have been granted stays pending; one that was refused, or not served each time, does not.
         if (answer.kind === 'no' || !isOpen) metrics.pending.add(-1);
+        if (answer.kind === 'later' && !isOpen) metrics.unserved.add(1);
         if (answer.kind === 'odd') tellOdd(`a claim of ${this.name} heard ${answer.said}`);
         return { last: answer };
       }

@@ -17,6 +17,8 @@ export const accepted = new Counter('rushgate_accepted');
 
 /** Claims and payments whose outcome is not known: one more when it is asked, one less when it is known. */
 export const pending = new Counter('rushgate_pending');
+/** Claims that heard nothing but to ask again until patience ended, and of which nothing was done. */
+export const unserved = new Counter('rushgate_unserved');
 /** Granted claims, less the rows in the store. */
 export const yesWithoutRow = new Counter('rushgate_yes_without_row');
 /** The same for their ids, by `part` of an id: the sum over all claims less the sum over all rows. */
@@ -35,7 +37,7 @@ export const unexplained = new Counter('rushgate_unexplained');
 export const odd = new Counter('rushgate_odd_answers');
 /** 1 for each `part` of the truth that was read to its end. */
 export const verified = new Counter('rushgate_verified');
-export const TRUTH = ['audit', 'balance', 'rows'] as const;
+export const TRUTH = ['gateways', 'audit', 'balance', 'rows'] as const;
 export type Part = (typeof TRUTH)[number];
 
 /** The answers to a claim that there are, the good ones first. */

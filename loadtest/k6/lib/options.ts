@@ -12,7 +12,10 @@ export type Arrivals = 'constant' | 'ramping';
 /** Seconds beyond all that a buyer may wait for. */
 const MARGIN = 10;
 /** What the end of a run asks, one after the other, each with its patience. */
-const STEPS = 8;
+const STEPS = 9;
+/** Of a ramping crowd, the parts of its time in which it grows, stays and shrinks; and the rate at which it begins. */
+const [GROWS, STAYS, SHRINKS] = [0.2, 0.6, 0.2];
+const BEGINS = 0.1;
 /** Of all requests, so many may get no answer at all: a connection may break anywhere. */
 const FAILED = 0.001;
 
@@ -23,6 +26,9 @@ export function options(settings: Settings, sale: SaleDocument, arrivals: Arriva
     'rushgate_claim_duration{answer:yes}': [`p(99)<${settings.p99Yes}`],
     'rushgate_claim_duration{answer:no}': [`p(99)<${settings.p99No}`],
     http_req_failed: [`rate<${FAILED}`],
+    rushgate_unserved: ['count==0'],
+    // Whoever did not come was not served either, and made the others' time shorter.
+    dropped_iterations: [`count<=${Math.floor(crowd(settings, arrivals) * settings.away / 100)}`],
   };
   return {
     scenarios: { buyers: scenario(settings, arrivals) },
@@ -36,11 +42,17 @@ export function options(settings: Settings, sale: SaleDocument, arrivals: Arriva
   };
 }
 
+/** How many buyers are to come. */
+function crowd({ rate, duration }: Settings, arrivals: Arrivals): number {
+  return rate * duration * (arrivals === 'constant' ? 1 : GROWS * (BEGINS + 1) / 2 + STAYS + SHRINKS / 2);
+}
+
 function scenario(settings: Settings, arrivals: Arrivals): Scenario {
   const { rate, duration, vus, patience, hold } = settings;
   const part = (share: number) => `${Math.max(1, Math.round(duration * share * 1000))}ms`;
   const common = {
-    preAllocatedVUs: Math.ceil(vus / 2),
+    // All from the start: while k6 makes one more, the buyer whom it is for does not come.
+    preAllocatedVUs: vus,
     maxVUs: vus,
     // Whoever is here at the end gets an answer, and slow ones pay.
     gracefulStop: `${Math.ceil(patience + hold + MARGIN)}s`,
@@ -49,11 +61,11 @@ function scenario(settings: Settings, arrivals: Arrivals): Scenario {
     return { executor: 'constant-arrival-rate', rate, timeUnit: '1s', duration: part(1), ...common };
   }
   const stages = [
-    { target: rate, duration: part(0.2) },
-    { target: rate, duration: part(0.6) },
-    { target: 0, duration: part(0.2) },
+    { target: rate, duration: part(GROWS) },
+    { target: rate, duration: part(STAYS) },
+    { target: 0, duration: part(SHRINKS) },
   ];
-  return { executor: 'ramping-arrival-rate', startRate: Math.ceil(rate / 10), timeUnit: '1s', stages, ...common };
+  return { executor: 'ramping-arrival-rate', startRate: Math.ceil(rate * BEGINS), timeUnit: '1s', stages, ...common };
 }
 
 function truthThresholds(sale: SaleDocument): Record<string, Threshold[]> {

@@ -52,7 +52,7 @@ export function script(profile: Profile): Script {
     options: options(given, document, profile.arrivals, profile.mayFail ?? false),
     setup: () => begin(profile, given, document),
     buyer: (started) => visit(profile, given, started),
-    teardown: (started) => verify(given, started),
+    teardown: (started) => verify(given, started, profile.mayFail ?? false),
     handleSummary: (data) => summary(profile.name, given, document, data),
   };
 }

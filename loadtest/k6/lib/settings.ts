@@ -34,6 +34,8 @@ export interface Settings {
   readonly repeat: number;
   /** Buyers at once, at most. */
   readonly vus: number;
+  /** Of a hundred buyers, how many may stay away because none was free when they were to come. */
+  readonly away: number;
   /** Milliseconds within which 99 of 100 claims are granted, or refused. */
   readonly p99Yes: number;
   readonly p99No: number;
@@ -74,6 +76,7 @@ export function settings(defaults: Defaults): Settings {
     patience: seconds('PATIENCE', defaults.patience),
     repeat: read('REPEAT', defaults.repeat, (text) => whole(text, 0, 100), 'a whole number from 0 to 100'),
     vus: count('VUS', defaults.vus(rate, stock, hold)),
+    away: read('AWAY', 0, (text) => whole(text, 0, 100), 'a whole number from 0 to 100'),
     p99Yes: count('P99_YES_MS', 1000),
     p99No: count('P99_NO_MS', 500),
     out: read('OUT', '.', (text) => text.replace(/\/+$/, '') || '/', 'a folder'),

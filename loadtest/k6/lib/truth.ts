@@ -6,13 +6,14 @@
 // | units of yeses, less ended    | the capacity of each leg                                       | promised_beyond_capacity  |
 // | every confirmed payment       | rows that are paid                                             | paid_without_row          |
 // | no answer at all              | nothing may be left                                            | pending                   |
-// | what the balance calls free   | a buyer at each gateway, who must get one                      | stranded                  |
+// | what the balance calls free   | a buyer at each gateway, who must get one                      | stranded, verified        |
 // | the balance's equation, audit | capacity = free + held + sold, no drift, every invariant holds | unexplained, oversold     |
 
 import { sleep } from 'k6';
 import http from 'k6/http';
 
 import { Admin, ANY_ANSWER, type Audit, type Balance, type Leg } from './admin.ts';
+import type { Answer } from './api.ts';
 import { Buyer, type Started } from './buyer.ts';
 import * as metrics from './metrics.ts';
 import { footprint, places, wholeWay } from './sale.ts';
@@ -23,16 +24,22 @@ const AUDIT_WAIT = 1;
 /** Seconds after which a unit that is free and not to be had is stranded: many refills. */
 const STRANDED_AFTER = 10;
 
-/** Compares, and counts what differs and which parts could be read. Each part has its own patience: what one cannot tell, another may. */
-export function verify(settings: Settings, started: Started) {
+/**
+ * Compares, and counts what differs and which parts could be read. Each part has its own patience: what one cannot tell, another may.
+ * `mayFail`: somebody may have killed gateways for good.
+ */
+export function verify(settings: Settings, started: Started, mayFail: boolean) {
   const { sale } = started;
   const admin = () => new Admin(settings, settings.patience);
-  attempt('the gateways', () => { buyWhatIsFree(settings, started, admin().balance(sale)); });
+  read('gateways', () => {
+    const balance = admin().wholeBalance(sale);
+    buyWhatIsFree(settings, started, balance, alive(settings, sale, mayFail));
+  });
   attempt('the end of the sale', () => { admin().close(sale); });
   read('audit', () => { explain(settled(admin(), sale)); });
   let capacities = new Map(started.document.pools.map((pool) => [pool.id, pool.capacity]));
   read('balance', () => {
-    const balance = admin().balance(sale);
+    const balance = admin().wholeBalance(sale);
     balance.legs.forEach(account);
     if (!balance.drift.in_motion) metrics.unexplained.add(balance.drift.units);
     // Whoever has added stock meanwhile has promised more.
@@ -73,22 +80,42 @@ function explain(audit: Audit) {
 }
 
 /** Every gateway sells a unit of each pool that has one: the balance tells of the inventory, and a shard may be lost to it. */
-function buyWhatIsFree(settings: Settings, started: Started, balance: Balance) {
+function buyWhatIsFree(settings: Settings, started: Started, balance: Balance, gateways: readonly string[]) {
+  const until = Date.now() + settings.patience * 1000;
+  const unknown: string[] = [];
   for (const { id: pool } of started.document.pools) {
     let free = wholeWayFree(balance, pool);
-    alive(settings, started.sale).forEach((gateway, number) => {
-      if (free > 0 && !buysOne(settings, started, pool, gateway, `${started.run}-last-${pool}-${number}`)) {
-        console.error(`${gateway} sells none of the ${free} free units of ${pool}`);
-        metrics.stranded.add(free);
+    gateways.forEach((gateway, number) => {
+      if (free > 0) {
+        const kind = lastOne(settings, started, pool, gateway, `${started.run}-last-${pool}-${number}`, until);
+        if (kind === 'no') {
+          console.error(`${gateway} sells none of the ${free} free units of ${pool}`);
+          metrics.stranded.add(free);
+        } else if (kind !== 'yes') {
+          unknown.push(`${gateway} neither sells nor refuses one of the ${free} free units of ${pool} (${kind})`);
+        }
       }
       free -= 1;
     });
   }
+  if (unknown.length > 0) throw new Error(unknown.join('; '));
 }
 
-/** A gateway that somebody has killed sells nothing, and strands nothing. */
-function alive(settings: Settings, sale: string): string[] {
-  return settings.gateways.filter((gateway) => isOpen(gateway, sale) || (console.warn(`${gateway} is not there any more`), false));
+/** The gateways that offer the sale. Only where somebody may have killed one may one be missing: it sells nothing, and strands nothing. */
+function alive(settings: Settings, sale: string, mayFail: boolean): string[] {
+  const until = Date.now() + (mayFail ? 0 : settings.patience * 1000);
+  const there = settings.gateways.filter((gateway) => {
+    while (!isOpen(gateway, sale)) {
+      if (Date.now() >= until) return false;
+      sleep(0.5);
+    }
+    return true;
+  });
+  const missing = settings.gateways.filter((gateway) => !there.includes(gateway)).join(', ');
+  if (missing === '') return there;
+  if (!mayFail || there.length === 0) throw new Error(`${missing}: does not offer the sale any more`);
+  console.warn(`${missing}: is not there any more`);
+  return there;
 }
 
 /** Does this gateway know the sale, and that it is open? */
@@ -102,16 +129,14 @@ function wholeWayFree(balance: Balance, pool: string): number {
   return Math.min(...balance.legs.filter((leg) => leg.pool === pool).map((leg) => leg.free ?? 0));
 }
 
-function buysOne(settings: Settings, started: Started, pool: string, gateway: string, name: string): boolean {
+/** What a last buyer of this pool hears at this gateway in the end; a no only when many refills have not changed it. */
+function lastOne(settings: Settings, started: Started, pool: string, gateway: string, name: string, until: number): Answer['kind'] {
   const buyer = new Buyer(settings, started, name, [gateway]);
   const ask = wholeWay(started.document, pool, name);
-  const until = Date.now() + STRANDED_AFTER * 1000;
+  const stranded = Date.now() + STRANDED_AFTER * 1000;
   for (;;) {
-    const { order, last } = buyer.known(ask, `${name}-key`);
-    if (order) return true;
-    // Whoever is not answered, or oddly, is counted as that.
-    if (last.kind !== 'no') return true;
-    if (Date.now() > until) return false;
+    const { last } = buyer.known(ask, `${name}-key`, until);
+    if (last.kind !== 'no' || Date.now() > stranded) return last.kind;
     sleep(0.5);
   }
 }

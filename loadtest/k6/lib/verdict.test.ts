@@ -2,6 +2,7 @@
 
 import { check } from 'k6';
 
+import { isWhole, type Balance, type Leg } from './admin.ts';
 import { fromParts, PARTS, parts, slice, SLICES, TRUTH } from './metrics.ts';
 import { duration } from './settings.ts';
 import { judge, type Metric, type Metrics } from './verdict.ts';
@@ -33,6 +34,13 @@ function ids(...orders: string[]): Metrics {
   return Object.fromEntries(PARTS.map((part, number) => [`rushgate_yes_without_row_parts{part:${part}}`, crossed(sums[number] ?? 0)]));
 }
 
+/** A balance of one leg, of which these parts are otherwise. */
+function balanceOf(parts: Partial<Leg>): Balance {
+  const leg = { pool: 'standard', leg: 0, from: null, to: null, capacity: 300, free: 0, held: 0, sold: 300, balanced: true };
+  const drift = { units: 0, in_motion: false, orders: [] };
+  return { legs: [{ ...leg, store: { live: 300, held: 0, paid: 300 }, ...parts }], orders: {}, quarantined: 0, drift, nodes: [] };
+}
+
 export default function () {
   const same = (what: string, is: unknown, wanted: unknown) => {
     if (!check(is, { [what]: (value) => value === wanted })) console.error(`${what}: is ${is}, not ${wanted}`);
@@ -44,6 +52,8 @@ export default function () {
   same('one unit stranded', said(counted('stranded', 1)), 'failed: STRANDED: 1 unit that nobody has and nobody can buy');
   same('one unit unexplained', said(counted('unexplained', 1)),
     'failed: UNEXPLAINED: inventory, store and audit differ by 1 (units, or orders)');
+  same('one claim unserved', said(counted('unserved', 1)),
+    'failed: UNSERVED: 1 claims heard nothing but to ask again, until patience ended');
   same('one claim pending', said(counted('pending', 1)), 'failed: PENDING: of 1 claims or payments nobody knows what became');
   same('an odd answer', said(counted('odd_answers', 1)),
     'failed: CONTRADICTED: 1 answers that the interface does not know, or that contradict others');
@@ -61,6 +71,8 @@ export default function () {
   same('no end', judge({}, CAPACITIES).broken.join(), 'NOT VERIFIED: nothing was read at the end, so nothing is proved');
   same('no audit', said(counted('verified{part:audit}', 0)),
     'failed: NOT VERIFIED: the audit could not be read to the end, so it proves nothing');
+  same('a gateway away', said(counted('verified{part:gateways}', 0)),
+    'failed: NOT VERIFIED: at the end a gateway was away, or neither sold nor refused what is free, so units may be stranded');
   // Without rows, all yeses are without their row.
   same('no rows', said({ ...counted('verified{part:rows}', 0), ...counted('yes_without_row', 5), ...ids(ORDER),
     ...counted('paid_without_row', 3), ...counted('promised_beyond_capacity{at:standard/0}', 5) }),
@@ -69,6 +81,9 @@ export default function () {
     type: 'trend', values: { 'p(99)': 1234.5678 }, thresholds: { 'p(99)<1000': { ok: false } },
   } }), 'failed: rushgate_claim_duration{answer:yes}: p(99)<1000 is not so: 1235');
 
+  same('a balance with all its parts', isWhole(balanceOf({})), true);
+  same('a balance without the inventory', isWhole(balanceOf({ free: null, held: null, sold: null })), false);
+  same('a balance without the store', isWhole(balanceOf({ store: null })), false);
   same('an id is its parts', fromParts(parts(ORDER)), ORDER);
   same('two ids are none', fromParts(parts('f'.repeat(32)).map((part) => 2 * part)), undefined);
   same('less than nothing is none', fromParts(parts(ORDER).map((part) => -part)), undefined);

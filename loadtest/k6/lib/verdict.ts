@@ -42,8 +42,9 @@ export function judge(metrics: Metrics, capacities: ReadonlyMap<string, number>)
 }
 
 const NOTHING = 'NOT VERIFIED: nothing was read at the end, so nothing is proved';
+const UNSOLD = 'NOT VERIFIED: at the end a gateway was away, or neither sold nor refused what is free, so units may be stranded';
 /** What is told first is the worst. */
-const RANKS = ['OVERSOLD', 'LOST', 'LOST PAYMENT', 'STRANDED', 'PENDING', 'CONTRADICTED', 'UNEXPLAINED', 'UNASKED', 'UNASKED PAYMENT', 'NOT VERIFIED'];
+const RANKS = ['OVERSOLD', 'LOST', 'LOST PAYMENT', 'STRANDED', 'UNSERVED', 'PENDING', 'CONTRADICTED', 'UNEXPLAINED', 'UNASKED', 'UNASKED PAYMENT', 'NOT VERIFIED'];
 
 function rank(said: string): number {
   return RANKS.indexOf(said.split(':', 1)[0] ?? '');
@@ -55,6 +56,7 @@ const BY_ROWS = /^rushgate_(promised_beyond_capacity|yes_without_row|paid_withou
 /** What it means that this metric is not what it must be; empty: another one says it; undefined: it is about speed. */
 function truth(name: string, value: number, metrics: Metrics, capacities: ReadonlyMap<string, number>): string | undefined {
   const [, part] = /^rushgate_verified\{part:(.+)\}$/.exec(name) ?? [];
+  if (part === 'gateways') return UNSOLD;
   if (part !== undefined) return `NOT VERIFIED: the ${part} could not be read to the end, so it proves nothing`;
   if (BY_ROWS.test(name) && count(metrics, 'rushgate_verified{part:rows}') === 0) return '';
   const [, at] = /^rushgate_promised_beyond_capacity\{at:(.+)\}$/.exec(name) ?? [];
@@ -66,6 +68,7 @@ function truth(name: string, value: number, metrics: Metrics, capacities: Readon
   switch (name) {
     case 'rushgate_oversold': return `OVERSOLD: the store has ${units(value)} beyond the capacity`;
     case 'rushgate_stranded': return `STRANDED: ${units(value)} that nobody has and nobody can buy`;
+    case 'rushgate_unserved': return `UNSERVED: ${value} claims heard nothing but to ask again, until patience ended`;
     case 'rushgate_unexplained': return `UNEXPLAINED: inventory, store and audit differ by ${value} (units, or orders)`;
     case 'rushgate_yes_without_row': return rows(value, metrics);
     case 'rushgate_paid_without_row': return value > 0
