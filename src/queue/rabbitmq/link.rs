@@ -116,6 +116,13 @@ impl Link {
         matches!(&*self.state.borrow(), State::Closed)
     }
 
+    /// Resolves when this session, which has failed, is the link's no more.
+    pub(super) async fn left(&self, session: &Arc<Session>) {
+        let is_another = |state: &State| state.session().is_none_or(|now| !Arc::ptr_eq(&now, session));
+        // The sender lives as long as `self`, so there is no other way to end.
+        let _ = self.state.subscribe().wait_for(is_another).await;
+    }
+
     /// Resolves when the link is closed.
     pub(super) async fn closed(&self) {
         // The sender lives as long as `self`, so there is no other way to end.

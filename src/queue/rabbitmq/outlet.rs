@@ -110,7 +110,12 @@ impl Outlet {
             match self.open(&session).await {
                 Ok(channel) => match self.pump((&session, &channel), &mut requests, &mut next).await {
                     Ended::Idle => return,
-                    Ended::Lost(why) => session.fail(why),
+                    Ended::Lost(why) => {
+                        session.fail(why);
+                        // Only then: in between, a queue that takes nothing would look like one without a strain.
+                        self.link.left(&session).await;
+                        self.unconfirmed.send_replace(None);
+                    }
                     // Looks once more, and if there are messages waiting, says so to them.
                     Ended::Gone => {}
                 },
@@ -204,7 +209,9 @@ impl Outlet {
             }
         };
         drop(sending);
-        self.unconfirmed.send_replace(None);
+        if !matches!(ended, Ended::Lost(_)) {
+            self.unconfirmed.send_replace(None);
+        }
         match &ended {
             Ended::Gone => flight.abandon("the exchange is gone", Some(self.closed())),
             Ended::Lost(why) => flight.abandon(why, None),
