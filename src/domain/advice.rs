@@ -3,7 +3,7 @@
 //! # Where it comes from
 //!
 //! Of `f` free units a node may let through `f/N + b` between two looks at the inventory, with `N` nodes alive and a buffer of `b` units
-//! ([`share`](crate::domain::share::share)). When `k` of them die, the others go on with that until the missing heartbeats are noticed,
+//! ([`share`]). When `k` of them die, the others go on with that until the missing heartbeats are noticed,
 //! and the crowd comes to `N − k` doors. Where the busiest door has `s` times the average, and `d` units are wanted between two looks,
 //! nobody there has to wait for a further look if
 //!

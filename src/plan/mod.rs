@@ -1,8 +1,8 @@
 //! The planner: what a buffer costs and what it is good for, before the day.
 //!
 //! The formula is [`advice`](crate::domain::advice)'s. Beside it a crowd is sent, in virtual time, through the code that sells: the
-//! shards, refills, heartbeats and batches of real nodes ([`node`]) over one inventory that is as fast as a budget of calls allows
-//! ([`server`]). Some of the nodes die when half of the stock is gone ([`run`]). One seed gives one crowd ([`crowd`]), the same for every
+//! shards, refills, heartbeats and batches of real nodes (`node`) over one inventory that is as fast as a budget of calls allows
+//! (`server`). Some of the nodes die when half of the stock is gone (`run`). One seed gives one crowd ([`crowd`]), the same for every
 //! buffer, and one outcome.
 //!
 //! # How exact it is
