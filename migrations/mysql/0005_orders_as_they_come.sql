@@ -3,8 +3,8 @@
 -- has outgrown the memory takes a rush nearly like a small one. `seq` is nobody's business outside of this store. Columns that hold ASCII
 -- alone say so, and compare by their bytes without a look at a collation.
 --
--- The table is copied, some ten seconds for a million orders: between two sales, since nothing is recorded, paid or expired meanwhile, and
--- not while an audit reads, which it would wait for. Orders that were there before have no order among themselves in a list of the newest.
+-- The table is copied: between two sales, since nothing is recorded, paid or expired meanwhile, and not while an audit reads, which it
+-- would wait for. Orders that were there before have no order among themselves in a list of the newest.
 -- A gateway of the release before lists by sorting until it is updated.
 ALTER TABLE orders
     DROP PRIMARY KEY,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::admin::Parts;
+use crate::admin::gauges::number;
 use crate::domain::SaleId;
 use crate::meters::{Gauge, Meters};
 use crate::shutdown::Shutdown;
@@ -99,11 +100,6 @@ impl SaleGauges {
             quarantined: meters.gauge("rushgate_quarantined_orders", &of),
         }
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-fn number(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

@@ -162,7 +162,7 @@ fn scarcest(shards: &Shards, sale: &SaleShard) -> Vec<Scarcest> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-fn number(count: u64) -> f64 {
+pub(super) fn number(count: u64) -> f64 {
     count as f64
 }
 

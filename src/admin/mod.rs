@@ -4,7 +4,7 @@
 //! - [`routes`]: from method, path and query to a [`routes::Call`]
 //! - `sales`, `orders`, `letters`, `balance`, `process`: a call's answer; [`problem`]: its no
 //! - [`plan`]: what a buffer would do now, and has done
-//! - [`gauges`]: the metrics that nobody moves by working
+//! - [`gauges`]: the metrics that nobody moves by working; [`drift`]: those for which inventory and store are compared
 //! - [`client`]: the same API from the other side, for the commands
 //!
 //! Every change is in the audit log with who, when, what, before and after, and can be tried by `?dry_run=true`.

@@ -3,9 +3,9 @@
 //! # Where it comes from
 //!
 //! Of `f` free units a node may let through `f/N + b` between two looks at the inventory, with `N` nodes alive and a buffer of `b` units
-//! ([`share`]). When `k` of them die, the others go on with that until the missing heartbeats are noticed,
-//! and the crowd comes to `N − k` doors. Where the busiest door has `s` times the average, and `d` units are wanted between two looks,
-//! nobody there has to wait for a further look if
+//! ([`share`]). When `k` of them die, the others go on with that until the missing heartbeats are noticed, and the crowd comes to `N − k`
+//! doors. Where the busiest door has `s` times the average, and `d` units are wanted between two looks, nobody there has to wait for a
+//! further look if
 //!
 //! ```text
 //! f/N + b  ≥  s · d/(N − k)
