@@ -17,6 +17,7 @@
 //! | sqlx: a cancelled `begin` leaves a transaction open on a pooled connection | connections of a fault are not pooled again | `an_operation_that_is_dropped_leaves_nothing_open` |
 //! | sqlx (MySQL): `rows_affected` counts rows that matched | whether something is new is read, not counted | `a_batch_is_recorded_once_however_often_it_comes`, `an_order_is_cancelled_once` |
 //! | sqlx: the migrator's lock does nothing on MariaDB, which does not wait for minus one second | a lock of our own, with a bound | `a_migration_waits_for_one_that_runs`, `several_processes_migrate_at_once` |
+//! | sqlx (MySQL): Nagle's algorithm is on, and behind a statement that is closed the next one waits 40 ms for an acknowledgement | statements are few and stay prepared | `no_statement_is_closed_behind_which_another_one_waits` |
 //! | MySQL: 1205 undoes the statement only, 1213 the transaction | on any error all is undone, and the batch replayed | `a_lock_that_does_not_come_in_time_undoes_the_whole_batch`, `overlapping_batches_of_many_recorders_are_recorded_once` |
 //! | MySQL and MariaDB differ | the common subset; the store's suite runs over both | `a_random_sequence_leaves_what_a_model_of_it_says` |
 //! | MySQL: large prepared inserts are slow with a binary log | inserts of few sizes, in portions | `portions_are_powers_of_two_and_all_there_is`, `a_batch_larger_than_a_statement_is_recorded` |

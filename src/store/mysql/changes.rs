@@ -7,6 +7,7 @@ use std::time::Duration;
 use sqlx::mysql::{MySql, MySqlConnection};
 use sqlx::{Connection, QueryBuilder};
 
+use super::guard::give_back;
 use super::orders::locked;
 use super::{CHUNK, ServerClock, padded, portions};
 use crate::crash::{self, CrashPoint};
@@ -174,20 +175,6 @@ async fn follow(conn: &mut MySqlConnection, changed: &[Changed], now: UnixMillis
             row.push_bind(order.sale.as_str()).push_bind(now.0);
         });
         moves.build().execute(&mut *conn).await?;
-    }
-    Ok(())
-}
-
-async fn give_back(conn: &mut MySqlConnection, units: &Units) -> Result<(), Failure> {
-    for (sale, pool, legs) in units.pools() {
-        let (case, list) = (legs.case(), legs.list());
-        let mut query = QueryBuilder::<MySql>::new("UPDATE pool_legs SET live = live - ");
-        query.push(case).push(" WHERE sale_id = ").push_bind(sale.as_str());
-        query.push(" AND pool_id = ").push_bind(pool.as_str()).push(" AND leg IN (").push(list).push(")");
-        let given = query.build().persistent(false).execute(&mut *conn).await?;
-        if given.rows_affected() != legs.len() {
-            return Err(Failure::Broken(format!("the guard of {sale}/{pool} has not all legs of its orders")));
-        }
     }
     Ok(())
 }

@@ -5,9 +5,9 @@ use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 
 use super::changes::take_and_give_back;
+use super::guard::{Guard, take_units};
 use super::orders::locked;
 use super::payments::{pay_order, payment, set_state};
-use super::recorder::{Guard, take_units};
 use super::{MySqlStore, ServerClock};
 use crate::domain::{Epoch, OrderStatus};
 use crate::store::failure::Failure;
@@ -90,7 +90,7 @@ async fn try_settle(
     } else if state == PaymentState::Applied {
         pay_order(conn, &mut row, now).await?;
         if !was_live {
-            take_units(conn, &Units::of_order(&row.order), Guard::PoolByPool).await?;
+            take_units(conn, &Units::of_order(&row.order), Guard::Together).await?;
         }
     }
     Ok(Judged { outcome: outcome(state, Some(row)), is_new: true })

@@ -25,6 +25,7 @@ use crate::store::{Deployment, Fault, Recorder, Schema, Store};
 
 mod changes;
 mod dead_letters;
+mod guard;
 mod late;
 mod orders;
 mod partitions;
@@ -41,6 +42,10 @@ const CHUNK: usize = 1024;
 /// Rows in one INSERT, at most. A MySQL with a binary log writes the values into the statement's text one by one, and moves the rest
 /// of the text each time: measured on MySQL 9.7, a row cost 185 µs in an INSERT of 256 and 25 µs in one of 64.
 const INSERT_CHUNK: usize = 64;
+/// Statements that stay prepared on a connection: more than there are. One that goes is closed, of which the server says nothing; and
+/// since the driver leaves Nagle's algorithm on (sqlx#4335), what is sent next waits for a delayed acknowledgement, 40 ms long and perhaps
+/// with rows locked. For the same reason no statement here is of one use only.
+const STATEMENTS: usize = 256;
 /// Connections of one process, its recorders not counted.
 const CONNECTIONS: usize = 8;
 /// How long a walk over all orders of a sale may take, and how long one migration waits for another.
@@ -101,6 +106,7 @@ fn pool(url: &str, limit: Duration) -> Result<Pool<MySqlConnection>, Fault> {
         .map_err(|error| Fault(format!("the URL is no mysql://user@host:port/database: {error}")))?
         .pipes_as_concat(false)
         .no_engine_substitution(false)
+        .statement_cache_capacity(STATEMENTS)
         .disable_statement_logging();
     let lock_wait = (limit.as_secs() / 2).max(1);
     let silence = SILENCE.as_secs();

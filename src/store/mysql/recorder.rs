@@ -9,17 +9,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sqlx::mysql::{MySql, MySqlConnection};
-use sqlx::{AssertSqlSafe, Connection, QueryBuilder};
+use sqlx::{Connection, QueryBuilder};
 use tokio::time::Instant;
 
 use super::changes::push_ids;
+use super::guard::{Guard, take_units};
 use super::payments::apply_waiting;
 use super::{CHUNK, ServerClock, portions};
 use crate::crash::{self, CrashPoint};
-use crate::domain::{Epoch, OrderId, OrderStatus, Partition, PoolId, SaleId, Scope, UnixMillis};
+use crate::domain::{Epoch, OrderId, OrderStatus, Partition, Scope, UnixMillis};
 use crate::store::batch::{Batch, Sorted, line_items, record_of};
 use crate::store::failure::{Failure, within};
-use crate::store::guard::{Legs, Units};
+use crate::store::guard::Units;
 use crate::store::pool::{MAX_REST, Pool};
 use crate::store::rows::{order_id, signed, unsigned};
 use crate::store::{Fault, RecordFault, Recordable, Recorded, Recorder};
@@ -75,20 +76,11 @@ struct Attempt {
     guard: Guard,
 }
 
-/// How the guard is asked.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Guard {
-    /// One statement per pool, so that a train of many legs is not as many round trips with the row locked that everyone wants.
-    PoolByPool,
-    /// One per leg, to name the one that does not hold.
-    LegByLeg,
-}
-
 #[async_trait]
 impl Recorder for MySqlRecorder {
     async fn record(&mut self, batch: &[Recordable]) -> Result<Recorded, RecordFault> {
         let mut conn = self.take().await?;
-        let mut attempt = Attempt { looks: self.met_known, guard: Guard::PoolByPool };
+        let mut attempt = Attempt { looks: self.met_known, guard: Guard::Together };
         let mut looks_left = LOOKS;
         let outcome = loop {
             let outcome = within(self.pool.limit(), record(&mut conn, batch, &self.clock, attempt)).await;
@@ -97,7 +89,7 @@ impl Recorder for MySqlRecorder {
                 Err(failure) if failure.is_duplicate() && looks_left > 0 => {
                     (attempt.looks, looks_left) = (true, looks_left - 1);
                 }
-                Err(Failure::Guard { .. }) if attempt.guard == Guard::PoolByPool => attempt.guard = Guard::LegByLeg,
+                Err(Failure::Guard { .. }) if attempt.guard == Guard::Together => attempt.guard = Guard::OneByOne,
                 _ => break outcome,
             }
         };
@@ -218,40 +210,6 @@ async fn insert(conn: &mut MySqlConnection, orders: &[&Recordable], now: UnixMil
     });
     query.build().execute(conn).await?;
     Ok(())
-}
-
-/// The guard: units that are not there undo the whole transaction.
-pub(super) async fn take_units(conn: &mut MySqlConnection, units: &Units, guard: Guard) -> Result<(), Failure> {
-    for (sale, pool, legs) in units.pools() {
-        match guard {
-            Guard::PoolByPool => take(conn, (sale, pool), legs).await?,
-            Guard::LegByLeg => {
-                for leg in legs.each() {
-                    take(conn, (sale, pool), &leg).await?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-async fn take(conn: &mut MySqlConnection, (sale, pool): (&SaleId, &PoolId), legs: &Legs) -> Result<(), Failure> {
-    let (case, list) = (legs.case(), legs.list());
-    let guard = format!(
-        "UPDATE pool_legs SET live = live + {case} \
-         WHERE sale_id = ? AND pool_id = ? AND leg IN ({list}) AND live + {case} <= capacity"
-    );
-    let taken = sqlx::query(AssertSqlSafe(guard))
-        .persistent(false)
-        .bind(sale.as_str())
-        .bind(pool.as_str())
-        .execute(&mut *conn)
-        .await?;
-    if taken.rows_affected() == legs.len() {
-        return Ok(());
-    }
-    let leg = legs.iter().next().map_or(0, |(leg, _)| leg);
-    Err(Failure::Guard { sale: sale.clone(), pool: pool.clone(), leg })
 }
 
 async fn keep_stale(conn: &mut MySqlConnection, orders: &[&Recordable], now: UnixMillis) -> Result<(), Failure> {

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use sqlx::mysql::{MySql, MySqlConnection};
 use sqlx::{Connection, QueryBuilder};
 
-use super::{MySqlStore, inserted};
-use crate::domain::{Sale, SaleId};
+use super::{MySqlStore, inserted, padded, portions};
+use crate::domain::{Pool, Sale, SaleId};
 use crate::store::failure::Failure;
 use crate::store::guard;
 use crate::store::pool::run;
@@ -107,15 +107,23 @@ async fn raise_guard(conn: &mut MySqlConnection, sale: &Sale) -> Result<(), Fail
     let mut pools: Vec<_> = sale.pools.iter().collect();
     // The order of the guard's rows, as everyone locks them.
     pools.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+    let legs: Vec<_> = sale.whole().iter().map(i64::from).collect();
     for pool in pools {
-        let mut query = QueryBuilder::<MySql>::new("INSERT INTO pool_legs (sale_id, pool_id, leg, capacity, live) ");
-        query.push_values(sale.whole().iter(), |mut row, leg| {
-            row.push_bind(sale.id.as_str()).push_bind(pool.id.as_str()).push_bind(i64::from(leg));
-            row.push_bind(i64::from(pool.capacity)).push("0");
-        });
-        query.push(" ON DUPLICATE KEY UPDATE capacity = GREATEST(capacity, ").push_bind(i64::from(pool.capacity));
-        query.push(")").build().persistent(false).execute(&mut *conn).await?;
+        for legs in portions(&legs) {
+            raise(conn, (sale, pool), legs).await?;
+        }
     }
+    Ok(())
+}
+
+async fn raise(conn: &mut MySqlConnection, (sale, pool): (&Sale, &Pool), legs: &[i64]) -> Result<(), Failure> {
+    let mut query = QueryBuilder::<MySql>::new("INSERT INTO pool_legs (sale_id, pool_id, leg, capacity, live) ");
+    query.push_values(legs, |mut row, leg| {
+        row.push_bind(sale.id.as_str()).push_bind(pool.id.as_str()).push_bind(*leg);
+        row.push_bind(i64::from(pool.capacity)).push("0");
+    });
+    query.push(" ON DUPLICATE KEY UPDATE capacity = GREATEST(capacity, ").push_bind(i64::from(pool.capacity));
+    query.push(")").build().execute(conn).await?;
     Ok(())
 }
 
@@ -152,7 +160,12 @@ async fn lower_guard(conn: &mut MySqlConnection, sale: &Sale) -> Result<(), Fail
             None => QueryBuilder::new("DELETE FROM pool_legs"),
         };
         query.push(" WHERE sale_id = ").push_bind(sale.id.as_str()).push(" AND pool_id = ").push_bind(row.pool);
-        query.push(" AND leg IN (").push(row.legs).push(")").build().persistent(false).execute(&mut *conn).await?;
+        query.push(" AND leg IN (");
+        let mut list = query.separated(", ");
+        for leg in padded(&row.legs) {
+            list.push_bind(leg);
+        }
+        query.push(")").build().execute(&mut *conn).await?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::crash::{self, CrashPoint};
 use crate::domain::{BuyerId, Money, OrderEvent, OrderId, OrderStatus, SaleId, UnixMillis, record};
 use crate::store::failure::Failure;
-use crate::store::guard::Units;
+use crate::store::guard::{RowUnits, Units};
 use crate::store::judge::{check_same, judge, outcome};
 use crate::store::rows::{self, PaymentColumns, due_by, millis, order_id, parsed};
 use crate::store::{CancelOutcome, Judged, OrderRow, PaymentEvent, PaymentRow, PaymentState};
@@ -220,14 +220,18 @@ async fn follow(conn: &mut SqliteConnection, changed: &[Changed], now: UnixMilli
 }
 
 async fn give_back(conn: &mut SqliteConnection, units: &Units) -> Result<(), Failure> {
-    for (sale, pool, legs) in units.pools() {
-        let (case, list) = (legs.case(), legs.list());
-        let mut query = QueryBuilder::<Sqlite>::new("UPDATE pool_legs SET live = live - ");
-        query.push(case).push(" WHERE sale_id = ").push_bind(sale.as_str());
-        query.push(" AND pool_id = ").push_bind(pool.as_str()).push(" AND leg IN (").push(list).push(")");
-        let given = query.build().persistent(false).execute(&mut *conn).await?;
-        if given.rows_affected() != legs.len() {
-            return Err(Failure::Broken(format!("the guard of {sale}/{pool} has not all legs of its orders")));
+    for RowUnits { sale, pool, leg, units } in units.rows() {
+        let given = sqlx::query("UPDATE pool_legs SET live = live - ? WHERE sale_id = ? AND pool_id = ? AND leg = ?")
+            .bind(i64::from(units))
+            .bind(sale.as_str())
+            .bind(pool.as_str())
+            .bind(i64::from(leg))
+            .execute(&mut *conn)
+            .await?;
+        if given.rows_affected() != 1 {
+            return Err(Failure::Broken(format!(
+                "the guard of {sale}/{pool} has no leg {leg}, of which units come back"
+            )));
         }
     }
     Ok(())

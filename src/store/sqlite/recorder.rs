@@ -12,7 +12,7 @@ use crate::crash::{self, CrashPoint};
 use crate::domain::{Epoch, OrderId, OrderStatus, Partition, Scope, UnixMillis};
 use crate::store::batch::{Batch, Sorted, line_items, record_of};
 use crate::store::failure::{Failure, within};
-use crate::store::guard::Units;
+use crate::store::guard::{RowUnits, Units};
 use crate::store::rows::{order_id, signed, unsigned};
 use crate::store::{RecordFault, Recordable, Recorded, Recorder};
 
@@ -123,20 +123,18 @@ async fn insert(conn: &mut SqliteConnection, orders: &[&Recordable], now: UnixMi
 
 /// The guard, last: units that are not there undo the whole batch.
 pub(super) async fn take(conn: &mut SqliteConnection, units: &Units) -> Result<(), Failure> {
-    for (sale, pool, legs) in units.pools() {
-        for (leg, units) in legs.iter() {
-            let guard = "UPDATE pool_legs SET live = live + ?1 \
-                         WHERE sale_id = ?2 AND pool_id = ?3 AND leg = ?4 AND live + ?1 <= capacity";
-            let taken = sqlx::query(guard)
-                .bind(i64::from(units))
-                .bind(sale.as_str())
-                .bind(pool.as_str())
-                .bind(i64::from(leg))
-                .execute(&mut *conn)
-                .await?;
-            if taken.rows_affected() != 1 {
-                return Err(Failure::Guard { sale: sale.clone(), pool: pool.clone(), leg });
-            }
+    for RowUnits { sale, pool, leg, units } in units.rows() {
+        let guard = "UPDATE pool_legs SET live = live + ?1 \
+                     WHERE sale_id = ?2 AND pool_id = ?3 AND leg = ?4 AND live + ?1 <= capacity";
+        let taken = sqlx::query(guard)
+            .bind(i64::from(units))
+            .bind(sale.as_str())
+            .bind(pool.as_str())
+            .bind(i64::from(leg))
+            .execute(&mut *conn)
+            .await?;
+        if taken.rows_affected() != 1 {
+            return Err(Failure::Guard { sale: sale.clone(), pool: pool.clone(), leg });
         }
     }
     Ok(())

@@ -150,7 +150,12 @@ async fn lower_guard(conn: &mut SqliteConnection, sale: &Sale) -> Result<(), Fai
             None => QueryBuilder::new("DELETE FROM pool_legs"),
         };
         query.push(" WHERE sale_id = ").push_bind(sale.id.as_str()).push(" AND pool_id = ").push_bind(row.pool);
-        query.push(" AND leg IN (").push(row.legs).push(")").build().persistent(false).execute(&mut *conn).await?;
+        query.push(" AND leg IN (");
+        let mut list = query.separated(", ");
+        for leg in row.legs {
+            list.push_bind(leg);
+        }
+        query.push(")").build().persistent(false).execute(&mut *conn).await?;
     }
     Ok(())
 }

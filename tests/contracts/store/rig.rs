@@ -85,7 +85,8 @@ pub(super) async fn real_mysql() -> Option<Rig> {
     None
 }
 
-async fn mysql_at(server: String) -> Rig {
+/// At any server, in a database of its own.
+pub(super) async fn mysql_at(server: String) -> Rig {
     let database = servers::unique("rg_store");
     let mut conn = MySqlConnection::connect(&server).await.unwrap();
     conn.execute(AssertSqlSafe(format!("CREATE DATABASE {database}"))).await.unwrap();

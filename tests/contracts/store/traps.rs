@@ -15,7 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::rig::{Rig, change, id, scope};
+use super::rig::{self, GRACE, OVER, Rig, change, concert, id, line, scope, train};
+use crate::private_mariadb::PrivateMariaDb;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -345,4 +346,43 @@ pub(super) async fn reports_are_read_from_the_replica(rig: &Rig) {
     assert_eq!(store.sales().await.unwrap().len(), 1);
     raw.execute(AssertSqlSafe(format!("DROP DATABASE {behind}"))).await.unwrap();
     raw.close().await.unwrap();
+}
+
+/// After a statement that is closed the next one waits 40 ms for an acknowledgement, with what it has locked. The count is the whole
+/// server's, so this test has one to itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_statement_is_closed_behind_which_another_one_waits() {
+    let server = PrivateMariaDb::start().await;
+    rig::run(Some(rig::mysql_at(server.url()).await), |rig| Box::pin(records_and_expires(rig))).await;
+}
+
+async fn records_and_expires(rig: &Rig) {
+    rig.selling(1000).await;
+    rig.put(&train("g1", 500, 500)).await;
+    for sale in 0..70 {
+        rig.put(&concert(&format!("s{sale}"), 10)).await;
+    }
+    let mut recorder = rig.store.recorder().await.unwrap();
+    let mut raw = rig.raw().await;
+    let mut closed = async || {
+        let row: (String, String) =
+            sqlx::query_as("SHOW GLOBAL STATUS LIKE 'Com_stmt_close'").fetch_one(&mut raw).await.unwrap();
+        row.1
+    };
+    let before = closed().await;
+    let mut from = 0;
+    for size in [1, 2, 3, 70, 130] {
+        recorder.record(&rig.orders(from..from + size)).await.unwrap();
+        from += size;
+    }
+    let journeys: Vec<_> =
+        (1..4).map(|to| rig.order_of("g1", from + u32::from(to), vec![line("second", 0, to, 1)])).collect();
+    recorder.record(&journeys).await.unwrap();
+    let spread: Vec<_> =
+        (0..70).map(|n| rig.order_of(&format!("s{n}"), 1000 + n, vec![line("standard", 0, 1, 1)])).collect();
+    recorder.record(&spread).await.unwrap();
+    rig.advance(OVER);
+    while rig.store.expire(GRACE, 100).await.unwrap() > 0 {}
+    assert_eq!(rig.live().await, 0);
+    assert_eq!(closed().await, before);
 }
