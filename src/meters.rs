@@ -3,8 +3,10 @@
 //! There is no process-wide recorder: each process part is given its [`Meters`], so that three nodes and a writer fit into one
 //! test process. Handles are made once and held, since a look-up costs about eight times a count on a held one.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use metrics::{Counter, Gauge, Histogram};
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, Unit};
@@ -107,6 +109,16 @@ const ALL: &[(Kind, &str, Option<Unit>, &str)] = &[
     (Kind::Gauge, "rushgate_build_info", None, "1, with the version as a label."),
 ];
 
+/// Those of them whose values this process also reads: heartbeats tell the others, and the live feed operators.
+const READ: &[&str] = &[
+    "rushgate_claims_total",
+    "rushgate_connections",
+    "rushgate_admission_closed",
+    "rushgate_drift_units",
+    "rushgate_quarantined_orders",
+    "rushgate_writer_lag_seconds",
+];
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Counter,
@@ -119,7 +131,11 @@ enum Kind {
 pub struct Meters {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
+    values: Values,
 }
+
+/// Upper ends of buckets, and how many samples are at most so large.
+pub type Buckets = Vec<(f64, u64)>;
 
 impl fmt::Debug for Meters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,18 +164,20 @@ impl Meters {
                 Kind::Histogram => recorder.describe_histogram(name, *unit, meaning),
             }
         }
-        let meters = Self { handle: recorder.handle(), recorder: Arc::new(recorder) };
+        let meters = Self { handle: recorder.handle(), recorder: Arc::new(recorder), values: Values::default() };
         meters.gauge("rushgate_build_info", &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         meters
     }
 
     /// The handle of a counter. Ask once and hold it.
     pub fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
-        self.recorder.register_counter(&key(Kind::Counter, name, labels), &METADATA)
+        let exported = self.recorder.register_counter(&key(Kind::Counter, name, labels), &METADATA);
+        if READ.contains(&name) { self.values.counter((name, labels), exported) } else { exported }
     }
 
     pub fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
-        self.recorder.register_gauge(&key(Kind::Gauge, name, labels), &METADATA)
+        let exported = self.recorder.register_gauge(&key(Kind::Gauge, name, labels), &METADATA);
+        if READ.contains(&name) { self.values.gauge((name, labels), exported) } else { exported }
     }
 
     pub fn histogram(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Histogram {
@@ -168,12 +186,95 @@ impl Meters {
 
     /// All metrics in the Prometheus text format.
     pub fn render(&self) -> String {
+        self.values.export();
         self.handle.render()
+    }
+
+    /// Shows the labels and the value of each series of a metric that is read.
+    pub fn read(&self, name: &'static str, each: impl FnMut(&[(&'static str, String)], f64)) {
+        debug_assert!(READ.contains(&name), "{name} is not in the list of those that are read");
+        self.values.read(name, each);
+    }
+
+    /// The buckets of a histogram so far, by the value of its one label. Renders all metrics, since the exporter does not show samples
+    /// otherwise: once a second, while somebody looks.
+    pub fn buckets(&self, name: &str, label: &str) -> HashMap<String, Buckets> {
+        let (series, end) = (format!("{name}_bucket{{{label}=\""), "\",le=\"");
+        let mut buckets: HashMap<String, Buckets> = HashMap::new();
+        for line in self.render().lines().filter_map(|line| line.strip_prefix(&series)) {
+            let parsed = line.split_once(end).and_then(|(value, rest)| {
+                let (end, count) = rest.split_once("\"} ")?;
+                Some((value, end.parse().ok()?, count.parse().ok()?))
+            });
+            if let Some((value, end, count)) = parsed {
+                buckets.entry(value.to_owned()).or_default().push((end, count));
+            }
+        }
+        buckets
     }
 
     /// Folds recorded samples into the histograms; to be called every few seconds, off the hot threads.
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
+    }
+}
+
+/// The values that are read. They are counted here and shown to the exporter when it is asked, since what it holds itself it only prints.
+#[derive(Clone, Default)]
+struct Values(Arc<Mutex<HashMap<Series, Value>>>);
+
+/// A metric and its labels.
+type Series = (&'static str, Vec<(&'static str, String)>);
+
+struct Value {
+    /// As it is, or the bits of an `f64` for a gauge.
+    held: Arc<AtomicU64>,
+    exported: Exported,
+}
+
+enum Exported {
+    Counter(Counter),
+    Gauge(Gauge),
+}
+
+impl Value {
+    #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+    fn get(&self) -> f64 {
+        let held = self.held.load(Ordering::Acquire);
+        if matches!(self.exported, Exported::Counter(_)) { held as f64 } else { f64::from_bits(held) }
+    }
+}
+
+impl Values {
+    fn counter(&self, of: (&'static str, &[(&'static str, &str)]), exported: Counter) -> Counter {
+        Counter::from_arc(self.held(of, Exported::Counter(exported)))
+    }
+
+    fn gauge(&self, of: (&'static str, &[(&'static str, &str)]), exported: Gauge) -> Gauge {
+        Gauge::from_arc(self.held(of, Exported::Gauge(exported)))
+    }
+
+    fn held(&self, (name, labels): (&'static str, &[(&'static str, &str)]), exported: Exported) -> Arc<AtomicU64> {
+        let series = (name, labels.iter().map(|(label, value)| (*label, (*value).to_owned())).collect());
+        let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let value = values.entry(series).or_insert_with(|| Value { held: Arc::default(), exported });
+        Arc::clone(&value.held)
+    }
+
+    fn read(&self, name: &str, mut each: impl FnMut(&[(&'static str, String)], f64)) {
+        let values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((_, labels), value) in values.iter().filter(|((of, _), _)| *of == name) {
+            each(labels, value.get());
+        }
+    }
+
+    fn export(&self) {
+        for value in self.0.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            match &value.exported {
+                Exported::Counter(counter) => counter.absolute(value.held.load(Ordering::Acquire)),
+                Exported::Gauge(gauge) => gauge.set(value.get()),
+            }
+        }
     }
 }
 
@@ -185,6 +286,46 @@ fn key(kind: Kind, name: &'static str, labels: &[(&'static str, &str)]) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_read_is_what_is_rendered() {
+        let meters = Meters::new();
+        let of = [("sale", "s"), ("outcome", "held")];
+        meters.counter("rushgate_claims_total", &of).increment(2);
+        meters.counter("rushgate_claims_total", &of).increment(1);
+        meters.counter("rushgate_claims_total", &[("sale", "t"), ("outcome", "held")]).increment(5);
+        let open = meters.gauge("rushgate_connections", &[]);
+        open.increment(3.0);
+        open.decrement(1.0);
+        let read = |name| {
+            let mut found = Vec::new();
+            meters.read(name, |labels, value| {
+                found.push((labels.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>().join(" "), value));
+            });
+            found.sort_by(|a, b| a.0.cmp(&b.0));
+            found
+        };
+        assert_eq!(read("rushgate_claims_total"), [("s held".to_owned(), 3.0), ("t held".to_owned(), 5.0)]);
+        assert_eq!(read("rushgate_connections"), [(String::new(), 2.0)]);
+        assert_eq!(read("rushgate_drift_units"), []);
+        let text = meters.render();
+        assert!(text.contains("rushgate_claims_total{sale=\"s\",outcome=\"held\"} 3\n"), "{text}");
+        assert!(text.contains("rushgate_connections 2\n"), "{text}");
+    }
+
+    #[test]
+    fn a_histogram_shows_its_buckets_by_its_label() {
+        let meters = Meters::new();
+        let held = meters.histogram("rushgate_claim_duration_seconds", &[("outcome", "held")]);
+        for seconds in [0.0004, 0.0004, 3.0, 60.0] {
+            held.record(seconds);
+        }
+        let buckets = meters.buckets("rushgate_claim_duration_seconds", "outcome");
+        let held = &buckets["held"];
+        assert_eq!((buckets.len(), held.len()), (1, SECONDS.len() + 1));
+        assert_eq!((held[1], held[2], held[14], held[15]), ((0.00025, 0), (0.0005, 2), (5.0, 3), (10.0, 3)));
+        assert_eq!(held[16], (f64::INFINITY, 4));
+    }
 
     #[test]
     fn what_is_counted_is_rendered_with_its_meaning() {

@@ -1,9 +1,9 @@
 //! The first and cheapest no: which claims this node lets through, decided from memory.
 //!
 //! Each node holds a shard of every pool's free stock (`shard`), set anew whenever the inventory says that something changed
-//! (`refill`), by how many nodes are alive (`registry`). The same request is asked once at a time (`in_line`). When a pool is
-//! gone but not all of it is paid, `release_times` knows when to come back. When what is granted piles up behind the inventory,
-//! `pressure` closes the node to more.
+//! (`refill`), by how many nodes are alive (`registry`); `status` is what they tell each other beside that. The same request is asked
+//! once at a time (`in_line`). When a pool is gone but not all of it is paid, `release_times` knows when to come back. When what is
+//! granted piles up behind the inventory, `pressure` closes the node to more.
 //!
 //! Nothing in here grants: a permit is leave to ask the inventory.
 
@@ -28,6 +28,7 @@ pub mod refill;
 pub mod registry;
 pub mod release_times;
 mod shard;
+pub mod status;
 
 pub use shard::{LegShard, Permit, Shut};
 

@@ -95,7 +95,7 @@ impl Drop for NoMore<'_> {
 mod tests {
     use super::*;
     use crate::admission::registry;
-    use crate::domain::Buffer;
+    use crate::domain::{Buffer, NodeId};
     use crate::inventory::NodeBeat;
     use crate::planted::{Planted, SCOPE};
 
@@ -142,7 +142,7 @@ mod tests {
         let planted = Planted::new().await;
         let weight = Live::new(1.0);
         let shards = Shards::new(1, weight.clone(), Buffer::Units(0));
-        let (node, inventory) = ("n1".parse().unwrap(), Arc::clone(&planted.inventory));
+        let (node, inventory) = ("n1".parse::<NodeId>().unwrap(), Arc::clone(&planted.inventory));
         let beating = registry::keep_beating(shards.clone(), node, inventory, NEVER, planted.shutdown.clone());
         planted.shutdown.spawn(beating);
         tokio::time::sleep(Duration::from_millis(1)).await;

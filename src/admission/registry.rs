@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admission::Shards;
+use crate::admission::status::Speaker;
 use crate::config::live::Live;
-use crate::domain::NodeId;
 use crate::inventory::{Inventory, NodeBeat};
 use crate::shutdown::Shutdown;
 
@@ -22,15 +22,16 @@ pub fn interval(timeout: Duration) -> Duration {
 /// Beats until the shutdown, then leaves the registry, so that the others take over this node's part at once.
 pub async fn keep_beating(
     shards: Shards,
-    node: NodeId,
+    speaker: impl Into<Speaker>,
     inventory: Arc<dyn Inventory>,
     timeout: impl Into<Live<Duration>>,
     shutdown: Shutdown,
 ) {
-    let timeout = timeout.into();
+    let (mut speaker, timeout) = (speaker.into(), timeout.into());
     loop {
         let weighed = shards.weight_changed();
-        let beat = NodeBeat { node: node.clone(), weight: shards.weight(), status: status(&shards) };
+        let status = speaker.speak(&shards, interval(timeout.get()));
+        let beat = NodeBeat { node: speaker.node.clone(), weight: shards.weight(), status };
         match inventory.beat(&beat, timeout.get()).await {
             Ok(nodes) => shards.learn_nodes(nodes),
             Err(fault) => tracing::debug!(%fault, "no heartbeat"),
@@ -47,24 +48,9 @@ pub async fn keep_beating(
             break;
         }
     }
-    if let Err(fault) = inventory.leave(&node).await {
+    if let Err(fault) = inventory.leave(&speaker.node).await {
         tracing::debug!(%fault, "could not leave the registry; the others notice by the missing heartbeat");
     }
-}
-
-/// Sales whose shards a heartbeat tells; the rest an operator asks the node itself for.
-const SALES_TOLD: usize = 32;
-
-fn status(shards: &Shards) -> String {
-    let mut sales = shards.sales();
-    sales.sort_by(|a, b| a.sale.id.cmp(&b.sale.id));
-    let told = sales.iter().take(SALES_TOLD).map(|shard| {
-        let pools = shard.sale.pools.iter().zip(shards.left(shard));
-        let pools: serde_json::Map<_, _> = pools.map(|(pool, left)| (pool.id.to_string(), left.into())).collect();
-        (shard.sale.id.to_string(), pools.into())
-    });
-    let told: serde_json::Map<String, serde_json::Value> = told.collect();
-    serde_json::json!({ "version": env!("CARGO_PKG_VERSION"), "shards": told }).to_string()
 }
 
 #[cfg(test)]

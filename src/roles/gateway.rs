@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use crate::admission::pressure::{self, Pressure};
+use crate::admission::status::{self, Speaker};
 use crate::admission::{Shards, refill, registry, release_times};
 use crate::confirm::batch::{Batcher, Desk, DeskMeters, Limits};
 use crate::confirm::{Claims, Parts};
 use crate::domain::Partition;
+use crate::readiness::Readiness;
 use crate::roles::process::Process;
 
 /// What claims are answered with on this node.
@@ -51,7 +53,7 @@ impl Gateway {
     }
 
     /// Starts the loops. Batches end by themselves when the last door is closed; shards stay filled until then.
-    pub(super) fn start(self, process: &Process) {
+    pub(super) fn start(self, process: &Process, readiness: Arc<Readiness>) {
         let Self { claims, shards, pressure, batchers } = self;
         drop(claims);
         let Process { settings, live, backends, epochs, front, back, .. } = process;
@@ -75,7 +77,9 @@ impl Gateway {
         let reading = pressure::keep_read(pressure, limits, sources, process.meters.clone(), back.clone());
         back.spawn_essential("pressure", reading);
         let (inventory, timeout) = (Arc::clone(&backends.inventory), live.shard.node_timeout.clone());
-        let beating = registry::keep_beating(shards.clone(), process.node.clone(), inventory, timeout, front.clone());
+        let sources = status::Sources { meters: process.meters.clone(), readiness, clock: Arc::clone(&process.clock) };
+        let speaker = Speaker::new(process.node.clone(), sources);
+        let beating = registry::keep_beating(shards.clone(), speaker, inventory, timeout, front.clone());
         front.spawn_essential("registry", beating);
         let (store, grace) = (Arc::clone(&backends.store), settings.payment.grace);
         back.spawn_essential("release times", release_times::keep_known(shards, store, grace, back.clone()));

@@ -10,7 +10,7 @@ use rushgate::clock::Clock;
 use rushgate::config::settings::{self, AnswerAfter};
 use rushgate::confirm::batch::{Batcher, Desk, DeskMeters, Limits};
 use rushgate::confirm::{Claims, Parts};
-use rushgate::domain::{Buffer, OrderSecret, Partition, Sale, SaleDocument, UnixMillis};
+use rushgate::domain::{Buffer, NodeId, OrderSecret, Partition, Sale, SaleDocument, UnixMillis};
 use rushgate::epochs::Epochs;
 use rushgate::inventory::Inventory;
 use rushgate::meters::Meters;
@@ -237,7 +237,7 @@ impl World {
         let sources = pressure::Sources { inventory, queue, epochs: epochs.clone() };
         let reading = pressure::keep_read(pressure, limits, sources, self.meters.clone(), shutdown.clone());
         shutdown.spawn_essential("pressure", reading);
-        let node = format!("g{}", life.node).parse().unwrap();
+        let node: NodeId = format!("g{}", life.node).parse().unwrap();
         let beating =
             registry::keep_beating(shards.clone(), node, Arc::clone(&ways.inventory), NODE_TIMEOUT, shutdown.clone());
         shutdown.spawn_essential("registry", beating);
