@@ -3,6 +3,8 @@
 //! - [`server`]: connections, limits, timeouts; `guard`: who may ask
 //! - [`routes`]: from method, path and query to a [`routes::Call`]
 //! - `sales`, `orders`, `letters`, `balance`, `process`: a call's answer; [`problem`]: its no
+//! - `assets`: the console's files, from `src/console`
+//! - [`live`]: how the site stands, once a second, for consoles
 //! - [`plan`]: what a buffer would do now, and has done
 //! - [`gauges`]: the metrics that nobody moves by working; [`drift`]: those for which inventory and store are compared
 //! - [`client`]: the same API from the other side, for the commands
@@ -17,6 +19,8 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::assets::Asset;
+use crate::admin::live::Feed;
 use crate::admin::problem::{Code, Problem};
 use crate::admin::routes::Call;
 use crate::admission::Shards;
@@ -34,12 +38,14 @@ use crate::sales::Definitions;
 use crate::shutdown::Shutdown;
 use crate::store::{Change, Store, keep_logged};
 
+mod assets;
 mod balance;
 pub mod client;
 pub mod drift;
 pub mod gauges;
 mod guard;
 mod letters;
+pub mod live;
 mod orders;
 pub mod plan;
 pub mod problem;
@@ -72,10 +78,19 @@ pub struct Parts {
 pub struct Process {
     pub node: NodeId,
     pub roles: Vec<Role>,
+    pub backends: BackendNames,
     pub readiness: Arc<Readiness>,
     pub reloader: Reloader,
     /// What a drain begins.
     pub shutdown: Shutdown,
+}
+
+/// What inventory, queue and store are called, such as `redis`.
+#[derive(Debug, Clone, Copy)]
+pub struct BackendNames {
+    pub inventory: &'static str,
+    pub queue: &'static str,
+    pub store: &'static str,
 }
 
 impl fmt::Debug for Process {
@@ -115,6 +130,7 @@ pub struct Answer {
 pub enum Body {
     Json(Value),
     Text(&'static str, String),
+    Asset(Asset),
 }
 
 impl Answer {
@@ -135,25 +151,30 @@ impl Answer {
 #[derive(Debug, Clone)]
 pub struct Answers {
     parts: Parts,
+    feed: Feed,
     /// One audit at a time: it reads everything.
     audit: Arc<Semaphore>,
 }
 
 impl Answers {
-    pub fn new(parts: Parts) -> Self {
-        Self { parts, audit: Arc::new(Semaphore::new(1)) }
+    /// `shutdown` ends what goes on between calls.
+    pub fn new(parts: Parts, shutdown: Shutdown) -> Self {
+        Self { feed: Feed::new(parts.clone(), shutdown), parts, audit: Arc::new(Semaphore::new(1)) }
     }
 
     /// Answers one call. `who` asks; `body` is empty where the call has none.
     pub async fn answer(&self, call: Call, who: &str, body: &[u8]) -> Result<Answer, Problem> {
         let parts = &self.parts;
         match call {
+            Call::Asset(asset) => Ok(Answer { status: 200, body: Body::Asset(asset) }),
             Call::Live => Ok(process::live()),
             Call::Ready { verbose } => Ok(process::ready(parts, verbose)),
             Call::Metrics => Ok(process::metrics(parts)),
             Call::Config => Ok(process::config(parts)),
             Call::Reload { dry_run } => process::reload(parts, who, dry_run).await,
             Call::Nodes => process::nodes(parts),
+            // Those who go on watching are served by the listener.
+            Call::Watch { .. } => Ok(Answer::text("application/json", self.feed.once().await?)),
             Call::Drain { dry_run } => Ok(process::drain(parts, who, dry_run).await),
             Call::StaleOrders { state, limit } => orders::stale(parts, state, limit).await,
             Call::Changes { subject, limit } => process::changes(parts, subject.as_deref(), limit).await,

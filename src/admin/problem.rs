@@ -69,6 +69,7 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE;
     Invalid = "invalid" UNPROCESSABLE_ENTITY;
     BadConfig = "bad_config" UNPROCESSABLE_ENTITY;
+    Busy = "busy" SERVICE_UNAVAILABLE;
     Unavailable = "unavailable" SERVICE_UNAVAILABLE;
     Unknown = "unknown" GATEWAY_TIMEOUT;
 }

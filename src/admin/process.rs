@@ -52,7 +52,7 @@ pub(super) fn told_status(beat: &NodeBeat) -> Value {
     serde_json::from_str(&beat.status).unwrap_or_default()
 }
 
-fn role_name(role: Role) -> &'static str {
+pub(super) fn role_name(role: Role) -> &'static str {
     match role {
         Role::Gateway => "gateway",
         Role::Writer => "writer",

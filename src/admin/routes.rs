@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper::Method;
 
+use crate::admin::assets::Asset;
 use crate::admin::letters::Act;
 use crate::admin::plan::Preview;
 use crate::admin::problem::{Code, Problem};
@@ -21,28 +22,70 @@ const MAX_LIMIT: u32 = 1000;
 /// One request, understood.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Call {
+    Asset(Asset),
     Live,
-    Ready { verbose: bool },
+    Ready {
+        verbose: bool,
+    },
     Metrics,
     Sales,
     Sale(SaleId),
     Balance(SaleId),
-    Plan { sale: SaleId, preview: Preview },
-    Change { sale: SaleId, change: Change, dry_run: bool },
+    Plan {
+        sale: SaleId,
+        preview: Preview,
+    },
+    Change {
+        sale: SaleId,
+        change: Change,
+        dry_run: bool,
+    },
     Nodes,
+    /// How the site stands, once a second; or one time.
+    Watch {
+        once: bool,
+    },
     Orders(OrderFilter),
     Order(OrderId),
-    EndOrder { order: OrderId, event: OrderEvent, dry_run: bool },
+    EndOrder {
+        order: OrderId,
+        event: OrderEvent,
+        dry_run: bool,
+    },
     Config,
-    Reload { dry_run: bool },
-    Drain { dry_run: bool },
-    Changes { subject: Option<String>, limit: u32 },
-    Audit { sale: Option<SaleId>, wait: Duration },
-    Repair { sale: Option<SaleId>, wait: Duration, dry_run: bool },
-    StaleOrders { state: StaleState, limit: u32 },
-    DeadLetters { after: u64, limit: u32 },
+    Reload {
+        dry_run: bool,
+    },
+    Drain {
+        dry_run: bool,
+    },
+    Changes {
+        subject: Option<String>,
+        limit: u32,
+    },
+    Audit {
+        sale: Option<SaleId>,
+        wait: Duration,
+    },
+    Repair {
+        sale: Option<SaleId>,
+        wait: Duration,
+        dry_run: bool,
+    },
+    StaleOrders {
+        state: StaleState,
+        limit: u32,
+    },
+    DeadLetters {
+        after: u64,
+        limit: u32,
+    },
     DeadLetter(u64),
-    ActOnDeadLetter { id: u64, act: Act, dry_run: bool },
+    ActOnDeadLetter {
+        id: u64,
+        act: Act,
+        dry_run: bool,
+    },
 }
 
 /// A change of a sale: all of it, or what its body has to say.
@@ -86,11 +129,12 @@ pub fn call(method: &Method, path: &str, query: Option<&str>) -> Result<Call, Pr
 fn methods(segments: &[&str]) -> Option<&'static str> {
     let rest = match segments {
         ["livez" | "readyz" | "metrics"] => return Some("GET"),
+        _ if asset(segments).is_some() => return Some("GET"),
         ["admin", "v1", rest @ ..] => rest,
         _ => return None,
     };
     Some(match rest {
-        ["sales" | "nodes" | "orders" | "stale-orders" | "config" | "changes" | "dead-letters"]
+        ["sales" | "nodes" | "live" | "orders" | "stale-orders" | "config" | "changes" | "dead-letters"]
         | ["orders", _]
         | ["sales", _, "balance" | "plan"] => "GET",
         ["sales", _] => "GET, PUT",
@@ -106,14 +150,26 @@ fn methods(segments: &[&str]) -> Option<&'static str> {
     })
 }
 
+/// The console's page is at the root, and what it loads below `console`.
+fn asset(segments: &[&str]) -> Option<Asset> {
+    match segments {
+        [""] => Asset::find(&[]),
+        ["console", path @ ..] if !path.is_empty() => Asset::find(path),
+        _ => None,
+    }
+}
+
 fn of_segments(method: &str, segments: &[&str], query: &mut Query) -> Result<Call, Problem> {
     let rest = match segments {
         ["livez"] => return Ok(Call::Live),
         ["readyz"] => return Ok(Call::Ready { verbose: query.flag("verbose")? }),
         ["metrics"] => return Ok(Call::Metrics),
-        [_, _, rest @ ..] => rest,
+        ["admin", _, rest @ ..] => rest,
         _ => &[],
     };
+    if let Some(asset) = asset(segments) {
+        return Ok(Call::Asset(asset));
+    }
     Ok(match rest {
         ["sales"] => Call::Sales,
         ["sales", sale] if method == "GET" => Call::Sale(sale_id(sale)?),
@@ -139,6 +195,7 @@ fn of_segments(method: &str, segments: &[&str], query: &mut Query) -> Result<Cal
             Call::Change { sale: sale_id(sale)?, change, dry_run: query.flag("dry_run")? }
         }
         ["nodes"] => Call::Nodes,
+        ["live"] => Call::Watch { once: query.flag("once")? },
         ["orders"] => Call::Orders(OrderFilter {
             sale: query.parsed("sale")?,
             buyer: query.parsed("buyer")?,
@@ -385,7 +442,7 @@ mod tests {
 
     #[test]
     fn unknown_paths_and_methods_are_told_apart() {
-        assert_eq!(get("/"), Err(Code::NotFound));
+        assert_eq!(get("/console/gone.js"), Err(Code::NotFound));
         assert_eq!(get("/admin/v1"), Err(Code::NotFound));
         assert_eq!(get("/admin/v1/sales/"), Err(Code::UnknownSale));
         assert_eq!(get("/admin/v1/sales/a%2fb"), Err(Code::UnknownSale));
@@ -394,6 +451,24 @@ mod tests {
         assert_eq!(ask("DELETE", "/admin/v1/sales/s"), Err(Code::MethodNotAllowed));
         let problem = call(&Method::DELETE, "/admin/v1/sales/s", None).unwrap_err();
         assert_eq!(problem.allow, Some("GET, PUT"));
+    }
+
+    #[test]
+    fn the_live_feed_is_watched_or_looked_at_once() {
+        assert_eq!(get("/admin/v1/live"), Ok(Call::Watch { once: false }));
+        assert_eq!(get("/admin/v1/live?once=true"), Ok(Call::Watch { once: true }));
+        assert_eq!(ask("POST", "/admin/v1/live"), Err(Code::MethodNotAllowed));
+        assert_eq!(get("/admin/v1/live?twice=true"), Err(Code::Invalid));
+    }
+
+    #[test]
+    fn the_page_is_at_the_root_and_its_files_are_below_it() {
+        let page = Ok(Call::Asset(Asset::find(&[]).unwrap()));
+        assert_eq!((&get("/"), &get("/console/index.html")), (&page, &page));
+        assert_eq!(get("/console"), Err(Code::NotFound));
+        assert_eq!(get("/console/"), Err(Code::NotFound));
+        assert_eq!(get("/console/../index.html"), Err(Code::NotFound));
+        assert_eq!(ask("POST", "/"), Err(Code::MethodNotAllowed));
     }
 
     #[test]

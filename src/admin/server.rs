@@ -4,10 +4,11 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited, StreamBody};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
@@ -17,9 +18,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::assets::{self, Asset};
 use crate::admin::guard::Guard;
+use crate::admin::live::Events;
 use crate::admin::problem::{Code, Problem};
 use crate::admin::routes::{self, Call};
 use crate::admin::{Answer, Answers, Body, Parts};
@@ -38,8 +42,12 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// No connection is older than an audit may get, so that none is held for ever.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+/// Before that a watcher's stream ends in good order, and it comes again.
+const LEAVE: Duration = Duration::from_secs(30);
 /// How long open connections are waited for when the listener closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for a watcher, whose stream has ended then: one that does not read it would not notice.
+const WATCHER_CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Pause after an accept that failed, which is for want of file handles, or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -82,7 +90,7 @@ impl Admin {
 
     /// Serves until this shutdown begins, which may be a later one than the one that a drain begins.
     pub async fn serve(self, parts: Parts, shutdown: Shutdown) {
-        let (guard, answers) = (Arc::new(self.guard), Answers::new(parts));
+        let (guard, answers) = (Arc::new(self.guard), Answers::new(parts, shutdown.clone()));
         let (permits, graceful) = (Arc::new(Semaphore::new(MAX_CONNECTIONS)), GracefulShutdown::new());
         loop {
             let accepted = async {
@@ -95,12 +103,18 @@ impl Admin {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let door = Door { guard: Arc::clone(&guard), answers: answers.clone(), shutdown: shutdown.clone() };
+                    let ends = Instant::now() + CONNECTION_TIMEOUT;
+                    let (guard, answers) = (Arc::clone(&guard), answers.clone());
+                    let door = Door { guard, answers, shutdown: shutdown.clone(), ends, watches: Arc::default() };
+                    let closed = door.clone().closed();
                     let connection = graceful.watch(door.connection(stream));
                     shutdown.spawn(async move {
                         let _permit = permit;
                         // A client that leaves in mid-sentence is not worth a word.
-                        let _ended = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+                        tokio::select! {
+                            _ended = tokio::time::timeout_at(ends, connection) => {}
+                            () = closed => {}
+                        }
                     });
                 }
                 Err(error) => {
@@ -122,9 +136,23 @@ struct Door {
     guard: Arc<Guard>,
     answers: Answers,
     shutdown: Shutdown,
+    /// When the connection is cut.
+    ends: Instant,
+    /// Whether a stream of events goes over it.
+    watches: Arc<AtomicBool>,
 }
 
+/// Whole, or in parts for as long as somebody reads them.
+type Reply = Response<Either<Full<Bytes>, StreamBody<Events>>>;
+
 impl Door {
+    /// Resolves when a shutdown has begun and the connection has had the time to end.
+    async fn closed(self) {
+        self.shutdown.begun().await;
+        let watches = self.watches.load(Ordering::Relaxed);
+        tokio::time::sleep(if watches { WATCHER_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT }).await;
+    }
+
     fn connection(
         self,
         stream: TcpStream,
@@ -141,24 +169,22 @@ impl Door {
             .serve_connection(TokioIo::new(stream), service)
     }
 
-    async fn reply(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        match self.answer(request).await {
-            Ok(Answer { status, body: Body::Json(body) }) => response(status, "application/json", body.to_string()),
-            Ok(Answer { status, body: Body::Text(content_type, text) }) => response(status, content_type, text),
-            Err(problem) => refusal(problem),
-        }
+    async fn reply(self, request: Request<Incoming>) -> Reply {
+        self.answer(request).await.unwrap_or_else(refusal)
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Reply, Problem> {
         let (head, body) = request.into_parts();
         let call = routes::call(&head.method, head.uri.path(), head.uri.query());
         let who = match &call {
+            Ok(Call::Asset(_)) => self.guard.check_page(&head.headers).map(|()| String::new())?,
             Ok(call) if call.is_open() => String::new(),
             _ => self.guard.check(&head.headers)?,
         };
         let call = call?;
         let body = if call.has_body() { read(&head.headers, body).await? } else { Bytes::new() };
-        match call {
+        let answered = match call {
+            Call::Watch { once: false } => return self.watch(),
             Call::Audit { sale, wait } => {
                 // Whoever no longer listens stops the audit; it reads only, so it may be stopped anywhere.
                 let stop = CancellationToken::new();
@@ -171,7 +197,22 @@ impl Door {
                 let timeout = if matches!(call, Call::Repair { .. }) { AUDIT_TIMEOUT } else { CALL_TIMEOUT };
                 self.run(timeout, async move { answers.answer(call, &who, &body).await }).await
             }
-        }
+        };
+        answered.map(|Answer { status, body }| match body {
+            Body::Json(body) => response(status, "application/json", body.to_string()),
+            Body::Text(content_type, text) => response(status, content_type, text),
+            Body::Asset(asset) => file(&asset, head.headers.get(header::IF_NONE_MATCH)),
+        })
+    }
+
+    /// A stream of events, over a connection that carries nothing after it.
+    fn watch(&self) -> Result<Reply, Problem> {
+        let events = self.answers.feed.watch(self.ends - LEAVE)?;
+        self.watches.store(true, Ordering::Relaxed);
+        let mut reply = response(200, "text/event-stream", String::new());
+        reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        *reply.body_mut() = Either::Right(StreamBody::new(events));
+        Ok(reply)
     }
 
     /// Runs a call to its end, whether its caller still listens or not: half a change is worse than one too many.
@@ -208,7 +249,31 @@ async fn read(headers: &header::HeaderMap, body: Incoming) -> Result<Bytes, Prob
     }
 }
 
-fn refusal(problem: Problem) -> Response<Full<Bytes>> {
+/// A file of the console, unless its reader has it already.
+fn file(asset: &Asset, known: Option<&HeaderValue>) -> Reply {
+    let Some((content, tag)) = asset.read() else {
+        return refusal(Problem::new(Code::NotFound, "There is nothing here any more."));
+    };
+    let is_known = known
+        .and_then(|known| known.to_str().ok())
+        .is_some_and(|known| known.split(',').any(|known| known.trim().trim_start_matches("W/") == tag));
+    let mut response = response(if is_known { 304 } else { 200 }, asset.content_type(), String::new());
+    if !is_known {
+        *response.body_mut() = Either::Left(Full::new(content));
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, HeaderValue::from_str(&tag).expect("a tag is made of hexadecimal digits"));
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_SECURITY_POLICY, assets::POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn refusal(problem: Problem) -> Reply {
     let (code, allow) = (problem.code, problem.allow);
     let mut response = response(code.status().as_u16(), "application/problem+json", problem.document().to_string());
     let headers = response.headers_mut();
@@ -218,14 +283,14 @@ fn refusal(problem: Problem) -> Response<Full<Bytes>> {
     if code == Code::Unauthenticated {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    if matches!(code, Code::Unavailable | Code::NotRecorded | Code::AuditRunning | Code::ReloadRunning) {
+    if matches!(code, Code::Busy | Code::Unavailable | Code::NotRecorded | Code::AuditRunning | Code::ReloadRunning) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
 }
 
-fn response(status: u16, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn response(status: u16, content_type: &'static str, body: String) -> Reply {
+    let mut response = Response::new(Either::Left(Full::new(Bytes::from(body))));
     *response.status_mut() = hyper::StatusCode::from_u16(status).expect("answers have real statuses");
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicI64;
 
 use anyhow::Context;
 
+use crate::admin::BackendNames;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::{InventoryBackend, QueueBackend, StoreBackend};
@@ -73,4 +74,22 @@ pub(super) fn store(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Resu
             Arc::new(MySqlStore::connect(&settings.store, on_time).context("opening the store")?)
         }
     })
+}
+
+/// What operators know them as.
+pub(super) fn names(settings: &Settings) -> BackendNames {
+    BackendNames {
+        inventory: match settings.inventory.backend {
+            InventoryBackend::Memory => "memory",
+            InventoryBackend::Redis => "redis",
+        },
+        queue: match settings.queue.backend {
+            QueueBackend::Memory => "memory",
+            QueueBackend::Rabbitmq => "rabbitmq",
+        },
+        store: match settings.store.backend {
+            StoreBackend::Sqlite => "sqlite",
+            StoreBackend::Mysql => "mysql",
+        },
+    }
 }

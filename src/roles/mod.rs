@@ -112,7 +112,7 @@ impl Server {
         process.back.spawn(supervisor.clone().keep_told(Arc::clone(&readiness), takes, process.front.clone()));
         let ended = Shutdown::new();
         ended.spawn(supervisor.keep_watched());
-        open_doors(&process, (public, admin), readiness, (gateway.as_ref(), &definitions));
+        open_doors(&process, (public, admin), Arc::clone(&readiness), (gateway.as_ref(), &definitions));
         process.front.spawn_essential("reload", process.reloader.clone().keep_reloading());
         tell(News::Serving(&serving));
         // A store that hangs does not keep a process from stopping.
@@ -122,7 +122,7 @@ impl Server {
         }
         if let Some(gateway) = gateway {
             let shards = gateway.shards.clone();
-            gateway.start(&process);
+            gateway.start(&process, readiness);
             let opened = embedded::open_sample(&definitions, &process.epochs, &shards);
             if sample
                 && let Some(Some(sale)) = until(&process.front, opened).await
@@ -229,6 +229,7 @@ fn open_doors(
         process: admin::Process {
             node: process.node.clone(),
             roles: settings.node.roles.clone(),
+            backends: backends::names(settings),
             readiness,
             reloader: process.reloader.clone(),
             shutdown: front.clone(),

@@ -101,7 +101,7 @@ async fn config_and_metrics_are_told() {
     assert!(metrics.contains("content-type: text/plain; version=0.0.4"), "{metrics}");
     assert!(metrics.contains("rushgate_expired_total 3"), "{metrics}");
     let no_gateway = Parts { shards: None, ..parts };
-    let nodes = Answers::new(no_gateway).answer(Call::Nodes, "", b"").await;
+    let nodes = Answers::new(no_gateway, Shutdown::new()).answer(Call::Nodes, "", b"").await;
     assert_eq!(nodes.unwrap_err().code, Code::NoGateway);
 }
 
@@ -183,6 +183,6 @@ async fn a_plan_tells_what_another_buffer_would_do() {
     }
     let no_gateway = Parts { shards: None, ..parts };
     let preview = Preview { buffer: None, survive: None, skew: 1.0 };
-    let answer = Answers::new(no_gateway).answer(Call::Plan { sale: sale.id, preview }, "", b"").await;
+    let answer = Answers::new(no_gateway, Shutdown::new()).answer(Call::Plan { sale: sale.id, preview }, "", b"").await;
     assert_eq!(answer.unwrap_err().code, Code::NoGateway);
 }

@@ -19,8 +19,10 @@ use crate::queue::LaneId;
 use crate::reload;
 use crate::telemetry::Logs;
 
+mod console;
 mod figures;
 mod letters;
+mod live;
 mod reloads;
 
 struct Running {
@@ -56,6 +58,7 @@ async fn running(token: &str) -> Running {
         process: Process {
             node: "n1".parse().unwrap(),
             roles: vec![Role::Gateway],
+            backends: BackendNames { inventory: "memory", queue: "memory", store: "sqlite" },
             readiness: Arc::new(Readiness::new().with("store", check)),
             reloader: reloader(config.path(), &planted, &meters, &process),
             shutdown: process.clone(),
@@ -181,7 +184,7 @@ async fn each_no_has_its_status_and_its_code() {
     assert_eq!(refused(client.get("/admin/v1/sales/x").await), no(404, "unknown_sale"));
     assert_eq!(refused(client.get("/admin/v1/sales/x/balance").await), no(404, "unknown_sale"));
     assert_eq!(refused(client.get("/admin/v1/nothing").await), no(404, "not_found"));
-    assert_eq!(refused(client.get("/").await), no(404, "not_found"));
+    assert_eq!(refused(client.get("/console/gone.js").await), no(404, "not_found"));
     assert_eq!(refused(client.post("/admin/v1/sales/s", None).await), no(405, "method_not_allowed"));
     assert_eq!(refused(client.put("/admin/v1/sales/s", &json!({"colour": 1})).await), no(422, "invalid"));
     let outdated =
@@ -218,7 +221,7 @@ async fn odd_requests_are_refused_before_anything_is_done() {
 #[tokio::test]
 async fn without_the_token_only_probes_are_answered() {
     let Running { address, client, .. } = running("t0ken").await;
-    for path in ["/admin/v1/sales", "/metrics", "/admin/v1/config", "/", "/nothing"] {
+    for path in ["/admin/v1/sales", "/metrics", "/admin/v1/config", "/admin/v1/live", "/nothing"] {
         let answer = get(&address, path).await;
         assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("www-authenticate: Bearer"), "{path}: {answer}");
     }
