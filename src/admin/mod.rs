@@ -5,6 +5,7 @@
 //! - `sales`, `orders`, `letters`, `balance`, `process`: a call's answer; [`problem`]: its no
 //! - `assets`: the console's files, from `src/console`
 //! - [`live`]: how the site stands, once a second, for consoles
+//! - `why`: why a claim was refused, for a support desk
 //! - [`plan`]: what a buffer would do now, and has done
 //! - [`gauges`]: the metrics that nobody moves by working; [`drift`]: those for which inventory and store are compared
 //! - [`client`]: the same API from the other side, for the commands
@@ -24,6 +25,8 @@ use crate::admin::live::Feed;
 use crate::admin::problem::{Code, Problem};
 use crate::admin::routes::Call;
 use crate::admission::Shards;
+use crate::admission::pressure::Pressure;
+use crate::admission::refusals::Refusals;
 use crate::audit::{Auditor, Repairer};
 use crate::clock::Clock;
 use crate::config::settings::Role;
@@ -53,6 +56,7 @@ mod process;
 pub mod routes;
 mod sales;
 pub mod server;
+pub mod why;
 
 pub use server::{Admin, BindError};
 
@@ -70,7 +74,15 @@ pub struct Parts {
     pub definitions: Definitions,
     /// `None` in a process that is no gateway.
     pub shards: Option<Shards>,
+    pub gate: Option<Gate>,
     pub process: Process,
+}
+
+/// What else says no to claims on a gateway, and what was said.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    pub pressure: Pressure,
+    pub refusals: Refusals,
 }
 
 /// This process, as far as its operators care.
@@ -175,6 +187,7 @@ impl Answers {
             Call::Nodes => process::nodes(parts),
             // Those who go on watching are served by the listener.
             Call::Watch { .. } => Ok(Answer::text("application/json", self.feed.once().await?)),
+            Call::Why(question) => why::answer(parts, question).await,
             Call::Drain { dry_run } => Ok(process::drain(parts, who, dry_run).await),
             Call::StaleOrders { state, limit } => orders::stale(parts, state, limit).await,
             Call::Changes { subject, limit } => process::changes(parts, subject.as_deref(), limit).await,

@@ -43,8 +43,12 @@ pub(super) async fn stale(parts: &Parts, state: StaleState, limit: u32) -> Resul
     Ok(Answer::ok(json!({"orders": orders.collect::<Vec<_>>()})))
 }
 
-/// One order with its history and its payments, and what the inventory knows of it.
 pub(super) async fn show(parts: &Parts, id: OrderId) -> Result<Answer, Problem> {
+    Ok(Answer::ok(document_of(parts, id).await?))
+}
+
+/// One order with its history and its payments, and what the inventory knows of it.
+pub(super) async fn document_of(parts: &Parts, id: OrderId) -> Result<Value, Problem> {
     let known = known(parts, id).await;
     let Some(row) = parts.store.order(id).await? else {
         // Granted, and not in the store yet.
@@ -54,7 +58,7 @@ pub(super) async fn show(parts: &Parts, id: OrderId) -> Result<Answer, Problem> 
         let mut body = document(&order, status, sale.as_ref());
         body["recorded_at"] = Value::Null;
         body["inventory_status"] = status.as_str().into();
-        return Ok(Answer::ok(body));
+        return Ok(body);
     };
     let sale = sale_of(parts, &row.order).await?;
     let history = parts.store.history(id).await?;
@@ -67,7 +71,7 @@ pub(super) async fn show(parts: &Parts, id: OrderId) -> Result<Answer, Problem> 
         Ok(known) => known.map(|known| known.status.as_str()).into(),
         Err(_cannot_be_asked) => Value::Null,
     };
-    Ok(Answer::ok(body))
+    Ok(body)
 }
 
 /// Cancels a hold or refunds a payment, or tells what that would do.

@@ -9,6 +9,7 @@ use crate::admin::assets::Asset;
 use crate::admin::letters::Act;
 use crate::admin::plan::Preview;
 use crate::admin::problem::{Code, Problem};
+use crate::admin::why::{Question, Wants};
 use crate::domain::{Invalid, OrderEvent, OrderId, SaleId};
 use crate::sales::Edit;
 use crate::store::{OrderFilter, StaleState};
@@ -24,68 +25,29 @@ const MAX_LIMIT: u32 = 1000;
 pub enum Call {
     Asset(Asset),
     Live,
-    Ready {
-        verbose: bool,
-    },
+    Ready { verbose: bool },
     Metrics,
     Sales,
     Sale(SaleId),
     Balance(SaleId),
-    Plan {
-        sale: SaleId,
-        preview: Preview,
-    },
-    Change {
-        sale: SaleId,
-        change: Change,
-        dry_run: bool,
-    },
+    Plan { sale: SaleId, preview: Preview },
+    Change { sale: SaleId, change: Change, dry_run: bool },
     Nodes,
-    /// How the site stands, once a second; or one time.
-    Watch {
-        once: bool,
-    },
+    Watch { once: bool },
+    Why(Question),
     Orders(OrderFilter),
     Order(OrderId),
-    EndOrder {
-        order: OrderId,
-        event: OrderEvent,
-        dry_run: bool,
-    },
+    EndOrder { order: OrderId, event: OrderEvent, dry_run: bool },
     Config,
-    Reload {
-        dry_run: bool,
-    },
-    Drain {
-        dry_run: bool,
-    },
-    Changes {
-        subject: Option<String>,
-        limit: u32,
-    },
-    Audit {
-        sale: Option<SaleId>,
-        wait: Duration,
-    },
-    Repair {
-        sale: Option<SaleId>,
-        wait: Duration,
-        dry_run: bool,
-    },
-    StaleOrders {
-        state: StaleState,
-        limit: u32,
-    },
-    DeadLetters {
-        after: u64,
-        limit: u32,
-    },
+    Reload { dry_run: bool },
+    Drain { dry_run: bool },
+    Changes { subject: Option<String>, limit: u32 },
+    Audit { sale: Option<SaleId>, wait: Duration },
+    Repair { sale: Option<SaleId>, wait: Duration, dry_run: bool },
+    StaleOrders { state: StaleState, limit: u32 },
+    DeadLetters { after: u64, limit: u32 },
     DeadLetter(u64),
-    ActOnDeadLetter {
-        id: u64,
-        act: Act,
-        dry_run: bool,
-    },
+    ActOnDeadLetter { id: u64, act: Act, dry_run: bool },
 }
 
 /// A change of a sale: all of it, or what its body has to say.
@@ -134,7 +96,7 @@ fn methods(segments: &[&str]) -> Option<&'static str> {
         _ => return None,
     };
     Some(match rest {
-        ["sales" | "nodes" | "live" | "orders" | "stale-orders" | "config" | "changes" | "dead-letters"]
+        ["sales" | "nodes" | "live" | "why" | "orders" | "stale-orders" | "config" | "changes" | "dead-letters"]
         | ["orders", _]
         | ["sales", _, "balance" | "plan"] => "GET",
         ["sales", _] => "GET, PUT",
@@ -195,6 +157,7 @@ fn of_segments(method: &str, segments: &[&str], query: &mut Query) -> Result<Cal
             Call::Change { sale: sale_id(sale)?, change, dry_run: query.flag("dry_run")? }
         }
         ["nodes"] => Call::Nodes,
+        ["why"] => Call::Why(question(query)?),
         ["live"] => Call::Watch { once: query.flag("once")? },
         ["orders"] => Call::Orders(OrderFilter {
             sale: query.parsed("sale")?,
@@ -228,6 +191,24 @@ fn of_segments(method: &str, segments: &[&str], query: &mut Query) -> Result<Cal
             dry_run: query.flag("dry_run")?,
         },
         _ => Call::DeadLetters { after: query.parsed("after")?.unwrap_or(0), limit: query.limit()? },
+    })
+}
+
+/// About an order, or about a buyer of a sale.
+fn question(query: &mut Query) -> Result<Question, Problem> {
+    if let Some(order) = query.take("order") {
+        return Ok(Question::Order(order_id(&order)?));
+    }
+    let missing = |name| wrong(name, "must be given: ask with sale and buyer, or with order");
+    Ok(Question::Buyer {
+        sale: query.parsed("sale")?.ok_or_else(|| missing("sale"))?,
+        buyer: query.parsed("buyer")?.ok_or_else(|| missing("buyer"))?,
+        wants: Wants {
+            quantity: query.parsed("quantity")?,
+            pool: query.take("pool"),
+            from: query.take("from"),
+            to: query.take("to"),
+        },
     })
 }
 
@@ -451,6 +432,19 @@ mod tests {
         assert_eq!(ask("DELETE", "/admin/v1/sales/s"), Err(Code::MethodNotAllowed));
         let problem = call(&Method::DELETE, "/admin/v1/sales/s", None).unwrap_err();
         assert_eq!(problem.allow, Some("GET, PUT"));
+    }
+
+    #[test]
+    fn why_is_asked_of_a_buyer_or_of_an_order() {
+        let order = Ok(Call::Why(Question::Order(OrderId([0xab; 16]))));
+        assert_eq!(get(&format!("/admin/v1/why?order={}", "ab".repeat(16))), order);
+        let wants = Wants { quantity: Some(2), pool: Some("p".to_owned()), ..Wants::default() };
+        let buyer = Question::Buyer { sale: "s".parse().unwrap(), buyer: "ann".parse().unwrap(), wants };
+        assert_eq!(get("/admin/v1/why?sale=s&buyer=ann&quantity=2&pool=p"), Ok(Call::Why(buyer)));
+        for target in ["why", "why?sale=s", "why?buyer=ann", "why?sale=s&buyer=ann&quantity=many"] {
+            assert_eq!(get(&format!("/admin/v1/{target}")), Err(Code::Invalid), "{target}");
+        }
+        assert_eq!(get("/admin/v1/why?order=x"), Err(Code::UnknownOrder));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Each node holds a shard of every pool's free stock (`shard`), set anew whenever the inventory says that something changed
 //! (`refill`), by how many nodes are alive (`registry`); `status` is what they tell each other beside that. The same request is asked
 //! once at a time (`in_line`). When a pool is gone but not all of it is paid, `release_times` knows when to come back. When what is
-//! granted piles up behind the inventory, `pressure` closes the node to more.
+//! granted piles up behind the inventory, `pressure` closes the node to more. `refusals` remembers what was said to whom lately.
 //!
 //! Nothing in here grants: a permit is leave to ask the inventory.
 
@@ -25,6 +25,7 @@ use crate::inventory::{Changes, LegStock, NodeBeat};
 pub mod in_line;
 pub mod pressure;
 pub mod refill;
+pub mod refusals;
 pub mod registry;
 pub mod release_times;
 mod shard;

@@ -89,6 +89,13 @@ pub(super) fn told(value: &Value) -> String {
     }
 }
 
+/// A value as it stands in a query.
+pub(super) fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let written = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(written).collect()
+}
+
 /// The elements of a list; none where there is no list.
 pub(super) fn each(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
@@ -112,6 +119,12 @@ mod tests {
     fn a_table_is_aligned_and_has_no_lines() {
         let rows = [["s".to_owned(), "10".to_owned()], ["longer".to_owned(), "7".to_owned()]];
         assert_eq!(table(["SALE", "FREE"], rows), "SALE    FREE\ns       10\nlonger  7\n");
+    }
+
+    #[test]
+    fn what_means_something_in_a_query_is_written_otherwise() {
+        assert_eq!(encoded("a-1"), "a-1");
+        assert_eq!(encoded("a&b=c+ü"), "a%26b%3Dc%2B%C3%BC");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use hyper::{HeaderMap, StatusCode};
 
 use crate::confirm::{self, Request};
 use crate::crash::{self, CrashPoint};
+use crate::domain::BuyerId;
 use crate::http::ask;
 use crate::http::door::{Call, Door};
 use crate::http::limits::json_body;
@@ -51,6 +52,22 @@ async fn decide(
 ) -> Result<Reply, Problem> {
     door.rates.address(call.peer, headers, call.began)?;
     let buyer = door.buyers.buyer(headers, door.parts.clock.now())?;
+    let refusals = &door.parts.refusals;
+    let mark = refusals.mark(sale, buyer.as_str());
+    let answered = answer(door, (sale, buyer), (headers, body), call).await;
+    if let Err(problem) = &answered {
+        refusals.note(mark, problem.code as u8, call.began);
+    }
+    answered
+}
+
+/// What this buyer hears.
+async fn answer(
+    door: &Door,
+    (sale, buyer): (&str, BuyerId),
+    (headers, body): (&HeaderMap, Incoming),
+    call: Call,
+) -> Result<Reply, Problem> {
     door.rates.buyer(&buyer, call.began)?;
     let key = ask::key(headers.get_all(KEY))?;
     let body = json_body(headers, body, door.body_limit(call)).await?;

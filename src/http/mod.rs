@@ -28,6 +28,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::admission::Shards;
+use crate::admission::refusals::Refusals;
 use crate::bell::{Bell, Listener};
 use crate::clock::Clock;
 use crate::config::live::{self, Live};
@@ -66,6 +67,8 @@ mod routes;
 mod sales;
 mod wire;
 
+/// The code of every problem, by its number.
+pub const CODES: &[&str] = &problem::Code::NAMES;
 /// Connections that the kernel may keep for a busy accept loop; it caps this at `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
 /// What hyper buffers of one connection, at most; a head must fit into half of it.
@@ -89,6 +92,8 @@ pub struct Parts {
     pub inventory: Arc<dyn Inventory>,
     pub payments: Payments,
     pub readiness: Arc<Readiness>,
+    /// What buyers were told.
+    pub refusals: Refusals,
     pub meters: Meters,
     pub clock: Arc<dyn Clock>,
 }

@@ -23,6 +23,9 @@ macro_rules! codes {
         impl Code {
             pub(super) const ALL: [Self; [$($status),*].len()] = [$(Self::$variant),*];
 
+            /// Of all codes, by their numbers.
+            pub(super) const NAMES: [&'static str; Self::ALL.len()] = [$($code),*];
+
             pub(super) fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $code,)*

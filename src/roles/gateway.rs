@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use crate::admission::pressure::{self, Pressure};
+use crate::admission::refusals::Refusals;
 use crate::admission::status::{self, Speaker};
 use crate::admission::{Shards, refill, registry, release_times};
 use crate::confirm::batch::{Batcher, Desk, DeskMeters, Limits};
 use crate::confirm::{Claims, Parts};
 use crate::domain::Partition;
+use crate::http;
 use crate::readiness::Readiness;
 use crate::roles::process::Process;
 
@@ -17,6 +19,7 @@ pub(super) struct Gateway {
     pub claims: Claims,
     pub shards: Shards,
     pub pressure: Pressure,
+    pub refusals: Refusals,
     batchers: Vec<Batcher>,
 }
 
@@ -49,12 +52,13 @@ impl Gateway {
             clock: Arc::clone(clock),
             secret: Arc::clone(&process.secret),
         };
-        Self { claims: Claims::new(parts, &batchers), shards, pressure, batchers }
+        let refusals = Refusals::new(http::CODES);
+        Self { claims: Claims::new(parts, &batchers), shards, pressure, refusals, batchers }
     }
 
     /// Starts the loops. Batches end by themselves when the last door is closed; shards stay filled until then.
     pub(super) fn start(self, process: &Process, readiness: Arc<Readiness>) {
-        let Self { claims, shards, pressure, batchers } = self;
+        let Self { claims, shards, pressure, batchers, .. } = self;
         drop(claims);
         let Process { settings, live, backends, epochs, front, back, .. } = process;
         for batcher in batchers {

@@ -211,6 +211,7 @@ fn open_doors(
             store,
             inventory: Arc::clone(&backends.inventory),
             readiness: Arc::clone(&readiness),
+            refusals: gateway.refusals.clone(),
             meters: meters.clone(),
             clock,
         };
@@ -226,6 +227,8 @@ fn open_doors(
         meters: meters.clone(),
         definitions: definitions.clone(),
         shards: gateway.map(|gateway| gateway.shards.clone()),
+        gate: gateway
+            .map(|gateway| admin::Gate { pressure: gateway.pressure.clone(), refusals: gateway.refusals.clone() }),
         process: admin::Process {
             node: process.node.clone(),
             roles: settings.node.roles.clone(),

@@ -4,6 +4,7 @@
 
 mod claims;
 mod crowd;
+mod live;
 mod operations;
 mod orders;
 mod payments;

@@ -32,8 +32,8 @@ impl Watching {
         loop {
             let found = self.text.split_once("event: snapshot\ndata: ").and_then(|(_, rest)| rest.split_once("\n\n"));
             if let Some((json, rest)) = found {
-                let snapshot = serde_json::from_str(json).unwrap();
-                self.text = rest.to_owned();
+                let (snapshot, rest) = (serde_json::from_str(json).unwrap(), rest.to_owned());
+                self.text = rest;
                 return snapshot;
             }
             assert!(self.more().await, "the stream has ended: {}", self.text);

@@ -24,6 +24,7 @@ mod figures;
 mod letters;
 mod live;
 mod reloads;
+mod why;
 
 struct Running {
     planted: Planted,
@@ -55,6 +56,7 @@ async fn running(token: &str) -> Running {
         meters: meters.clone(),
         definitions,
         shards: Some(Shards::new(1, 1.0, Buffer::Units(5))),
+        gate: Some(Gate { pressure: Pressure::new(1), refusals: Refusals::new(&["sold_out", "limit_reached"]) }),
         process: Process {
             node: "n1".parse().unwrap(),
             roles: vec![Role::Gateway],

@@ -14,6 +14,8 @@ use crate::cli::{Exit, Failure};
 use crate::config::Loaded;
 use crate::domain::SaleId;
 
+mod why;
+
 /// Make sales, run them, and show how they stand; asks a running process by its admin API.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
@@ -75,6 +77,11 @@ enum Action {
     #[command(after_help = "Example:
   rushgate sale balance concert-1")]
     Balance(Named),
+    /// Say why a buyer's claim is refused, or what became of an order.
+    #[command(after_help = "Example:
+  rushgate sale why concert-1 buyer-17
+  rushgate sale why --order 6f1c0b7d4a9e4c5f8d2b3a1e0c9f8d7e")]
+    Why(why::Why),
 }
 
 #[derive(Debug, Args)]
@@ -134,6 +141,7 @@ impl Sale {
             Action::Balance(Named { sale }) => {
                 (client.get(&format!("/admin/v1/sales/{sale}/balance")).await?, shown_balance)
             }
+            Action::Why(why) => (client.get(&why.path()).await?, why::shown),
             action => (change(&client, action).await?, shown_change),
         };
         self.remote.print(&answer, shown)
@@ -163,7 +171,7 @@ async fn change(client: &Client, action: Action) -> Result<Value, Failure> {
                 .await
                 .map_err(|error| exists(error, &create))?
         }
-        Action::List | Action::Show(_) | Action::Balance(_) => Value::Null,
+        Action::List | Action::Show(_) | Action::Balance(_) | Action::Why(_) => Value::Null,
     })
 }
 

@@ -170,6 +170,7 @@ impl Gateway {
             inventory,
             payments,
             readiness: Arc::new(readiness),
+            refusals: Refusals::new(CODES),
             meters: meters.clone(),
             clock,
         };

@@ -1,0 +1,180 @@
+//! What this node told whom lately: the last refusals, for the support desk's question why.
+//!
+//! A table of one size, each buyer of a sale with one place in it, where whoever comes later to the same place takes it. Nobody waits for
+//! anybody: a refusal costs two stores, to a place that hardly two of a crowd share. Neither sale nor buyer is kept, only a number that
+//! nobody can make without this process's key.
+
+use std::fmt;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::quality::RandomState;
+use tokio::time::Instant;
+
+use crate::atomic::{AtomicU64, Ordering};
+
+/// Places in the table: a megabyte.
+const PLACES: usize = 65_536;
+const CODE_BITS: u32 = 8;
+
+/// The table. Cheap to clone.
+#[derive(Clone)]
+pub struct Refusals(Arc<Inner>);
+
+struct Inner {
+    key: RandomState,
+    begun: Instant,
+    codes: &'static [&'static str],
+    places: Box<[Place]>,
+}
+
+/// Two stores may be mixed with those of another, so the first one says which second one belongs to it: `mark` is the buyer's, with
+/// `said` folded in.
+#[derive(Default)]
+struct Place {
+    mark: AtomicU64,
+    /// Milliseconds since the table began, and the code's place plus one; 0: nothing.
+    said: AtomicU64,
+}
+
+/// A buyer of a sale, as the table knows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(u64);
+
+/// One refusal that is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remembered {
+    pub code: &'static str,
+    pub ago: Duration,
+}
+
+/// How much the table knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    pub places: usize,
+    pub taken: usize,
+    /// Since it began; nothing is known of before.
+    pub age: Duration,
+    /// The age of the oldest refusal that is remembered, and of the one in the middle; `None` if there is none.
+    pub oldest: Option<Duration>,
+    pub median: Option<Duration>,
+}
+
+impl fmt::Debug for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Refusals")
+    }
+}
+
+impl Refusals {
+    /// `codes` are all that can be noted, by their numbers.
+    pub fn new(codes: &'static [&'static str]) -> Self {
+        let places = (0..PLACES).map(|_| Place::default()).collect();
+        Self(Arc::new(Inner { key: RandomState::default(), begun: Instant::now(), codes, places }))
+    }
+
+    /// Where a buyer of a sale is noted.
+    pub fn mark(&self, sale: &str, buyer: &str) -> Mark {
+        Mark(self.0.key.hash_one((sale, buyer)))
+    }
+
+    /// Notes a refusal: the number of its code, and when the claim came.
+    pub fn note(&self, of: Mark, code: u8, at: Instant) {
+        let millis = u64::try_from(at.saturating_duration_since(self.0.begun).as_millis()).unwrap_or(u64::MAX);
+        let said = millis << CODE_BITS | (u64::from(code) + 1);
+        let place = self.place(of);
+        place.said.store(said, Ordering::Relaxed);
+        place.mark.store(of.0 ^ said, Ordering::Relaxed);
+    }
+
+    /// The last refusal of this buyer, if nobody has taken its place since.
+    pub fn last(&self, of: Mark, now: Instant) -> Option<Remembered> {
+        let place = self.place(of);
+        let said = place.said.load(Ordering::Relaxed);
+        if place.mark.load(Ordering::Relaxed) ^ said != of.0 {
+            return None;
+        }
+        let code = usize::try_from((said & 0xff).checked_sub(1)?).ok()?;
+        Some(Remembered { code: self.0.codes.get(code)?, ago: self.ago(said, now) })
+    }
+
+    /// Looks through the whole table.
+    pub fn memory(&self, now: Instant) -> Memory {
+        let said = self.0.places.iter().map(|place| place.said.load(Ordering::Relaxed)).filter(|said| *said > 0);
+        let mut ages: Vec<_> = said.map(|said| self.ago(said, now)).collect();
+        ages.sort_unstable();
+        Memory {
+            places: PLACES,
+            taken: ages.len(),
+            age: now.saturating_duration_since(self.0.begun),
+            oldest: ages.last().copied(),
+            median: ages.get(ages.len() / 2).copied(),
+        }
+    }
+
+    fn ago(&self, said: u64, now: Instant) -> Duration {
+        let at = Duration::from_millis(said >> CODE_BITS);
+        now.saturating_duration_since(self.0.begun).saturating_sub(at)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "only the last bits are wanted")]
+    fn place(&self, of: Mark) -> &Place {
+        &self.0.places[of.0 as usize % PLACES]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODES: &[&str] = &["sold_out", "closed"];
+
+    #[test]
+    fn the_last_refusal_of_a_buyer_is_remembered_with_its_age() {
+        let refusals = Refusals::new(CODES);
+        let begun = refusals.0.begun;
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let (ann, other) = (refusals.mark("s", "ann"), refusals.mark("t", "ann"));
+        assert_eq!(refusals.last(ann, at(9)), None);
+        refusals.note(ann, 0, at(1));
+        refusals.note(ann, 1, at(3));
+        assert_eq!(refusals.last(ann, at(9)), Some(Remembered { code: "closed", ago: Duration::from_secs(6) }));
+        assert_eq!(refusals.last(other, at(9)), None, "that is another sale");
+        assert_ne!(refusals.mark("sa", "nn"), refusals.mark("s", "ann"));
+    }
+
+    #[test]
+    fn whoever_comes_later_to_the_same_place_takes_it() {
+        let refusals = Refusals::new(CODES);
+        let (one, other) = (Mark(7), Mark(7 + PLACES as u64));
+        refusals.note(one, 0, refusals.0.begun);
+        refusals.note(other, 1, refusals.0.begun);
+        assert_eq!(refusals.last(one, refusals.0.begun), None);
+        assert_eq!(refusals.last(other, refusals.0.begun).map(|last| last.code), Some("closed"));
+    }
+
+    #[test]
+    fn what_two_have_written_half_each_is_nobodys() {
+        let refusals = Refusals::new(CODES);
+        refusals.note(Mark(7), 0, refusals.0.begun);
+        // Another one's second store is still to come.
+        refusals.0.places[7].said.store(2, Ordering::Relaxed);
+        assert_eq!(refusals.last(Mark(7), refusals.0.begun), None);
+        assert_eq!(refusals.last(Mark(7 + PLACES as u64), refusals.0.begun), None);
+    }
+
+    #[test]
+    fn it_tells_how_far_back_it_goes() {
+        let refusals = Refusals::new(CODES);
+        let at = |seconds| refusals.0.begun + Duration::from_secs(seconds);
+        let nothing = refusals.memory(at(10));
+        assert_eq!((nothing.taken, nothing.oldest, nothing.age), (0, None, Duration::from_secs(10)));
+        for second in 0..5 {
+            refusals.note(Mark(second), 0, at(second));
+        }
+        let memory = refusals.memory(at(10));
+        assert_eq!((memory.places, memory.taken), (65_536, 5));
+        assert_eq!((memory.oldest, memory.median), (Some(Duration::from_secs(10)), Some(Duration::from_secs(8))));
+    }
+}
