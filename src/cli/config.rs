@@ -4,10 +4,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
-use crate::cli::online::probe;
+use crate::cli::online::{Probe, probe};
 use crate::cli::{Exit, Failure};
-use crate::config::show::template;
+use crate::config::show::{template, template_document};
 use crate::config::{Key, Loaded};
 
 /// Validate the settings, print them with their origin, explain a key.
@@ -17,6 +18,9 @@ use crate::config::{Key, Loaded};
 pub(super) struct Config {
     #[command(subcommand)]
     command: Command,
+    /// Print the answer as JSON.
+    #[arg(long, global = true)]
+    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -32,7 +36,8 @@ enum Command {
     },
     /// Print every key with its effective value and where that comes from; no secrets.
     #[command(after_help = "Example:
-  rushgate config show --config shop.toml | grep -v '# default'")]
+  rushgate config show --config shop.toml | grep -v '# default'
+  rushgate config show --config shop.toml --json")]
     Show,
     /// Explain a key, the keys of a section, or all: its reason, what it may be, its default, its variable, whether a reload takes it.
     #[command(after_help = "Example:
@@ -50,38 +55,43 @@ enum Command {
 
 impl Config {
     pub(super) async fn run(self, loaded: Loaded, file: Option<PathBuf>) -> Result<Exit, Failure> {
-        let mut out = io::stdout();
-        match self.command {
+        let (text, document, exit) = match self.command {
             Command::Check { online } => {
-                let file = file.map(|file| format!(" in {}", file.display())).unwrap_or_default();
-                writeln!(out, "The configuration{file} is right; {} keys are set.", loaded.set_keys())?;
-                if online {
-                    return check_online(&loaded, &mut out).await;
-                }
+                let probes = if online { probe(&loaded.settings).await } else { Vec::new() };
+                let exit = if probes.iter().all(|probe| probe.outcome.is_ok()) { Exit::Done } else { Exit::Failed };
+                let told = file.as_ref().map(|file| format!(" in {}", file.display())).unwrap_or_default();
+                let set = loaded.set_keys();
+                let mut text = format!("The configuration{told} is right; {set} keys are set.\n");
+                text.extend(probes.iter().map(told_probe));
+                let servers: Vec<_> = probes.iter().map(probe_document).collect();
+                (text, json!({"file": file, "right": true, "set_keys": set, "servers": servers}), exit)
             }
-            Command::Show => write!(out, "{}", loaded.show())?,
+            Command::Show => (loaded.show(), loaded.document(), Exit::Done),
             Command::Explain { key } => {
-                let text = loaded.explain(key.as_deref()).ok_or_else(|| unknown(key.as_deref().unwrap_or_default()))?;
-                write!(out, "{text}")?;
+                let key = key.as_deref();
+                let explained = loaded.explain(key).zip(loaded.explain_document(key));
+                let (text, document) = explained.ok_or_else(|| unknown(key.unwrap_or_default()))?;
+                (text, document, Exit::Done)
             }
-            Command::Template => write!(out, "{}", template())?,
-        }
-        Ok(Exit::Done)
+            Command::Template => (template(), template_document(), Exit::Done),
+        };
+        let text = if self.json { format!("{document:#}\n") } else { text };
+        io::stdout().write_all(text.as_bytes())?;
+        Ok(exit)
     }
 }
 
-async fn check_online(loaded: &Loaded, out: &mut impl Write) -> Result<Exit, Failure> {
-    let mut exit = Exit::Done;
-    for probe in probe(&loaded.settings).await {
-        match probe.outcome {
-            Ok(time) => writeln!(out, "{}: {} can be reached ({time:.1?})", probe.key, probe.target)?,
-            Err(why) => {
-                exit = Exit::Failed;
-                writeln!(out, "{}: {} cannot be reached: {why}", probe.key, probe.target)?;
-            }
-        }
+fn told_probe(probe: &Probe) -> String {
+    match &probe.outcome {
+        Ok(time) => format!("{}: {} can be reached ({time:.1?})\n", probe.key, probe.target),
+        Err(why) => format!("{}: {} cannot be reached: {why}\n", probe.key, probe.target),
     }
-    Ok(exit)
+}
+
+fn probe_document(probe: &Probe) -> Value {
+    let seconds = probe.outcome.as_ref().ok().map(std::time::Duration::as_secs_f64);
+    let why = probe.outcome.as_ref().err();
+    json!({"key": probe.key, "server": probe.target, "reached": why.is_none(), "seconds": seconds, "why": why})
 }
 
 fn unknown(key: &str) -> Failure {

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use serde_json::json;
 
 use crate::cli::progress::progress;
 use crate::cli::{Exit, Failure};
@@ -20,6 +21,9 @@ pub(super) struct Migrate {
     /// Say how many migrations are missing, and change nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Print what was found and done as one JSON document.
+    #[arg(long)]
+    json: bool,
 }
 
 impl Migrate {
@@ -32,24 +36,26 @@ impl Migrate {
         }
         let url = loaded.settings.store.url.redacted();
         let store = roles::open_store(&loaded.settings).with_context(|| format!("the store at {url}"))?;
-        let mut out = io::stdout();
-        match store.schema().await.with_context(|| url.clone())? {
-            Schema::Current => writeln!(out, "The schema of {url} is up to date.")?,
+        let (missing, applied) = match store.schema().await.with_context(|| url.clone())? {
+            Schema::Current => (0, Vec::new()),
             Schema::Ahead => {
                 let why = anyhow!("the schema of {url} is newer than this program: use the version that migrated it");
                 return Err(why.into());
             }
-            Schema::Behind { missing } if self.dry_run => {
-                writeln!(out, "The schema of {url} misses {missing} of its migrations; nothing was changed.")?;
-            }
-            Schema::Behind { .. } => {
-                let applied = progress("migrating", store.migrate()).await.with_context(|| url.clone())?;
-                for name in &applied {
-                    writeln!(out, "applied {name}")?;
-                }
-                writeln!(out, "The schema of {url} is up to date.")?;
-            }
-        }
+            Schema::Behind { missing } if self.dry_run => (missing, Vec::new()),
+            Schema::Behind { .. } => (0, progress("migrating", store.migrate()).await.with_context(|| url.clone())?),
+        };
+        let text = if self.json {
+            let told = json!({"store": url, "missing": missing, "applied": applied, "dry_run": self.dry_run});
+            format!("{told:#}\n")
+        } else if missing > 0 {
+            format!("The schema of {url} misses {missing} of its migrations; nothing was changed.\n")
+        } else {
+            let mut lines: Vec<_> = applied.iter().map(|name| format!("applied {name}")).collect();
+            lines.push(format!("The schema of {url} is up to date.\n"));
+            lines.join("\n")
+        };
+        io::stdout().write_all(text.as_bytes())?;
         Ok(Exit::Done)
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use clap::{Args, ValueEnum};
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Exit, Failure};
@@ -32,6 +33,9 @@ pub(super) struct Serve {
     /// Where operators come in; above admin.listen.
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin_listen: Option<String>,
+    /// Tell as one JSON document, when they listen, who serves where.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -63,7 +67,7 @@ impl Serve {
         let sample = source.sources.file.is_none();
         let server = Server::bind(loaded.settings, source, handed).await?.under(Supervisor::of_process());
         heed_signals(server.stopper(), server.reloader())?;
-        let in_time = server.run(sample, tell).await;
+        let in_time = server.run(sample, if self.json { tell_json } else { tell }).await;
         Ok(if in_time { Exit::Done } else { Exit::Failed })
     }
 }
@@ -100,15 +104,33 @@ fn tell(news: News<'_>) {
     let _reader_left = write_news(&mut io::stdout().lock(), news);
 }
 
+/// The same for a program: one document, and nothing after it.
+fn tell_json(news: News<'_>) {
+    let News::Serving(Serving { node, roles, public, admin }) = news else { return };
+    let url = |address| format!("http://{address}");
+    let document = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "node": node,
+        "roles": names(roles),
+        "public": public.map(url),
+        "admin": url(*admin),
+    });
+    let mut out = io::stdout().lock();
+    let _reader_left = writeln!(out, "{document:#}").and_then(|()| out.flush());
+}
+
+fn names(roles: &[settings::Role]) -> Vec<&'static str> {
+    let name = |role: &settings::Role| match role {
+        settings::Role::Gateway => "gateway",
+        settings::Role::Writer => "writer",
+    };
+    roles.iter().map(name).collect()
+}
+
 fn write_news(out: &mut impl Write, news: News<'_>) -> io::Result<()> {
     match news {
         News::Serving(Serving { node, roles, public, admin }) => {
-            let role = |role: &settings::Role| match role {
-                settings::Role::Gateway => "gateway",
-                settings::Role::Writer => "writer",
-            };
-            let roles: Vec<_> = roles.iter().map(role).collect();
-            writeln!(out, "rushgate {} · {node} · {}", env!("CARGO_PKG_VERSION"), roles.join(", "))?;
+            writeln!(out, "rushgate {} · {node} · {}", env!("CARGO_PKG_VERSION"), names(roles).join(", "))?;
             if let Some(public) = public {
                 writeln!(out, "public   http://{public}")?;
             }

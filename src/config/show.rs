@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Write};
 
-use crate::config::keys::{Key, SECTIONS};
+use serde_json::{Value, json};
+
+use crate::config::keys::{Change, Key, SECTIONS};
 use crate::config::load::Loaded;
 use crate::config::origin::Origin;
 use crate::config::rules::RULES;
@@ -42,6 +44,29 @@ impl Loaded {
         (!texts.is_empty()).then(|| texts.join("\n"))
     }
 
+    /// What [`Loaded::show`] tells, for programs.
+    pub fn document(&self) -> Value {
+        let keys = Key::ALL.iter().zip(&self.origins).map(|(key, origin)| {
+            let value = value(key, &self.settings);
+            json!({"key": key.path(), "value": value, "origin": origin.to_string()})
+        });
+        json!({"keys": keys.collect::<Vec<_>>()})
+    }
+
+    /// What [`Loaded::explain`] tells, for programs.
+    pub fn explain_document(&self, what: Option<&str>) -> Option<Value> {
+        let keys = Key::ALL.iter().zip(&self.origins);
+        let asked = keys.filter(|(key, _)| what.is_none_or(|what| key.path() == what || key.section == what));
+        let explained = asked.map(|(key, origin)| {
+            let mut told = of_key(key);
+            told["value"] = value(key, &self.settings);
+            told["origin"] = origin.to_string().into();
+            told
+        });
+        let keys: Vec<_> = explained.collect();
+        (!keys.is_empty()).then(|| json!({"keys": keys}))
+    }
+
     fn line(&self, position: usize) -> String {
         let key = &Key::ALL[position];
         format!("{} = {}  # {}\n", key.path(), (key.print)(&self.settings), self.origins[position])
@@ -65,6 +90,34 @@ impl Loaded {
         }
         text
     }
+}
+
+/// What is the same for everybody about a key.
+fn of_key(key: &Key) -> Value {
+    let path = key.path();
+    let rules = RULES.iter().filter(|rule| rule.keys.contains(&path.as_str())).map(|rule| rule.says);
+    json!({
+        "key": path,
+        "default": value(key, &Settings::default()),
+        "reason": key.about.split_whitespace().collect::<Vec<_>>().join(" "),
+        "may_be": (key.describe)(),
+        "env": key.variable(),
+        "change": if key.change == Change::Live { "live" } else { "restart" },
+        "rules": rules.collect::<Vec<_>>(),
+    })
+}
+
+/// A value as it stands in a file, read: a text without its quotes, a list as a list. What must not be seen is `"…"` here too.
+fn value(key: &Key, settings: &Settings) -> Value {
+    let printed = (key.print)(settings);
+    let table = toml::from_str::<toml::Table>(&format!("value = {printed}"));
+    let read = table.ok().and_then(|table| serde_json::to_value(table.get("value")?).ok());
+    read.unwrap_or_else(|| printed.into())
+}
+
+/// What [`template`] tells, for programs: every key with its default and its reason.
+pub fn template_document() -> Value {
+    json!({"keys": Key::ALL.iter().map(of_key).collect::<Vec<_>>()})
 }
 
 /// A whole file: every key with its default and its reason.
