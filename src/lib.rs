@@ -28,6 +28,7 @@
 //! | 0 | [`domain`] | the rules: sales, claims, orders, shares, refusals | clocks, locks, waiting, chance |
 //! | 0 | [`atomic`] [`bell`] [`tasks`] | what tasks are stopped and run with; a checker of interleavings puts its own in the place of two of them | anything of ours |
 //! | 1 | [`bugs`] [`clock`] [`config`] [`crash`] [`meters`] [`readiness`] [`shutdown`] [`telemetry`] | the ground every role stands on | backends |
+//! | 1 | [`finding`], and on it [`reach`] | what a look at a deployment found; the way to a server, step by step | backends |
 //! | 2 | [`inventory`] [`queue`] [`store`] | three contracts, each with its backends beside it | each other; Redis outside `inventory/redis`, AMQP outside `queue/rabbitmq`, SQL outside `store` |
 //! | 3 | [`epochs`] | which epoch this process has joined | opening one: that is [`recovery`]'s |
 //! | 4 | [`admission`] | shards, permits, refill, the registry of nodes | granting: a permit is leave to ask |
@@ -35,7 +36,8 @@
 //! | 6 | [`http`] [`admin`] [`supervisor`] | the doors: the public API, the control plane, what a supervisor hands over and hears | decisions |
 //! | 6 | [`plan`] | a crowd in virtual time, sent through admission and confirm | a choice of backend, the real time |
 //! | 7 | [`roles`] | processes: wiring, and the only place that chooses a backend | rules, loops |
-//! | 8 | [`cli`] | the command line | everything else |
+//! | 8 | [`doctor`] | what is wrong with a deployment; what it looks at of a backend lies beside that | changes |
+//! | 9 | [`cli`] | the command line | everything else |
 //!
 //! # Where to go for a change
 //!
@@ -44,6 +46,7 @@
 //! - a new setting: the table in [`config`], which then also prints, explains and checks it; if it may change while a process runs, a
 //!   cell in [`config::live`], which is handed to its module and to no other
 //! - a new metric: the list in [`meters`]
+//! - another thing that may be wrong with a deployment: a finding in the `doctor` of what it is wrong with
 //! - another broker or database: a folder beside `queue/rabbitmq` or under `store`, and one line in `roles/backends`; its
 //!   contract suite is waiting in `tests/contracts`
 //!
@@ -63,6 +66,9 @@ pub mod meters;
 pub mod readiness;
 pub mod shutdown;
 pub mod telemetry;
+
+pub mod finding;
+pub mod reach;
 
 pub mod inventory;
 pub mod queue;
@@ -90,6 +96,8 @@ pub mod plan;
 pub mod supervisor;
 
 pub mod roles;
+
+pub mod doctor;
 
 pub mod cli;
 

@@ -11,6 +11,8 @@ use std::path::Path;
 const FLOORS: &[&[&str]] = &[
     &["atomic", "bell", "domain", "tasks"],
     &["bugs", "clock", "config", "crash", "meters", "readiness", "shutdown", "telemetry"],
+    &["finding"],
+    &["reach"],
     &["inventory", "queue", "store"],
     &["epochs"],
     &["admission"],
@@ -29,6 +31,7 @@ const FLOORS: &[&[&str]] = &[
     ],
     &["http", "admin", "supervisor", "plan"],
     &["roles"],
+    &["doctor"],
     &["cli"],
 ];
 
@@ -42,6 +45,9 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("hyper_util", &["http", "admin"]),
     ("http_body_util", &["http", "admin"]),
     ("clap", &["cli", "main"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
+    ("tokio_rustls", &["reach"]),
     ("listenfd", &["supervisor"]),
     ("sd_notify", &["supervisor"]),
     ("metrics", &["meters"]),
@@ -51,7 +57,7 @@ const VENDORS: &[(&str, &[&str])] = &[
 /// The backends. Besides their own rooms, only these modules name one.
 const BACKENDS: &[&str] =
     &["inventory::memory", "inventory::redis", "queue::memory", "queue::rabbitmq", "store::mysql", "store::sqlite"];
-const CHOOSERS: &[&str] = &["roles", "cli"];
+const CHOOSERS: &[&str] = &["roles", "doctor", "cli"];
 
 /// The most lines that a file may have before its tests, by the beginning of its path. The first that fits counts.
 const LENGTHS: &[(&str, usize)] = &[("src/main.rs", 60), ("src/roles/embedded.rs", 60), ("src/", 400), ("lua/", 120)];

@@ -112,6 +112,15 @@ impl Client {
         }
     }
 
+    /// An answer that is a text.
+    pub async fn text(&self, path: &str) -> Result<String, ClientError> {
+        let (status, body) = self.answer(CALL_TIMEOUT, Method::GET, path, None).await?;
+        if (200..300).contains(&status) {
+            return Ok(String::from_utf8_lossy(&body).into_owned());
+        }
+        Err(self.understood(status, &body).err().unwrap_or_else(|| self.strange(format!("it answers {status}"))))
+    }
+
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
         self.within(CALL_TIMEOUT, method, path, body).await
     }

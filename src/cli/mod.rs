@@ -12,9 +12,12 @@ use crate::reload::Source;
 use crate::supervisor::Sockets;
 
 mod audit;
+mod completions;
 mod config;
 mod dead_letters;
+mod doctor;
 mod exit;
+mod man;
 mod migrate;
 mod online;
 mod plan;
@@ -51,6 +54,9 @@ enum Command {
     Ready(ready::Ready),
     Plan(plan::Plan),
     DeadLetters(dead_letters::DeadLetters),
+    Doctor(doctor::Doctor),
+    Completions(completions::Completions),
+    Man(man::ManPages),
 }
 
 /// Where the settings come from; the same for every command.
@@ -77,7 +83,7 @@ impl Cli {
             flags.extend(serve.flags());
         }
         let mut sources = Sources::of_process(self.config.config.clone(), flags);
-        if self.need() != Need::Whole {
+        if matches!(self.need(), Need::Section(_) | Need::Readable(_)) {
             // The environment of a shell may have the URLs of a deployment and not its config file, which makes no sense to a process that
             // serves.
             sources.env.retain(|(name, _)| name.to_string_lossy().starts_with(remote::SETTINGS));
@@ -98,6 +104,7 @@ impl Cli {
     pub fn need(&self) -> Need {
         match self.command {
             Command::Ready(_) => Need::Readable(remote::SECTION),
+            Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Need::Anything,
             Command::Sale(_) | Command::Audit(_) | Command::DeadLetters(_) => Need::Section(remote::SECTION),
             Command::Serve(_) | Command::Migrate(_) | Command::Config(_) | Command::Plan(_) => Need::Whole,
         }
@@ -114,6 +121,9 @@ impl Cli {
             Command::Ready(ready) => ready.run(loaded).await,
             Command::Plan(plan) => plan.run(loaded).await,
             Command::DeadLetters(letters) => letters.run(loaded).await,
+            Command::Doctor(doctor) => doctor.run(source).await,
+            Command::Completions(completions) => completions.run(),
+            Command::Man(pages) => pages.run(),
         }
     }
 }
@@ -132,6 +142,65 @@ mod tests {
     #[test]
     fn the_command_line_keeps_the_rules_of_its_parser() {
         Cli::command().debug_assert();
+    }
+
+    /// Every command that does something, such as `sale open`, with the flags that it takes.
+    fn leaves() -> Vec<(String, Vec<String>)> {
+        fn collect(command: &clap::Command, path: &str, leaves: &mut Vec<(String, Vec<String>)>) {
+            let mut below = command.get_subcommands().filter(|below| below.get_name() != "help").peekable();
+            if below.peek().is_none() {
+                let flags = command.get_arguments().filter_map(clap::Arg::get_long).map(str::to_owned).collect();
+                leaves.push((path.trim_start().to_owned(), flags));
+            }
+            below.for_each(|below| collect(below, &format!("{path} {}", below.get_name()), leaves));
+        }
+        let mut command = Cli::command();
+        command.build();
+        let mut leaves_of_all = Vec::new();
+        collect(&command, "", &mut leaves_of_all);
+        assert!(leaves_of_all.len() > 20, "{leaves_of_all:?}");
+        leaves_of_all
+    }
+
+    /// What these print is for another program already.
+    const NO_ANSWER: &[&str] = &["completions", "man"];
+
+    /// What these do can be done again without anybody noticing, or is written where the user says.
+    const CHANGES_NOTHING: &[&str] = &[
+        "serve",
+        "config check",
+        "config show",
+        "config explain",
+        "config template",
+        "sale list",
+        "sale show",
+        "sale balance",
+        "ready",
+        "plan",
+        "dead-letters list",
+        "dead-letters show",
+        "doctor",
+        "completions",
+        "man",
+    ];
+
+    #[test]
+    fn every_command_that_prints_an_answer_prints_it_as_json_too() {
+        let has_json = |flags: &[String]| flags.iter().any(|flag| flag == "json");
+        let without: Vec<_> =
+            leaves().into_iter().filter(|(_, flags)| !has_json(flags)).map(|(path, _)| path).collect();
+        assert_eq!(without, NO_ANSWER);
+    }
+
+    #[test]
+    fn every_command_that_changes_something_can_be_tried_first() {
+        let has_dry_run = |flags: &[String]| flags.iter().any(|flag| flag == "dry-run");
+        let without: Vec<_> =
+            leaves().into_iter().filter(|(_, flags)| !has_dry_run(flags)).map(|(path, _)| path).collect();
+        let (mut without, mut expected) = (without, CHANGES_NOTHING.to_vec());
+        without.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(without, expected);
     }
 
     #[test]

@@ -1,17 +1,14 @@
-//! Can the configured servers be reached? One short try each: whether they also answer well is for `doctor`.
+//! Can the configured servers be reached? Name, port and TLS of each: whether they also answer well is for `doctor`.
 
 use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::config::Settings;
 use crate::config::settings::{InventoryBackend, QueueBackend, ServerUrl, StoreBackend};
-
-/// How long a server may take to accept a connection. A second is more than any network between two rooms needs.
-const PATIENCE: Duration = Duration::from_secs(1);
+use crate::reach;
 
 /// What came of the try to reach one server.
 #[derive(Debug)]
@@ -42,19 +39,10 @@ pub(super) async fn probe(settings: &Settings) -> Vec<Probe> {
 }
 
 async fn reach(url: &ServerUrl) -> Result<(), String> {
-    let default_port = match url.scheme() {
-        Some("sqlite") => return reach_file(url.as_str()),
-        Some("redis" | "rediss") => 6379,
-        Some("amqp") => 5672,
-        Some("amqps") => 5671,
-        _ => 3306,
-    };
-    let (host, port) = url.address().ok_or("it names no host")?;
-    match tokio::time::timeout(PATIENCE, TcpStream::connect((host, port.unwrap_or(default_port)))).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(why)) => Err(why.to_string()),
-        Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+    if url.scheme() == Some("sqlite") {
+        return reach_file(url.as_str());
     }
+    reach::reach(url).await.map(drop).map_err(|blocked| blocked.to_string())
 }
 
 /// The file may be yet to be made, its folder may not.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::admin::client::{Client, ClientError};
 use crate::cli::{Exit, Failure};
 use crate::config::Settings;
+use crate::doctor::listeners::url_of;
 
 /// The environment variable that holds the admin token for these commands.
 pub(super) const TOKEN: &str = "RUSHGATE_ADMIN_TOKEN";
@@ -37,6 +38,11 @@ pub(super) struct Remote {
 }
 
 impl Remote {
+    /// Is somebody named to ask, whatever the settings say?
+    pub(super) fn is_named(&self) -> bool {
+        self.admin.is_some()
+    }
+
     pub(super) fn client(&self, settings: &Settings) -> Result<Client, Failure> {
         let url = self.admin.clone().unwrap_or_else(|| url_of(&settings.admin.listen));
         let token = self.token.as_deref().unwrap_or(&settings.admin.token.0);
@@ -51,16 +57,6 @@ impl Remote {
         io::stdout().write_all(text.as_bytes())?;
         Ok(Exit::Done)
     }
-}
-
-/// A listener on all addresses is asked on loopback.
-fn url_of(listen: &str) -> String {
-    let listen = match listen.rsplit_once(':') {
-        Some(("0.0.0.0", port)) => format!("127.0.0.1:{port}"),
-        Some(("[::]", port)) => format!("[::1]:{port}"),
-        _ => listen.to_owned(),
-    };
-    format!("http://{listen}")
 }
 
 impl From<ClientError> for Failure {
@@ -106,14 +102,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_listener_is_asked_where_it_can_be_reached() {
-        assert_eq!(url_of("127.0.0.1:9090"), "http://127.0.0.1:9090");
-        assert_eq!(url_of("0.0.0.0:9191"), "http://127.0.0.1:9191");
-        assert_eq!(url_of("[::]:9090"), "http://[::1]:9090");
-        assert_eq!(url_of("10.0.0.1:9090"), "http://10.0.0.1:9090");
-    }
 
     #[test]
     fn a_table_is_aligned_and_has_no_lines() {

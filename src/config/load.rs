@@ -98,12 +98,14 @@ pub enum Need {
     Section(&'static str),
     /// What can be read of this section: who only looks goes on with the rest of the sources, whatever became of the file.
     Readable(&'static str),
+    /// What can be read of all of it, wherever it comes from: for who tells what is wrong in another way, or needs no settings at all.
+    Anything,
 }
 
 impl Need {
     fn has(self, section: &str) -> bool {
         match self {
-            Self::Whole => true,
+            Self::Whole | Self::Anything => true,
             Self::Section(only) | Self::Readable(only) => only == section,
         }
     }
@@ -272,7 +274,7 @@ impl Loading {
             let at = at.unwrap_or(&Origin::Default).clone();
             self.wrong(at, format!("{}; here {found}", rule.says));
         }
-        if !self.problems.is_empty() {
+        if !self.problems.is_empty() && self.need != Need::Anything {
             return Err(Problems(self.problems));
         }
         if self.settings.node.id.is_empty() {

@@ -70,7 +70,7 @@ mod wire;
 /// The code of every problem, by its number.
 pub const CODES: &[&str] = &problem::Code::NAMES;
 /// Connections that the kernel may keep for a busy accept loop; it caps this at `net.core.somaxconn`.
-const BACKLOG: u32 = 4096;
+pub const BACKLOG: u32 = 4096;
 /// What hyper buffers of one connection, at most; a head must fit into half of it.
 const BUFFER_BYTES: usize = 32 * 1024;
 const HEAD_BYTES: usize = 16 * 1024;

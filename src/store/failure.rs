@@ -65,7 +65,8 @@ impl Failure {
         }
     }
 
-    fn mysql_number(&self) -> Option<u16> {
+    /// MySQL's number of the error.
+    pub(super) fn mysql_number(&self) -> Option<u16> {
         match self {
             Self::Sql(sqlx::Error::Database(error)) => {
                 error.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)

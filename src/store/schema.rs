@@ -6,6 +6,7 @@ use sqlx::FromRow;
 use sqlx::migrate::{Migration, Migrator};
 
 use super::failure::Failure;
+use crate::finding::{Findings, remedy};
 use crate::store::Schema;
 
 /// A migration as the schema remembers it.
@@ -46,4 +47,33 @@ pub(super) fn compare(migrator: &Migrator, applied: &[AppliedColumns]) -> Result
 /// `0001 orders at rest`
 pub(super) fn name(migration: &Migration) -> String {
     format!("{:04} {}", migration.version, migration.description)
+}
+
+/// Tells an operator how it stands. Returns whether it is the program's.
+pub(super) fn tell(findings: &mut Findings, migrator: &Migrator, compared: Result<Schema, Failure>) -> bool {
+    let last = migrator.iter().last().map(name).unwrap_or_default();
+    let why = "no process starts until the schema is its own";
+    match compared {
+        Ok(Schema::Current) => findings.ok("schema", format!("current: {last}")),
+        Ok(Schema::Behind { missing }) => {
+            let found = format!("{missing} migrations behind {last}");
+            findings.wrong("schema", found, remedy(why, "rushgate migrate --config FILE"));
+            return false;
+        }
+        Ok(Schema::Ahead) => {
+            let found = format!("newer than this program, whose last migration is {last}");
+            findings.wrong(
+                "schema",
+                found,
+                remedy(why, "use the version of rushgate that migrated it, or a later one"),
+            );
+            return false;
+        }
+        Err(failure) => {
+            let mend = "config/README.md, section 'A migration', tells what to do with one that broke";
+            findings.wrong("schema", failure.to_string(), remedy(why, mend));
+            return false;
+        }
+    }
+    true
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod doctor;
 mod monitoring;
 mod settings;
 mod supervisor;
@@ -17,6 +18,9 @@ mod private_mariadb;
 #[expect(dead_code, reason = "the fault suite does more with it")]
 #[path = "../support/private_rabbitmq.rs"]
 mod private_rabbitmq;
+#[expect(dead_code, reason = "the fault suite does more with it")]
+#[path = "../support/private_redis.rs"]
+mod private_redis;
 #[expect(dead_code, reason = "the fault suite does more with it")]
 #[path = "../support/process.rs"]
 mod process;

@@ -81,7 +81,8 @@ pub(super) async fn history(connection: &mut MultiplexedConnection, run_id: &str
     Ok(format!("{run_id}/{}", field(&info, "master_replid")))
 }
 
-fn field<'a>(info: &'a str, name: &str) -> &'a str {
+/// A line of what INFO tells; empty if it is not there.
+pub(super) fn field<'a>(info: &'a str, name: &str) -> &'a str {
     let value = |line: &'a str| line.strip_prefix(name)?.strip_prefix(':');
     info.lines().find_map(value).unwrap_or_default().trim()
 }

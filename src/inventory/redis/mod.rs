@@ -4,6 +4,7 @@
 //! - `scripts`: the Lua files under `lua/`, one typed function each, and why `NOSCRIPT` is a fence
 //! - `plan`: a batch of claims as the confirm script takes it; `codec`: the texts that Redis holds and answers
 //! - `connection`: the hot path's connections; `fault`: what an error means
+//! - [`doctor`]: what is wrong with the server, for operators
 //!
 //! Two ways lead to the server. What every claim, payment or refill needs goes over a few shared connections that never wait for
 //! each other. All else goes through a pool, where each use pays a ping but also finds out about a dead connection.
@@ -35,6 +36,7 @@ use crate::shutdown::Shutdown;
 
 mod codec;
 mod connection;
+pub mod doctor;
 mod fault;
 mod keys;
 mod plan;

@@ -4,6 +4,7 @@
 //! - `session`: one connection, from handshake to end. `link`: makes the next one, for ever.
 //! - `outlet`: the one task that publishes into one exchange. `publisher`: finds the outlet, and keeps the time.
 //! - `consumer`: lanes.
+//! - [`doctor`]: what is wrong with the broker, for operators.
 //!
 //! There are two connections, since the broker blocks those that publish when it is short of memory, and the writers must go on
 //! draining then. Every scope has a channel of its own: an exchange that is gone takes the channel with it, and what is in flight
@@ -28,6 +29,7 @@ use crate::queue::rabbitmq::topology::{Declarations, MAX_NAMESPACE, Names};
 use crate::shutdown::Shutdown;
 
 mod consumer;
+pub mod doctor;
 mod link;
 mod outlet;
 mod parcel;

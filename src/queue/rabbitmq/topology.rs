@@ -63,7 +63,7 @@ impl Names {
         lane.unwrap_or(queue).to_owned()
     }
 
-    fn all(&self) -> impl Iterator<Item = LaneId> {
+    pub(super) fn all(&self) -> impl Iterator<Item = LaneId> + use<> {
         (0..self.lanes).map(LaneId::Number).chain([LaneId::Unroutable, LaneId::Dead])
     }
 
@@ -86,7 +86,7 @@ impl Names {
         Ok(())
     }
 
-    fn arguments(&self, lane: LaneId) -> FieldTable {
+    pub(super) fn arguments(&self, lane: LaneId) -> FieldTable {
         let mut arguments = vec![
             ("x-queue-type", text("quorum")),
             ("x-max-length", AMQPValue::LongLongInt(LANE_MESSAGES)),

@@ -25,6 +25,7 @@ use crate::store::{Deployment, Fault, Recorder, Schema, Store};
 
 mod changes;
 mod dead_letters;
+pub mod doctor;
 mod guard;
 mod late;
 mod orders;

@@ -26,6 +26,7 @@ use crate::store::{Deployment, Fault, Recorder, Schema, Store};
 
 mod changes;
 mod dead_letters;
+pub mod doctor;
 mod late;
 mod orders;
 mod partitions;

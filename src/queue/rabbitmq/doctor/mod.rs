@@ -1,0 +1,362 @@
+//! A look at the broker for `rushgate doctor`, over a connection of its own. It changes nothing: what is declared here is there already
+//! and exactly so, or the broker refuses; what is published goes nowhere and comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, ErrorKind, Event, ExchangeKind};
+use tokio::time::timeout;
+
+use self::greeting::greet;
+use self::meet::{connect, told, unconnected, vhost};
+use crate::config::settings;
+use crate::domain::Scope;
+use crate::finding::{Finding, Findings, remedy};
+use crate::queue::LaneId;
+use crate::queue::rabbitmq::session::Session;
+use crate::queue::rabbitmq::topology;
+use crate::queue::rabbitmq::topology::Names;
+use crate::reach;
+
+mod greeting;
+mod meet;
+
+const PART: &str = "rabbitmq";
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Answers of AMQP.
+const NO_ANSWER: u16 = 0;
+const ACCESS_REFUSED: u16 = 403;
+const NOT_FOUND: u16 = 404;
+const RESOURCE_LOCKED: u16 = 405;
+const PRECONDITION_FAILED: u16 = 406;
+
+/// Looks at the broker of these settings, from its name to its queues.
+pub async fn examine(settings: &settings::Queue) -> Vec<Finding> {
+    let mut findings = Findings::of(PART);
+    let Some(mut way) = reach::examine(&mut findings, &settings.url, ("queue.url", "rabbitmq-server")).await else {
+        return findings.done();
+    };
+    if !greet(&mut findings, &mut way.stream).await {
+        return findings.done();
+    }
+    drop(way);
+    match connect(settings).await {
+        Ok(session) => {
+            findings.ok("authentication", format!("the virtual host {} is open to this user", vhost(settings)));
+            let names = names(settings);
+            let mut look = Look { settings, names, session, findings, seen: Vec::new() };
+            look.all().await;
+            look.session.close().await;
+            look.findings.done()
+        }
+        Err(why) => {
+            let (check, remedy) = unconnected(&why, settings);
+            findings.wrong(check, told(&why), remedy);
+            findings.done()
+        }
+    }
+}
+
+/// Looks whether each of these scopes, which the store says are open, has its exchange.
+pub async fn examine_scopes(settings: &settings::Queue, scopes: &[Scope]) -> Vec<Finding> {
+    let mut findings = Findings::of("partitions");
+    let session = match connect(settings).await {
+        Ok(session) => session,
+        Err(why) => {
+            findings.unknown("exchange", told(&why));
+            return findings.done();
+        }
+    };
+    let (names, mut open) = (names(settings), 0);
+    for scope in scopes {
+        match has_exchange(&session, names.exchange(*scope)).await {
+            Ok(()) => open += 1,
+            Err(trouble) if trouble.code == NOT_FOUND => {
+                let why = "what its partition grants cannot be published, and is pending until a recovery has opened \
+                           a new epoch";
+                let mend = "run a writer, which recovers it; never make the exchange by hand";
+                findings.wrong("exchange", format!("{} is not there", names.exchange(*scope)), remedy(why, mend));
+            }
+            Err(trouble) => findings.unknown("exchange", format!("{scope}: {}", trouble.text)),
+        }
+    }
+    if open > 0 {
+        findings.ok("exchange", format!("{open} of {} are there", scopes.len()));
+    }
+    session.close().await;
+    findings.done()
+}
+
+async fn has_exchange(session: &Session, exchange: ShortString) -> Result<(), Trouble> {
+    let channel = channel(session).await?;
+    let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+    asked(channel.exchange_declare(exchange, ExchangeKind::Direct, passive, FieldTable::default())).await
+}
+
+fn names(settings: &settings::Queue) -> Names {
+    Names { namespace: settings.namespace.as_str().into(), lanes: settings.lanes.max(1) }
+}
+
+/// Why the broker did not do what was asked.
+struct Trouble {
+    /// [`NO_ANSWER`] if it did not say.
+    code: u16,
+    text: String,
+}
+
+async fn asked<T>(call: impl Future<Output = lapin::Result<T>>) -> Result<T, Trouble> {
+    match timeout(PATIENCE, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => {
+            let code = match error.kind() {
+                ErrorKind::ProtocolError(said) => said.get_id(),
+                _ => NO_ANSWER,
+            };
+            Err(Trouble { code, text: error.to_string().replace(['\r', '\n'], " ") })
+        }
+        Err(_) => Err(Trouble { code: NO_ANSWER, text: format!("no answer within {PATIENCE:?}") }),
+    }
+}
+
+async fn channel(session: &Session) -> Result<Channel, Trouble> {
+    session.channel().await.map_err(|fault| Trouble { code: NO_ANSWER, text: fault.to_string() })
+}
+
+struct Look<'a> {
+    settings: &'a settings::Queue,
+    names: Names,
+    session: Arc<Session>,
+    findings: Findings,
+    /// The queues that are there as they should be, with their messages and consumers.
+    seen: Vec<(LaneId, u32, u32)>,
+}
+
+impl Look<'_> {
+    async fn all(&mut self) {
+        let depths = self.queues().await;
+        self.rights().await;
+        self.backlog(&depths);
+        self.alarms().await;
+    }
+
+    /// Which queues are there, and with the arguments that are asked for? A declaration of a queue that is there with the same
+    /// arguments does nothing, and with others is refused; it needs the right to configure.
+    async fn queues(&mut self) -> Vec<(LaneId, u32, u32)> {
+        let (mut depths, mut missing, mut wrong, mut no_right) = (Vec::new(), Vec::new(), 0, false);
+        for lane in self.names.all() {
+            let name = self.names.queue(lane);
+            match self.depth(lane).await {
+                Ok((messages, consumers)) => depths.push((lane, messages, consumers)),
+                Err(trouble) if trouble.code == NOT_FOUND => {
+                    missing.push(name.to_string());
+                    continue;
+                }
+                Err(trouble) => {
+                    wrong += 1;
+                    self.unasked("queues", &trouble);
+                    continue;
+                }
+            }
+            match self.declare(lane).await {
+                Ok(()) => self.seen.extend(depths.last().copied()),
+                Err(trouble) => {
+                    wrong += 1;
+                    // The right is one for all of them, most likely.
+                    if trouble.code != ACCESS_REFUSED || !std::mem::replace(&mut no_right, true) {
+                        self.misdeclared(name.as_str(), &trouble);
+                    }
+                }
+            }
+        }
+        let all = self.names.all().count();
+        if missing.len() == all {
+            self.findings.ok("queues", "none yet: the first process that starts declares them");
+        } else if !missing.is_empty() {
+            let why = "what belongs there goes to another queue until a process that starts has declared it";
+            let mend =
+                "restart a process of this config; queue.lanes and queue.namespace must be the same on all nodes";
+            self.findings.warn(
+                "queues",
+                format!("{} missing of {all}: {}", missing.len(), missing.join(", ")),
+                remedy(why, mend),
+            );
+        } else if wrong == 0 {
+            self.findings.ok("queues", format!("{all}, with the right arguments"));
+        }
+        depths
+    }
+
+    async fn depth(&self, lane: LaneId) -> Result<(u32, u32), Trouble> {
+        let channel = channel(&self.session).await?;
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let queue = asked(channel.queue_declare(self.names.queue(lane), passive, FieldTable::default())).await?;
+        Ok((queue.message_count(), queue.consumer_count()))
+    }
+
+    async fn declare(&self, lane: LaneId) -> Result<(), Trouble> {
+        let channel = channel(&self.session).await?;
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        asked(channel.queue_declare(self.names.queue(lane), options, self.names.arguments(lane))).await.map(drop)
+    }
+
+    fn misdeclared(&mut self, name: &str, trouble: &Trouble) {
+        match trouble.code {
+            PRECONDITION_FAILED => {
+                let why =
+                    "no process starts: each declares it as it must be, and the broker refuses another declaration";
+                let vhost = vhost(self.settings);
+                let mend = format!(
+                    "let the writers of the version that made it empty it, then rabbitmqctl delete_queue -p {vhost} \
+                     {name} --if-empty, and start; \
+                     a policy or definitions of yours that made it go first"
+                );
+                self.findings.wrong(
+                    "queues",
+                    format!("{name} has other arguments: {}", trouble.text),
+                    remedy(why, mend),
+                );
+            }
+            ACCESS_REFUSED => self.no_right("configure", &trouble.text),
+            _ => self.unasked("queues", trouble),
+        }
+    }
+
+    fn unasked(&mut self, check: &'static str, trouble: &Trouble) {
+        let why = "a queue that does not answer takes nothing: a quorum queue needs the majority of its members";
+        let mend = "rabbitmq-diagnostics check_if_node_is_quorum_critical; rabbitmqctl list_queues name type state \
+                    leader online";
+        self.findings.wrong(check, trouble.text.clone(), remedy(why, mend));
+    }
+
+    fn no_right(&mut self, right: &str, said: &str) {
+        let (vhost, namespace) = (vhost(self.settings), &self.settings.namespace);
+        let why = "the user needs to configure, write and read all that is ours";
+        let mend = format!(
+            r"rabbitmqctl set_permissions -p {vhost} USER '^{namespace}\.' '^({namespace}\.|amq\.default$)' '^{namespace}\.'"
+        );
+        self.findings.wrong("permissions", format!("no right to {right}: {said}"), remedy(why, mend));
+    }
+
+    /// The rights to write and to read, by what changes nothing: to unbind what is not bound, and to fetch one message from a queue
+    /// with a single active consumer, where that is refused to everybody (405), after the right to it was looked at.
+    async fn rights(&mut self) {
+        let Some((lane, ..)) = self.seen.iter().find(|(lane, ..)| *lane != LaneId::Dead).copied() else {
+            return self
+                .findings
+                .unknown("permissions", "the rights to write and read can be tried when the queues are there");
+        };
+        let (queue, dead) = (self.names.queue(lane), self.names.queue(LaneId::Dead));
+        let unbound = match channel(&self.session).await {
+            Ok(channel) => {
+                let nobody = ShortString::from("nobody binds by this");
+                asked(channel.queue_unbind(queue.clone(), dead, nobody, FieldTable::default())).await
+            }
+            Err(trouble) => Err(trouble),
+        };
+        if let Err(trouble) = &unbound
+            && trouble.code == ACCESS_REFUSED
+        {
+            return self.no_right("write or read", &trouble.text);
+        }
+        let fetched = match channel(&self.session).await {
+            Ok(channel) => asked(channel.basic_get(queue, BasicGetOptions { no_ack: false })).await.map(drop),
+            Err(trouble) => Err(trouble),
+        };
+        match fetched {
+            Err(trouble) if trouble.code == ACCESS_REFUSED => self.no_right("read", &trouble.text),
+            Ok(()) => self.findings.ok("permissions", "configure, write and read"),
+            Err(trouble) if trouble.code == RESOURCE_LOCKED => {
+                self.findings.ok("permissions", "configure, write and read");
+            }
+            Err(trouble) => self.findings.unknown("permissions", trouble.text),
+        }
+    }
+
+    fn backlog(&mut self, depths: &[(LaneId, u32, u32)]) {
+        let (dead, lanes): (Vec<_>, Vec<_>) = depths.iter().copied().partition(|(lane, ..)| *lane == LaneId::Dead);
+        if let Some((_, messages @ 1.., _)) = dead.first() {
+            let why = "each holds orders that buyers heard yes for and cannot pay";
+            let mend = "a running writer fetches them: rushgate dead-letters list, end the cause, and replay";
+            self.findings.warn("dead letters", format!("{messages} in the queue"), remedy(why, mend));
+        } else if !dead.is_empty() {
+            self.findings
+                .ok("dead letters", "none in the queue; rushgate dead-letters list tells of those in the store");
+        }
+        if lanes.is_empty() {
+            return;
+        }
+        let row = |(lane, messages, consumers): &(LaneId, u32, u32)| format!("{lane}: {messages} ({consumers})");
+        let found = format!("messages (consumers) by lane: {}", lanes.iter().map(row).collect::<Vec<_>>().join(", "));
+        let most = lanes.iter().map(|(_, messages, _)| u64::from(*messages)).max().unwrap_or(0);
+        if lanes.iter().any(|(_, messages, consumers)| *messages > 0 && *consumers == 0) {
+            let why = "nobody stores them: payments wait, and in the end claims hear 'busy'";
+            self.findings.wrong(
+                "backlog",
+                found,
+                remedy(why, "run a writer (systemctl start rushgate-writer); rushgate ready tells what it waits for"),
+            );
+        } else if most >= self.settings.lane_max {
+            let why =
+                format!("at queue.lane_max ({}) claims hear 'busy' until half of it is stored", self.settings.lane_max);
+            self.findings.wrong(
+                "backlog",
+                found,
+                remedy(why, "look at the store: locks, its disk; or at the writers' CPU"),
+            );
+        } else if most >= self.settings.lane_max / 2 {
+            let why = format!("at queue.lane_max ({}) claims hear 'busy'", self.settings.lane_max);
+            self.findings.warn(
+                "backlog",
+                found,
+                remedy(why, "look at the store: locks, its disk; or at the writers' CPU"),
+            );
+        } else {
+            self.findings.ok("backlog", found);
+        }
+    }
+
+    /// A message that no queue wants: it comes back. A broker on alarm says so to whoever publishes, and takes nothing.
+    async fn alarms(&mut self) {
+        let mut events = Box::pin(self.session.events());
+        let blocked = async {
+            loop {
+                match events.next().await {
+                    Some(Event::ConnectionBlocked(reason)) => return reason,
+                    Some(_) => {}
+                    None => std::future::pending().await,
+                }
+            }
+        };
+        let why = "nothing is granted while the broker takes no messages: claims hear 'busy'";
+        tokio::select! {
+            biased;
+            reason = blocked => {
+                let mend = "rabbitmq-diagnostics alarms: give it memory or disk; it opens by itself";
+                self.findings.wrong("alarms", format!("the broker blocks: {reason}"), remedy(why, mend));
+            }
+            published = publish(&self.session, &self.settings.namespace) => match published {
+                Ok(()) => self.findings.ok("alarms", "none: a message was taken and came back, since nobody wants it"),
+                Err(trouble) if trouble.code == ACCESS_REFUSED => self.no_right("write to amq.default", &trouble.text),
+                Err(trouble) => {
+                    let mend = "rabbitmq-diagnostics alarms; rabbitmq-diagnostics check_running; look at its disk";
+                    self.findings.wrong("alarms", format!("a message is not confirmed: {}", trouble.text), remedy(why, mend));
+                }
+            },
+        }
+    }
+}
+
+async fn publish(session: &Session, namespace: &str) -> Result<(), Trouble> {
+    let channel = channel(session).await?;
+    asked(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let nobody = ShortString::from(format!("{namespace}.nobody has this queue"));
+    let properties: BasicProperties = topology::persistent();
+    asked(async { channel.basic_publish("".into(), nobody, options, b"", properties).await?.await }).await.map(drop)
+}
