@@ -1,6 +1,8 @@
 //! The command line from outside: what it says, where it says it, and what it tells the shell.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::Stdio;
 
 use assert_cmd::Command;
@@ -37,8 +39,18 @@ fn file(text: &str) -> NamedTempFile {
 #[test]
 fn help_and_version_are_no_errors_and_every_command_has_an_example() {
     run("--version").code(DONE).stdout(starts_with("rushgate ")).stderr(is_empty());
-    let commands =
-        ["", "serve", "migrate", "config", "config check", "config show", "config explain", "config template", "plan"];
+    let commands = [
+        "",
+        "serve",
+        "migrate",
+        "config",
+        "config check",
+        "config show",
+        "config explain",
+        "config template",
+        "plan",
+        "doctor",
+    ];
     for command in commands {
         run(&format!("{command} --help")).code(DONE).stdout(contains("Example:\n  rushgate ")).stderr(is_empty());
     }
@@ -337,4 +349,226 @@ fn a_plan_that_makes_no_sense_is_wrong_usage_and_writes_nothing() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     let unwritable = rushgate("plan --stock 10 --nodes 2 --buffers 0 --out /dev/null/curves").assert();
     unwritable.code(FAILED).stdout(is_empty()).stderr(contains("cannot make /dev/null/curves"));
+}
+
+fn json(arguments: &str) -> serde_json::Value {
+    let said = run(arguments).code(DONE).stderr(is_empty());
+    let out = &said.get_output().stdout;
+    serde_json::from_slice(out).unwrap_or_else(|error| panic!("{arguments}: {error}: {}", String::from_utf8_lossy(out)))
+}
+
+#[test]
+fn the_settings_are_told_as_json_and_without_their_secrets() {
+    let checked = json("config check --config config/gateway.toml --json");
+    assert_eq!((&checked["right"], &checked["file"]), (&true.into(), &"config/gateway.toml".into()));
+    let key = |told: &serde_json::Value, name: &str| {
+        let keys = told["keys"].as_array().unwrap();
+        keys.iter().find(|key| key["key"] == name).unwrap_or_else(|| panic!("{name} is not in {told}")).clone()
+    };
+    let shown = json(
+        "config show --json --set sale.limit_per_buyer=4 --set admin.token=canary --set store.backend=mysql --set \
+         store.url=mysql://u:canary@h/d",
+    );
+    let limit = key(&shown, "sale.limit_per_buyer");
+    assert_eq!((&limit["value"], &limit["origin"]), (&4.into(), &"flag --set".into()));
+    assert_eq!(key(&shown, "node.roles")["value"], serde_json::json!(["gateway", "writer"]));
+    assert_eq!(key(&shown, "store.url")["value"], "mysql://…@h/d");
+    assert!(!shown.to_string().contains("canary"));
+    let explained = json("config explain shard --json");
+    let buffer = key(&explained, "shard.buffer");
+    let told = ["default", "env", "change"].map(|field| buffer[field].as_str().unwrap());
+    assert_eq!(told, ["10%", "RUSHGATE__SHARD__BUFFER", "live"]);
+    assert_eq!(explained["keys"].as_array().unwrap().len(), 3);
+    let all = json("config template --json");
+    assert_eq!(key(&all, "http.listen")["default"], "127.0.0.1:8080");
+    assert_eq!(all["keys"].as_array().unwrap().len(), shown["keys"].as_array().unwrap().len());
+    run("config explain shard.bufer --json").code(USAGE).stdout(is_empty()).stderr(contains("shard.buffer"));
+}
+
+#[test]
+fn a_migration_is_told_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("orders.db").display());
+    let dry = json(&format!("migrate --json --dry-run --set store.url={url}"));
+    assert!(dry["missing"].as_u64().unwrap() > 0 && dry["applied"] == serde_json::json!([]), "{dry}");
+    let done = json(&format!("migrate --json --set store.url={url}"));
+    assert_eq!(
+        (&done["missing"], done["applied"].as_array().unwrap().len() as u64),
+        (&0.into(), dry["missing"].as_u64().unwrap())
+    );
+}
+
+#[test]
+fn a_process_tells_where_it_listens_as_one_json_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = std::process::Command::new(env!("CARGO_BIN_EXE_rushgate"))
+        .args(["serve", "--json", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut out = serde_json::Deserializer::from_reader(node.stdout.take().unwrap()).into_iter::<serde_json::Value>();
+    let told = out.next().unwrap().unwrap();
+    assert_eq!(told["roles"], serde_json::json!(["gateway", "writer"]));
+    let admin = told["admin"].as_str().unwrap();
+    assert!(
+        told["public"].as_str().unwrap().starts_with("http://127.0.0.1:") && admin.starts_with("http://127.0.0.1:")
+    );
+    // It has joined, and its sample sale is open, when nothing more is to come.
+    let pid = node.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(out.next().is_none(), "one document and no more");
+    assert_eq!(node.wait().unwrap().code(), Some(DONE));
+}
+
+#[test]
+fn doctor_tells_what_is_wrong_with_settings_that_are_none() {
+    let wrong = file("[inventory]\ntimout = \"1s\"\n[queue]\nlanes = 0\n");
+    let mut doctor = rushgate("doctor --json");
+    let said = doctor.arg("--config").arg(wrong.path()).assert().code(FAILED).stderr(is_empty());
+    let told: serde_json::Value = serde_json::from_slice(&said.get_output().stdout).unwrap();
+    assert_eq!((&told["verdict"], &told["wrong"]), (&"wrong".into(), &2.into()), "{told}");
+    assert!(told["findings"][0]["found"].as_str().unwrap().contains("the nearest is `inventory.timeout`"), "{told}");
+    let mut doctor = rushgate("doctor --set shard.bufer=1");
+    let said = doctor.env("RUSHGATE__QUEUE__LANE", "4").assert().code(FAILED);
+    said.stdout(contains("RUSHGATE__QUEUE__LANES").and(contains("`shard.buffer`")).and(contains("2 wrong")));
+    run("doctor --config no/such/file.toml").code(FAILED).stdout(contains("no/such/file.toml: cannot be read"));
+}
+
+#[test]
+fn doctor_of_one_process_looks_at_its_file_and_its_ports_and_makes_neither() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    let doctor = |settings: &[&str]| {
+        let mut command = rushgate("doctor --json --set http.max_connections=10");
+        command.args(settings.iter().flat_map(|setting| ["--set", setting])).current_dir(folder.path());
+        let said = command.output().unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+        assert_eq!(said.status.code(), Some(i32::from(told["wrong"] != 0)), "{told:#}");
+        let findings = told["findings"].as_array().unwrap().clone();
+        move |part: &str, check: &str| {
+            let found = findings.iter().find(|finding| finding["part"] == part && finding["check"] == check);
+            let found = found.unwrap_or_else(|| panic!("{part} {check} is not in {findings:#?}"));
+            format!(
+                "{}: {} {}",
+                found["state"].as_str().unwrap(),
+                found["found"].as_str().unwrap(),
+                found["mend"].as_str().unwrap()
+            )
+        }
+    };
+    let free = ["http.listen=127.0.0.1:0", "admin.listen=127.0.0.1:0"];
+    let fresh = doctor(&free);
+    assert!(fresh("sqlite", "file").starts_with("ok: rushgate.db is not there yet"), "{}", fresh("sqlite", "file"));
+    assert!(fresh("listeners", "admin").contains("is free"));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "doctor has made a file");
+
+    let listen = format!("admin.listen={taken}");
+    let held = doctor(&[free[0], &listen]);
+    // Whoever holds it takes connections and says nothing.
+    assert!(
+        held("listeners", "admin").starts_with(&format!("wrong: {taken} is held, ")),
+        "{}",
+        held("listeners", "admin")
+    );
+    let foreign = doctor(&["http.listen=192.0.2.1:8080", free[1]]);
+    assert!(foreign("listeners", "public").contains("an address of this machine"));
+
+    std::fs::write(folder.path().join("rushgate.db"), "this is no database, and long enough to be looked at as one")
+        .unwrap();
+    let odd = doctor(&free);
+    assert!(odd("sqlite", "content").contains("file is not a database"), "{}", odd("sqlite", "content"));
+    std::fs::remove_file(folder.path().join("rushgate.db")).unwrap();
+    rushgate("migrate --set store.url=sqlite://rushgate.db").current_dir(folder.path()).assert().code(DONE);
+    let current = doctor(&free);
+    assert!(current("sqlite", "schema").starts_with("ok: current: "), "{}", current("sqlite", "schema"));
+    assert!(current("sqlite", "lock").contains("no process serves"));
+}
+
+/// What a real bash offers for a line that is begun.
+fn completed(script: &Path, line: &str) -> BTreeSet<String> {
+    let words: Vec<_> = line.split(' ').collect();
+    let last = words.len() - 1;
+    let quoted: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
+    let program = format!(
+        "source '{}'; COMP_WORDS=({}); COMP_CWORD={last}; COMP_LINE='{line}'; COMP_POINT={}; \
+         _rushgate rushgate '{}' '{}'; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        script.display(),
+        quoted.join(" "),
+        line.len(),
+        words[last],
+        words[last - 1]
+    );
+    let output = std::process::Command::new("bash").args(["--norc", "-c", &program]).output().expect("bash runs");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_real_bash_completes_commands_and_flags() {
+    let script = run("completions bash").code(DONE).stderr(is_empty());
+    let script = file(&String::from_utf8_lossy(&script.get_output().stdout));
+    let set = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(completed(script.path(), "rushgate do"), set(&["doctor"]));
+    assert_eq!(completed(script.path(), "rushgate sale ad"), set(&["add-stock"]));
+    assert_eq!(completed(script.path(), "rushgate serve --role "), set(&["gateway", "writer", "all"]));
+    assert_eq!(completed(script.path(), "rushgate migrate --dr"), set(&["--dry-run"]));
+    assert_eq!(completed(script.path(), "rushgate nothing"), set(&[""]));
+    for shell in ["zsh", "fish", "powershell", "elvish"] {
+        run(&format!("completions {shell}")).code(DONE).stdout(contains("rushgate").and(contains("dead-letters")));
+    }
+    run("completions tcsh").code(USAGE).stderr(contains("possible values: bash, elvish, fish, powershell, zsh"));
+    // Not even a config that is none keeps a shell from starting.
+    rushgate("completions bash").env("RUSHGATE_CONFIG", "no/such/file.toml").assert().code(DONE);
+}
+
+#[test]
+fn every_command_has_a_page_of_the_manual_with_its_example() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man/man1");
+    rushgate("man --dir").arg(&pages).assert().code(DONE).stdout(contains("wrote the pages to"));
+    let mut expected = BTreeSet::new();
+    let mut open = vec![<rushgate::cli::Cli as clap::CommandFactory>::command()];
+    while let Some(command) = open.pop() {
+        let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
+        let page =
+            std::fs::read_to_string(pages.join(format!("{name}.1"))).unwrap_or_else(|error| panic!("{name}: {error}"));
+        well_formed(&name, &page);
+        let example = command.get_after_help().unwrap().to_string().lines().nth(1).unwrap().trim().to_owned();
+        let plain = page.replace("\\-", "-").replace("\\*(Aq", "'").replace("\\\\", "\\");
+        assert!(plain.contains(&example), "{example} is not in {name}.1:\n{plain}");
+        expected.insert(format!("{name}.1"));
+        open.extend(
+            command.get_subcommands().map(|below| below.clone().display_name(format!("{name}-{}", below.get_name()))),
+        );
+    }
+    let written = std::fs::read_dir(&pages).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(written.collect::<BTreeSet<_>>(), expected);
+    let main = run("man").code(DONE).stderr(is_empty());
+    assert_eq!(
+        String::from_utf8_lossy(&main.get_output().stdout),
+        std::fs::read_to_string(pages.join("rushgate.1")).unwrap()
+    );
+    run("man --dir /dev/null/man").code(FAILED).stdout(is_empty()).stderr(contains("cannot make /dev/null/man"));
+}
+
+/// A title, the sections that `man` looks for, known requests only, and every fold of the font undone.
+fn well_formed(name: &str, page: &str) {
+    const REQUESTS: &[&str] =
+        &[".TH", ".SH", ".SS", ".TP", ".PP", ".IP", ".RS", ".RE", ".br", ".ie", ".el", ".nf", ".fi", ".sp"];
+    let requests = page.lines().filter(|line| line.starts_with('.'));
+    let unknown: Vec<_> =
+        requests.filter(|line| !REQUESTS.contains(&line.split(' ').next().unwrap_or_default())).collect();
+    assert_eq!(unknown, [""; 0], "{name}");
+    for section in [".TH ", ".SH NAME\n", ".SH SYNOPSIS\n", ".SH DESCRIPTION\n", ".SH OPTIONS\n"] {
+        assert_eq!(page.matches(section).count(), 1, "{section} in {name}");
+    }
+    assert_eq!(page.matches("\n.RS").count(), page.matches("\n.RE").count(), "{name}");
+    let escapes: BTreeSet<_> = page.match_indices('\\').map(|(at, _)| page[at + 1..].chars().next()).collect();
+    assert!(
+        escapes.iter().all(|escape| matches!(escape, Some('f' | '-' | '*' | '(' | '\\' | '&' | 'n' | '.' | 'e'))),
+        "{name}: {escapes:?}"
+    );
 }
