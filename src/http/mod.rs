@@ -291,7 +291,8 @@ async fn connection(
     let serving = (door, peer.ip(), seen);
     let service = service_fn(|request: Request<Incoming>| {
         let (door, peer, seen) = &serving;
-        async move { Ok::<_, Infallible>(door.answer(request, *peer, seen).await) }
+        // On the heap while there is a request: hyper keeps room for it for as long as the connection lives, and most rest.
+        Box::pin(async move { Ok::<_, Infallible>(door.answer(request, *peer, seen).await) })
     });
     let mut served = builder.serve_connection(io, service);
     let ended = poll_fn(|cx| match Pin::new(&mut served).poll(cx) {

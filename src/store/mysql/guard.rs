@@ -54,7 +54,7 @@ pub(super) async fn give_back(conn: &mut MySqlConnection, units: &Units) -> Resu
 }
 
 /// Moves these rows, each of which must be there, and must not get more live units than it has, nor fewer than none. The list comes first
-/// in the join, so the rows are locked in its order, each by its key; the casts say what a parameter is, whatever a server makes of it.
+/// in the join, so the rows are locked in its order, each by its key, whatever the statistics say of a young table; the casts say what a parameter is, whatever a server makes of it.
 async fn all_moved(conn: &mut MySqlConnection, rows: &[RowUnits<'_>], way: Way) -> Result<bool, Failure> {
     let mut query = QueryBuilder::<MySql>::new("UPDATE (");
     for (at, row) in rows.iter().enumerate() {
@@ -70,7 +70,7 @@ async fn all_moved(conn: &mut MySqlConnection, rows: &[RowUnits<'_>], way: Way) 
         query.push(" AS SIGNED) AS units");
     }
     query.push(
-        ") AS moved STRAIGHT_JOIN pool_legs AS guard \
+        ") AS moved STRAIGHT_JOIN pool_legs AS guard FORCE INDEX (PRIMARY) \
          ON guard.sale_id = moved.sale_id AND guard.pool_id = moved.pool_id AND guard.leg = moved.leg \
          SET guard.live = guard.live + moved.units \
          WHERE guard.live + moved.units BETWEEN 0 AND guard.capacity",

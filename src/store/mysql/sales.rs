@@ -5,7 +5,7 @@ use sqlx::mysql::{MySql, MySqlConnection};
 use sqlx::{Connection, QueryBuilder};
 
 use super::{MySqlStore, inserted, padded, portions};
-use crate::domain::{Pool, Sale, SaleId};
+use crate::domain::{Sale, SaleId};
 use crate::store::failure::Failure;
 use crate::store::guard;
 use crate::store::pool::run;
@@ -107,23 +107,16 @@ async fn raise_guard(conn: &mut MySqlConnection, sale: &Sale) -> Result<(), Fail
     let mut pools: Vec<_> = sale.pools.iter().collect();
     // The order of the guard's rows, as everyone locks them.
     pools.sort_unstable_by(|one, other| one.id.cmp(&other.id));
-    let legs: Vec<_> = sale.whole().iter().map(i64::from).collect();
-    for pool in pools {
-        for legs in portions(&legs) {
-            raise(conn, (sale, pool), legs).await?;
-        }
+    let rows = pools.into_iter().flat_map(|pool| sale.whole().iter().map(move |leg| (pool, leg)));
+    for rows in portions(&rows.collect::<Vec<_>>()) {
+        let mut query = QueryBuilder::<MySql>::new("INSERT INTO pool_legs (sale_id, pool_id, leg, capacity, live) ");
+        query.push_values(rows, |mut row, (pool, leg)| {
+            row.push_bind(sale.id.as_str()).push_bind(pool.id.as_str()).push_bind(i64::from(*leg));
+            row.push_bind(i64::from(pool.capacity)).push("0");
+        });
+        query.push(" ON DUPLICATE KEY UPDATE capacity = GREATEST(capacity, VALUES(capacity))");
+        query.build().execute(&mut *conn).await?;
     }
-    Ok(())
-}
-
-async fn raise(conn: &mut MySqlConnection, (sale, pool): (&Sale, &Pool), legs: &[i64]) -> Result<(), Failure> {
-    let mut query = QueryBuilder::<MySql>::new("INSERT INTO pool_legs (sale_id, pool_id, leg, capacity, live) ");
-    query.push_values(legs, |mut row, leg| {
-        row.push_bind(sale.id.as_str()).push_bind(pool.id.as_str()).push_bind(*leg);
-        row.push_bind(i64::from(pool.capacity)).push("0");
-    });
-    query.push(" ON DUPLICATE KEY UPDATE capacity = GREATEST(capacity, ").push_bind(i64::from(pool.capacity));
-    query.push(")").build().execute(conn).await?;
     Ok(())
 }
 
