@@ -47,6 +47,7 @@
 //!   cell in [`config::live`], which is handed to its module and to no other
 //! - a new metric: the list in [`meters`]
 //! - another thing that may be wrong with a deployment: a finding in the `doctor` of what it is wrong with
+//! - what consoles draw: [`admin::live`]; the page that draws it: the files in `src/console`; the terminal: `cli/top`
 //! - another broker or database: a folder beside `queue/rabbitmq` or under `store`, and one line in `roles/backends`; its
 //!   contract suite is waiting in `tests/contracts`
 //!

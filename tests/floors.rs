@@ -48,6 +48,8 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("tokio_rustls", &["reach"]),
+    ("ratatui", &["cli"]),
+    ("rust_embed", &["admin"]),
     ("listenfd", &["supervisor"]),
     ("sd_notify", &["supervisor"]),
     ("metrics", &["meters"]),

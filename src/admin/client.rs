@@ -1,14 +1,21 @@
 //! The admin API from the other side: one connection per call, plain HTTP, since it goes to loopback or through a tunnel.
 
+use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::Fuse;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
+
+use crate::admin::live::snapshot::Snapshot;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than the server takes to say that it takes too long.
@@ -16,6 +23,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(16 * 60);
 /// No answer has more than a thousand orders, or all sales.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
+/// No snapshot is so long.
+const MAX_EVENT: usize = 8 * 1024 * 1024;
+/// Snapshots come once a second.
+const SILENCE: Duration = Duration::from_secs(5);
 const DEFAULT_PORT: u16 = 9090;
 
 /// Asks an admin API.
@@ -121,6 +132,45 @@ impl Client {
         Err(self.understood(status, &body).err().unwrap_or_else(|| self.strange(format!("it answers {status}"))))
     }
 
+    /// Reads a snapshot of the live feed.
+    pub fn understand(&self, json: &str) -> Result<Snapshot, ClientError> {
+        serde_json::from_str(json).map_err(|error| self.strange(format!("its feed is of another version ({error})")))
+    }
+
+    /// Opens the live feed.
+    pub async fn watch(&self) -> Result<Watch, ClientError> {
+        let stream = self.connect().await?;
+        let request = self.request(Method::GET, "/admin/v1/live", None)?;
+        let broke_off = |error: hyper::Error| self.broke_off(&error);
+        let opening = async {
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broke_off)?;
+            // How the connection ends, the answer tells.
+            let moving: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async { drop(connection.await) });
+            let mut moving = moving.fuse();
+            let response = {
+                let mut asked = std::pin::pin!(sender.send_request(request));
+                tokio::select! {
+                    response = &mut asked => response,
+                    () = &mut moving => asked.await,
+                }
+            };
+            Ok((response.map_err(broke_off)?, moving))
+        };
+        let opened = tokio::time::timeout(CALL_TIMEOUT, opening).await;
+        let (response, moving) = opened.map_err(|_| ClientError::TimedOut { url: self.url.clone() })??;
+        let status = response.status().as_u16();
+        let mut watch = Watch { client: self.clone(), body: response.into_body(), moving, text: Vec::new() };
+        if status == 200 {
+            return Ok(watch);
+        }
+        while watch.more().await? {}
+        match self.understood(status, &watch.text) {
+            Ok(_) => Err(self.strange(format!("it answers {status}"))),
+            Err(no) => Err(no),
+        }
+    }
+
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ClientError> {
         self.within(CALL_TIMEOUT, method, path, body).await
     }
@@ -181,7 +231,7 @@ impl Client {
     }
 
     async fn exchange(&self, stream: TcpStream, request: Request<Full<Bytes>>) -> Result<(u16, Bytes), ClientError> {
-        let broke_off = |error: hyper::Error| ClientError::BrokeOff { url: self.url.clone(), cause: error.to_string() };
+        let broke_off = |error: hyper::Error| self.broke_off(&error);
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broke_off)?;
         let talk = async {
@@ -213,8 +263,68 @@ impl Client {
         Err(ClientError::Problem { status, code: code.to_owned(), detail: detail.join("\n  ") })
     }
 
+    fn broke_off(&self, error: &hyper::Error) -> ClientError {
+        ClientError::BrokeOff { url: self.url.clone(), cause: error.to_string() }
+    }
+
     fn strange(&self, what: String) -> ClientError {
         ClientError::Strange { url: self.url.clone(), what }
+    }
+}
+
+/// What moves the bytes of a connection for as long as it is polled.
+type Moving = Fuse<Pin<Box<dyn Future<Output = ()> + Send>>>;
+
+/// A live feed, as it comes.
+pub struct Watch {
+    client: Client,
+    body: Incoming,
+    moving: Moving,
+    text: Vec<u8>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    /// The next snapshot, as JSON. `None`: the process has ended the feed in good order; open it again. Safe to drop while waiting.
+    pub async fn next(&mut self) -> Result<Option<String>, ClientError> {
+        loop {
+            if let Some(end) = self.text.windows(2).position(|two| two == b"\n\n") {
+                let event: Vec<u8> = self.text.drain(..end + 2).collect();
+                let event = String::from_utf8_lossy(&event);
+                if let Some(json) = event.lines().find_map(|line| line.strip_prefix("data: ")) {
+                    return Ok(Some(json.to_owned()));
+                }
+            } else if !self.more().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn more(&mut self) -> Result<bool, ClientError> {
+        let Self { body, moving, .. } = self;
+        let came = async {
+            let mut came = std::pin::pin!(body.frame());
+            tokio::select! {
+                frame = &mut came => frame,
+                () = moving => came.await,
+            }
+        };
+        let frame = match tokio::time::timeout(SILENCE, came).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) => return Err(self.client.broke_off(&error)),
+            Ok(None) => return Ok(false),
+            Err(_) => return Err(self.client.strange(format!("it has been silent for {} s", SILENCE.as_secs()))),
+        };
+        self.text.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new()));
+        if self.text.len() > MAX_EVENT {
+            return Err(self.client.strange("what it sends is no feed".to_owned()));
+        }
+        Ok(true)
     }
 }
 

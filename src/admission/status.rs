@@ -95,15 +95,17 @@ impl Speaker {
             interval_seconds: interval.as_secs_f64(),
             ..Status::default()
         };
+        let now = self.sources.as_ref().map_or(UnixMillis(0), |sources| sources.clock.now());
+        let mut told = foremost(shards, now);
+        told.truncate(SALES_TOLD);
         let mut of_sales = BTreeMap::new();
         if let Some(Sources { meters, readiness, .. }) = &self.sources {
             status.ready = Some(readiness.is_ready());
             status.connections = connections(meters);
-            (status.claims, of_sales) = claims(meters);
+            (status.claims, of_sales) = claims(meters, &told);
         }
-        let now = self.sources.as_ref().map_or(UnixMillis(0), |sources| sources.clock.now());
         let mut room = BYTES_MAX.saturating_sub(length(&status));
-        for shard in foremost(shards, now).iter().take(SALES_TOLD) {
+        for shard in &told {
             let (id, pools) = (shard.sale.id.to_string(), left(shards, shard));
             let outcomes = of_sales.remove(&id).unwrap_or_default();
             // The id stands twice, each time with quotes, a colon and a comma.
@@ -130,24 +132,24 @@ pub fn foremost(shards: &Shards, now: UnixMillis) -> Vec<Arc<SaleShard>> {
         Phase::Closed => 3,
     };
     let mut sales = shards.sales();
-    sales.sort_by(|a, b| {
-        let key = |shard: &SaleShard| rank(shard.sale.phase(now));
-        key(a).cmp(&key(b)).then_with(|| a.sale.id.cmp(&b.sale.id))
-    });
+    sales.sort_by_cached_key(|shard| (rank(shard.sale.phase(now)), shard.sale.id.clone()));
     sales
 }
 
-/// Claims that this process has answered: of all sales, and sale by sale.
-pub fn claims(meters: &Meters) -> (Outcomes, BTreeMap<String, Outcomes>) {
-    let (mut all, mut of_sales) = (Outcomes::new(), BTreeMap::<String, Outcomes>::new());
+/// Claims that this process has answered: of all sales, and of each of these.
+pub fn claims(meters: &Meters, sales: &[Arc<SaleShard>]) -> (Outcomes, BTreeMap<String, Outcomes>) {
+    let empty = |shard: &Arc<SaleShard>| (shard.sale.id.to_string(), Outcomes::new());
+    let (mut all, mut of_sales) = (Outcomes::new(), sales.iter().map(empty).collect::<BTreeMap<_, _>>());
     meters.read("rushgate_claims_total", |labels, count| {
         let label = |name| labels.iter().find(|(label, _)| *label == name).map(|(_, value)| value.as_str());
         let (Some(sale), Some(outcome)) = (label("sale"), label("outcome")) else { return };
         let count = whole(count);
-        *all.entry(outcome.to_owned()).or_default() += count;
-        // Claims on sales that nobody knows belong to none.
-        if !sale.is_empty() {
-            of_sales.entry(sale.to_owned()).or_default().insert(outcome.to_owned(), count);
+        match all.get_mut(outcome) {
+            Some(sum) => *sum += count,
+            None => drop(all.insert(outcome.to_owned(), count)),
+        }
+        if let Some(of_sale) = of_sales.get_mut(sale) {
+            of_sale.insert(outcome.to_owned(), count);
         }
     });
     (all, of_sales)

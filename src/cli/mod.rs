@@ -26,6 +26,7 @@ mod ready;
 mod remote;
 mod sale;
 mod serve;
+mod top;
 
 pub use exit::{Exit, Failure};
 
@@ -57,6 +58,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
     Man(man::ManPages),
+    Top(top::Top),
 }
 
 /// Where the settings come from; the same for every command.
@@ -105,7 +107,9 @@ impl Cli {
         match self.command {
             Command::Ready(_) => Need::Readable(remote::SECTION),
             Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Need::Anything,
-            Command::Sale(_) | Command::Audit(_) | Command::DeadLetters(_) => Need::Section(remote::SECTION),
+            Command::Sale(_) | Command::Audit(_) | Command::DeadLetters(_) | Command::Top(_) => {
+                Need::Section(remote::SECTION)
+            }
             Command::Serve(_) | Command::Migrate(_) | Command::Config(_) | Command::Plan(_) => Need::Whole,
         }
     }
@@ -124,6 +128,7 @@ impl Cli {
             Command::Doctor(doctor) => doctor.run(source).await,
             Command::Completions(completions) => completions.run(),
             Command::Man(pages) => pages.run(),
+            Command::Top(top) => top.run(loaded).await,
         }
     }
 }

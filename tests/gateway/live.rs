@@ -83,7 +83,7 @@ fn totals(claims: &Value) -> BTreeMap<String, u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_dies_is_seen_late_then_gone_and_the_sums_are_those_of_the_metrics() {
-    let mut site = Site::cluster(3, 1, "http.claims_per_buyer = 0\nshard.node_timeout = \"1500ms\"").await;
+    let mut site = Site::cluster(3, 1, "http.claims_per_buyer = 0").await;
     site.sale("s", &concert(30)).await;
     let crowd = Crowd { sale: "s".into(), buyers: 60, repeats_every: 9, at_once: 12, asks: one, name: "b" };
     let heard = crowd.rush(&site.gateways()).await;
@@ -130,6 +130,27 @@ async fn a_process_stops_while_somebody_watches_and_does_not_read() {
     let begun = Instant::now();
     assert_eq!(site.terminate(0).await, Some(0), "{}", site.said(0));
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn top_prints_a_picture_where_there_is_no_terminal_to_draw_on() {
+    let site = Site::start(Backends::Embedded, "").await;
+    site.sale("concert-1", &concert(7)).await;
+    let reply = site.gateway(0).claim("concert-1", "ann", None, &one(0)).await.unwrap();
+    assert_eq!(reply.status, 201, "{reply:?}");
+    let ran = site.run(&["top", "--once"]);
+    ran.success("top");
+    for shown in ["rushgate  all-0  ", "inventory memory ok ", "▶ concert-1 ", "* all-0 ", "  held "] {
+        assert!(ran.out.contains(shown), "{shown} is not in\n{}", ran.out);
+    }
+    assert!(!ran.out.contains('\x1b'), "it is plain: {}", ran.out);
+    let ran = site.run(&["top", "--once", "--json"]);
+    ran.success("top");
+    let snapshot: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&snapshot["node"], &snapshot["claims"]["held"]["total"]), (&json!("all-0"), &json!(1)));
+    let ran = site.run(&["top"]);
+    assert_eq!(ran.code, Some(64), "{ran:?}");
+    assert!(ran.err.contains("--once"), "{ran:?}");
 }
 
 /// What the node says to why.

@@ -287,7 +287,7 @@ impl Site {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rushgate"));
         command.args(arguments).stdin(Stdio::null());
         match self.nodes.last() {
-            Some(node) if matches!(arguments.first(), Some(&"sale" | &"audit" | &"dead-letters")) => {
+            Some(node) if matches!(arguments.first(), Some(&"sale" | &"audit" | &"dead-letters" | &"top")) => {
                 command.env("RUSHGATE_ADMIN_URL", node.admin.base())
             }
             _ => command.arg("--config").arg(&self.config),

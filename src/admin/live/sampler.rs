@@ -70,13 +70,7 @@ impl Sampler {
         let mut told = status::foremost(shards, clock.now());
         snapshot.sales_count = Some(told.len());
         told.truncate(SALES_TOLD);
-        let (all, mut of_sales) = status::claims(meters);
-        let of_sale = |shard: &std::sync::Arc<SaleShard>| {
-            let id = shard.sale.id.to_string();
-            let outcomes = of_sales.remove(&id).unwrap_or_default();
-            (id, outcomes)
-        };
-        let of_sales = told.iter().map(of_sale).collect();
+        let (all, of_sales) = status::claims(meters, &told);
         self.nodes.count_own(Counts { at_seconds: self.begun.elapsed().as_secs_f64(), all, of_sales });
         let (drift, quarantined) =
             (by_sale(meters, "rushgate_drift_units"), by_sale(meters, "rushgate_quarantined_orders"));
