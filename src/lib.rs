@@ -36,6 +36,7 @@
 //! | 6 | [`http`] [`admin`] [`supervisor`] | the doors: the public API, the control plane, what a supervisor hands over and hears | decisions |
 //! | 6 | [`plan`] | a crowd in virtual time, sent through admission and confirm | a choice of backend, the real time |
 //! | 7 | [`roles`] | processes: wiring, and the only place that chooses a backend | rules, loops |
+//! | 7 | [`rehearsal`] | a crowd on a shadow sale, by the public and the admin API, and the truth about what it heard | anything of the gateways |
 //! | 8 | [`doctor`] | what is wrong with a deployment; what it looks at of a backend lies beside that | changes |
 //! | 9 | [`cli`] | the command line | everything else |
 //!
@@ -96,6 +97,7 @@ pub mod http;
 pub mod plan;
 pub mod supervisor;
 
+pub mod rehearsal;
 pub mod roles;
 
 pub mod doctor;

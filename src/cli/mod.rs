@@ -23,6 +23,7 @@ mod online;
 mod plan;
 mod progress;
 mod ready;
+mod rehearse;
 mod remote;
 mod sale;
 mod serve;
@@ -54,6 +55,7 @@ enum Command {
     Audit(audit::Audit),
     Ready(ready::Ready),
     Plan(plan::Plan),
+    Rehearse(rehearse::Rehearse),
     DeadLetters(dead_letters::DeadLetters),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
@@ -107,7 +109,7 @@ impl Cli {
         match self.command {
             Command::Ready(_) => Need::Readable(remote::SECTION),
             Command::Doctor(_) | Command::Completions(_) | Command::Man(_) => Need::Anything,
-            Command::Sale(_) | Command::Audit(_) | Command::DeadLetters(_) | Command::Top(_) => {
+            Command::Sale(_) | Command::Audit(_) | Command::DeadLetters(_) | Command::Top(_) | Command::Rehearse(_) => {
                 Need::Section(remote::SECTION)
             }
             Command::Serve(_) | Command::Migrate(_) | Command::Config(_) | Command::Plan(_) => Need::Whole,
@@ -124,6 +126,7 @@ impl Cli {
             Command::Audit(audit) => audit.run(loaded).await,
             Command::Ready(ready) => ready.run(loaded).await,
             Command::Plan(plan) => plan.run(loaded).await,
+            Command::Rehearse(rehearse) => rehearse.run(loaded).await,
             Command::DeadLetters(letters) => letters.run(loaded).await,
             Command::Doctor(doctor) => doctor.run(source).await,
             Command::Completions(completions) => completions.run(),

@@ -1,0 +1,169 @@
+//! What a rehearsal is told. The names are those of the k6 scripts' settings.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::config::settings::Secret;
+use crate::rehearsal::crowd::Crowd;
+
+/// The shortest hold that a sale may have.
+const LEAST_HOLD: Duration = Duration::from_secs(1);
+/// The longest rehearsal; its buyers are counted before they come.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The most buyers per second, and at once. More than one process can be.
+const MOST: u32 = 1_000_000;
+
+/// What a crowd is by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Defaults {
+    pub stock: u32,
+    pub rate: u32,
+    pub duration: Duration,
+    pub hold: Duration,
+    pub patience: Duration,
+    pub repeat: u32,
+}
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub crowd: Crowd,
+    /// Public listeners, or balancers before them, such as `http://127.0.0.1:8080`: a buyer asks any of them.
+    pub gateways: Vec<String>,
+    /// Empty: buyers are told by `X-Buyer-Id`. Else the HS256 key that their bearer tokens are signed with.
+    pub jwt_secret: Secret,
+    /// Empty: the sandbox provider. Else the key of the provider whom the rehearsal plays.
+    pub callback_secret: Secret,
+    /// Units; of the train's second class, with a tenth of it in the first.
+    pub stock: u32,
+    /// Buyers who come per second, at the peak.
+    pub rate: u32,
+    /// How long they come.
+    pub duration: Duration,
+    /// How long a hold waits for its payment.
+    pub hold: Duration,
+    /// How long a buyer asks on for an answer, and how long the end waits until all is quiet.
+    pub patience: Duration,
+    /// Of a hundred who have an order, how many ask for the same again, and for another one.
+    pub repeat: u32,
+    /// Buyers at once, at most.
+    pub vus: usize,
+    /// Of a hundred buyers, how many may stay away because none was free when they were to come.
+    pub away: u32,
+    /// Milliseconds within which 99 of 100 claims are granted, and refused.
+    pub p99_yes_ms: u32,
+    pub p99_no_ms: u32,
+    /// Another seed is another crowd of the same size.
+    pub seed: u64,
+}
+
+impl Settings {
+    /// What of this cannot be, all at once, by the names of the flags.
+    pub fn wrong(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut check = |is_right: bool, what: &str| {
+            if !is_right {
+                wrong.push(what.to_owned());
+            }
+        };
+        check(!self.gateways.is_empty(), "--gateway must be given");
+        for gateway in &self.gateways {
+            let right = is_address(gateway);
+            check(right, &format!("--gateway {gateway}: must be an address such as http://10.0.0.1:8080, without TLS"));
+        }
+        check(self.stock > 0, "--stock must be at least 1");
+        check((1..=MOST).contains(&self.rate), &format!("--rate must be 1 to {MOST}"));
+        let in_time = !self.duration.is_zero() && self.duration <= LONGEST;
+        check(in_time, "--duration must be longer than nothing, and at most a week");
+        check(self.hold >= LEAST_HOLD, "--hold must be at least 1s: no sale's hold is shorter");
+        check(!self.patience.is_zero(), "--patience must be longer than nothing");
+        check(self.repeat <= 100, "--repeat must be 0 to 100");
+        check((1..=MOST as usize).contains(&self.vus), &format!("--vus must be 1 to {MOST}"));
+        check(self.away <= 100, "--away must be 0 to 100");
+        check(self.p99_yes_ms > 0 && self.p99_no_ms > 0, "--p99-yes-ms and --p99-no-ms must be at least 1");
+        wrong
+    }
+
+    /// As a report tells it: without secrets, times in seconds.
+    pub(super) fn document(&self) -> Value {
+        json!({
+            "gateways": self.gateways,
+            "stock": self.stock,
+            "rate": self.rate,
+            "duration": self.duration.as_secs_f64(),
+            "hold": self.hold.as_secs_f64(),
+            "patience": self.patience.as_secs_f64(),
+            "repeat": self.repeat,
+            "vus": self.vus,
+            "away": self.away,
+            "p99_yes_ms": self.p99_yes_ms,
+            "p99_no_ms": self.p99_no_ms,
+            "seed": self.seed,
+        })
+    }
+}
+
+/// Is this `http://`, a host and perhaps a port, and nothing more?
+fn is_address(text: &str) -> bool {
+    let Some(authority) = text.strip_prefix("http://") else { return false };
+    let host = !authority.is_empty() && !authority.contains(['/', '?', '#', '@']);
+    host && text.parse::<hyper::Uri>().is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(crate) fn rush() -> Settings {
+        let Defaults { stock, rate, duration, hold, patience, repeat } = Crowd::Rush.defaults();
+        Settings {
+            crowd: Crowd::Rush,
+            gateways: vec!["http://127.0.0.1:8080".to_owned()],
+            jwt_secret: Secret("canary".to_owned()),
+            callback_secret: Secret::default(),
+            stock,
+            rate,
+            duration,
+            hold,
+            patience,
+            repeat,
+            vus: 300,
+            away: 0,
+            p99_yes_ms: 1000,
+            p99_no_ms: 500,
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn all_that_cannot_be_is_said_at_once() {
+        assert_eq!(rush().wrong(), [""; 0]);
+        let wrong = Settings { stock: 0, hold: Duration::from_millis(999), repeat: 101, away: 101, ..rush() }.wrong();
+        let flags: Vec<_> = wrong.iter().map(|said| said.split(' ').next().unwrap()).collect();
+        assert_eq!(flags, ["--stock", "--hold", "--repeat", "--away"]);
+    }
+
+    #[test]
+    fn a_gateway_is_a_host_and_a_port_without_tls() {
+        for (gateway, right) in [
+            ("http://127.0.0.1:8080", true),
+            ("http://[::1]:8080", true),
+            ("http://gate.example", true),
+            ("https://gate.example", false),
+            ("http://", false),
+            ("http://:80", false),
+            ("http://gate.example/v1", false),
+            ("http://user@gate.example", false),
+            ("10.0.0.1:8080", false),
+        ] {
+            let settings = Settings { gateways: vec![gateway.to_owned()], ..rush() };
+            assert_eq!(settings.wrong().is_empty(), right, "{gateway}");
+        }
+    }
+
+    #[test]
+    fn a_report_tells_no_secret() {
+        assert!(!rush().document().to_string().contains("canary"));
+        assert!(!format!("{:?}", rush()).contains("canary"));
+    }
+}

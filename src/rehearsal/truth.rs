@@ -1,0 +1,336 @@
+//! The end of a rehearsal: what buyers were told against what is there. Nothing is taken on trust from one place alone.
+//!
+//! | told to buyers | compared with | what differs |
+//! |---|---|---|
+//! | every yes | every row of the store, by its id | `lost`, `unasked` |
+//! | units of yeses, less ended | the capacity of each leg | told by the verdict |
+//! | every confirmed payment | rows that are paid, by their ids | `lost_payments`, `unasked_payments` |
+//! | no answer at all | nothing may be left | told by the verdict |
+//! | what the balance calls free | a buyer at each gateway, who must get one | `stranded`, the gateways' part |
+//! | the balance's equation, the audit | capacity = free + held + sold, no drift, every invariant holds | `unexplained`, `oversold` |
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use fastrand::Rng;
+use tokio::time::Instant;
+
+use crate::audit::{Finding, Report, Verdict};
+use crate::domain::OrderId;
+use crate::rehearsal::api::Answer;
+use crate::rehearsal::buyer::{Buyer, Visited};
+use crate::rehearsal::control::{Balance, Control, Leg};
+use crate::rehearsal::progress::{Progress, Stage};
+use crate::rehearsal::sale::{Units, footprint, whole_way};
+
+/// After which a unit that is free and not to be had is stranded: many refills.
+const STRANDED_AFTER: Duration = Duration::from_secs(10);
+/// Between two looks at a gateway.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What is there, and how it differs from what was told.
+#[derive(Debug, Default)]
+pub(super) struct Truth {
+    /// The parts that were read to their end, and why the others were not.
+    pub(super) parts: BTreeMap<Part, Result<(), String>>,
+    /// By pool, as they are now.
+    pub(super) capacities: BTreeMap<String, u64>,
+    /// Units given up by orders that ended, by place.
+    pub(super) ended: Units,
+    /// Orders with a yes and without a row, and the other way round.
+    pub(super) lost: Vec<OrderId>,
+    pub(super) unasked: Vec<OrderId>,
+    /// Orders whose payment was confirmed and that are not paid, and the other way round.
+    pub(super) lost_payments: Vec<OrderId>,
+    pub(super) unasked_payments: Vec<OrderId>,
+    /// Units that nobody has and nobody can buy.
+    pub(super) stranded: u64,
+    /// Units that the store has sold beyond the capacity.
+    pub(super) oversold: u64,
+    /// Units, orders or invariants that balance and audit cannot account for.
+    pub(super) unexplained: u64,
+    pub(super) balance: Option<Balance>,
+    pub(super) audit: Option<Report>,
+    /// The sale is closed, or why it is not.
+    pub(super) closed: Option<Result<(), String>>,
+    /// What else should be told.
+    pub(super) notes: Vec<String>,
+}
+
+/// A part of the truth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Gateways,
+    Audit,
+    Balance,
+    Rows,
+}
+
+impl Part {
+    pub(super) const ALL: [Self; 4] = [Self::Gateways, Self::Audit, Self::Balance, Self::Rows];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateways => "gateways",
+            Self::Audit => "audit",
+            Self::Balance => "balance",
+            Self::Rows => "rows",
+        }
+    }
+}
+
+/// Compares, and closes the sale. Each part has its own patience: what one cannot tell, another may.
+pub(super) async fn verify(visited: &Arc<Visited>, control: &Control, progress: &Progress) -> Truth {
+    let mut truth = Truth::default();
+    let pools = visited.document.pools.iter();
+    truth.capacities = pools.map(|pool| (pool.id.clone(), pool.capacity.into())).collect();
+    progress.begin(Stage::LastOnes, 0);
+    let bought = buy_what_is_free(visited, control, &mut truth).await;
+    truth.read(Part::Gateways, bought);
+    let closed = control.close(Instant::now() + visited.api.settings.patience).await;
+    truth.closed = Some(closed.map_err(|why| format!("{why:#}")));
+    progress.begin(Stage::Audit, 0);
+    let audited = control.settled().await.map(|report| truth.explain(report));
+    truth.read(Part::Audit, audited);
+    let balanced = control.whole_balance().await.map(|balance| truth.account(balance));
+    truth.read(Part::Balance, balanced);
+    let told = visited.api.ledger.open().orders.clone();
+    progress.begin(Stage::Rows, told.len() as u64);
+    let mut comparison = Comparison::new(told);
+    let read = control
+        .rows(|order, row| {
+            let given_up = !matches!(row.status.as_str(), "held" | "paid");
+            let units = if given_up { footprint(&visited.document, &row.lines) } else { Units::new() };
+            comparison.see(order, &row.status, units);
+            progress.done(comparison.seen);
+        })
+        .await;
+    if read.is_ok() {
+        comparison.tell(&mut truth);
+    }
+    truth.read(Part::Rows, read);
+    truth
+}
+
+impl Truth {
+    pub(super) fn is_read(&self, part: Part) -> bool {
+        self.parts.get(&part).is_some_and(Result::is_ok)
+    }
+
+    fn read(&mut self, part: Part, done: anyhow::Result<()>) {
+        let done = done.map_err(|why| format!("{why:#}"));
+        if let Err(why) = &done {
+            self.notes.push(format!("{}: {why}", part.as_str()));
+        }
+        self.parts.insert(part, done);
+    }
+
+    fn explain(&mut self, report: Report) {
+        let findings = || report.sales.iter().flat_map(|sale| &sale.findings).chain(&report.findings);
+        let told = |Finding { invariant, what, orders, .. }: &Finding| {
+            format!("audit: {invariant:?}: {what} {}", orders.join(" ")).trim_end().to_owned()
+        };
+        self.notes.extend(findings().map(told));
+        self.notes.extend(report.sales.iter().flat_map(|sale| sale.notes.iter().cloned()));
+        let differing = findings().map(|finding| finding.count.max(1)).sum::<u64>();
+        self.unexplained += if report.verdict == Verdict::Clean { differing } else { differing.max(1) };
+        self.audit = Some(report);
+    }
+
+    fn account(&mut self, balance: Balance) {
+        for Leg { capacity, free, held, sold, store, .. } in &balance.legs {
+            let there: u64 = [free, held, sold].into_iter().flatten().sum();
+            self.stranded += capacity.saturating_sub(there);
+            self.unexplained += there.saturating_sub(*capacity);
+            self.oversold += store.map_or(0, |guard| guard.live).saturating_sub(*capacity);
+        }
+        if !balance.drift.in_motion {
+            self.unexplained += balance.drift.units;
+        }
+        // Whoever has added stock meanwhile has promised more.
+        self.capacities = balance.legs.iter().map(|leg| (leg.pool.clone(), leg.capacity)).collect();
+        self.balance = Some(balance);
+    }
+}
+
+/// Every gateway sells a unit of each pool that has one: the balance tells of the inventory, and a shard may be lost to it.
+async fn buy_what_is_free(visited: &Arc<Visited>, control: &Control, truth: &mut Truth) -> anyhow::Result<()> {
+    let balance = control.whole_balance().await?;
+    let until = Instant::now() + visited.api.settings.patience;
+    for gateway in &visited.api.settings.gateways {
+        while let Err(why) = visited.api.is_open(gateway, &visited.sale).await {
+            if Instant::now() >= until {
+                return Err(anyhow!("{gateway} does not offer the sale any more: {why}"));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    let mut unknown = Vec::new();
+    for pool in &visited.document.pools {
+        let legs = balance.legs.iter().filter(|leg| leg.pool == pool.id);
+        let mut free = legs.map(|leg| leg.free.unwrap_or(0)).min().unwrap_or(0);
+        for (number, gateway) in visited.api.settings.gateways.iter().enumerate() {
+            if free == 0 {
+                break;
+            }
+            let name = format!("{}-last-{}-{number}", visited.sale, pool.id);
+            let kind = match last_one(visited, (&pool.id, gateway), name).await? {
+                Answer::Yes(..) => "",
+                Answer::No(..) => {
+                    truth.notes.push(format!("{gateway} sells none of the {free} free units of {}", pool.id));
+                    truth.stranded += free;
+                    ""
+                }
+                other => other.outcome().as_str(),
+            };
+            if !kind.is_empty() {
+                unknown.push(format!("{gateway} neither sells nor refuses one of the {free} free units ({kind})"));
+            }
+            free -= 1;
+        }
+    }
+    if unknown.is_empty() { Ok(()) } else { Err(anyhow!(unknown.join("; "))) }
+}
+
+/// What a last buyer of this pool hears at this gateway in the end; a no only when many refills have not changed it.
+async fn last_one(visited: &Arc<Visited>, (pool, gateway): (&str, &str), name: String) -> anyhow::Result<Answer> {
+    let ask = whole_way(&visited.document, pool, &name);
+    let key = format!("{name}-key");
+    let mut buyer = Buyer::new(visited, name, Rng::with_seed(0))?.at(vec![gateway.to_owned()]);
+    let now = Instant::now();
+    let (stranded, until) = (now + STRANDED_AFTER, now + visited.api.settings.patience);
+    loop {
+        let (_, last) = buyer.known((&ask, &key), Instant::now(), until).await;
+        if !matches!(last, Answer::No(..)) || Instant::now() > stranded {
+            return Ok(last);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Takes from what was told to buyers what is in the store: nothing must be left.
+#[derive(Debug, Default)]
+struct Comparison {
+    /// Orders that heard yes and whose row was not seen yet; `true`: and their payment was confirmed.
+    told: HashMap<OrderId, bool>,
+    seen: u64,
+    ended: Units,
+    unasked: Vec<OrderId>,
+    lost_payments: Vec<OrderId>,
+    unasked_payments: Vec<OrderId>,
+}
+
+impl Comparison {
+    fn new(told: HashMap<OrderId, bool>) -> Self {
+        Self { told, ..Self::default() }
+    }
+
+    /// A row. `given_up`: the units of an order that ended.
+    fn see(&mut self, order: OrderId, status: &str, given_up: Units) {
+        self.seen += 1;
+        let heard = self.told.remove(&order);
+        if heard.is_none() {
+            self.unasked.push(order);
+        }
+        let is_paid = matches!(status, "paid" | "refunded");
+        match (heard == Some(true), is_paid) {
+            (true, false) => self.lost_payments.push(order),
+            (false, true) => self.unasked_payments.push(order),
+            _ => {}
+        }
+        for (place, units) in given_up {
+            *self.ended.entry(place).or_default() += units;
+        }
+    }
+
+    fn tell(self, truth: &mut Truth) {
+        // A payment whose order has no row is lost with it.
+        let paid = self.told.iter().filter(|(_, paid)| **paid).map(|(order, _)| *order);
+        truth.lost_payments = self.lost_payments.into_iter().chain(paid).collect();
+        truth.lost = self.told.into_keys().collect();
+        truth.lost.sort_by_key(ToString::to_string);
+        (truth.ended, truth.unasked, truth.unasked_payments) = (self.ended, self.unasked, self.unasked_payments);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{Invariant, Motion, SaleReport};
+    use crate::rehearsal::control::Drift;
+    use crate::rehearsal::control::tests::leg;
+
+    fn order(number: u8) -> OrderId {
+        format!("{number:032x}").parse().unwrap()
+    }
+
+    fn compared(told: &[(u8, bool)], rows: &[(u8, &str)]) -> Truth {
+        let mut comparison = Comparison::new(told.iter().map(|(number, paid)| (order(*number), *paid)).collect());
+        for (number, status) in rows {
+            let ended = !matches!(*status, "held" | "paid");
+            let units = if ended { Units::from([("standard/0".to_owned(), 1)]) } else { Units::new() };
+            comparison.see(order(*number), status, units);
+        }
+        let mut truth = Truth::default();
+        comparison.tell(&mut truth);
+        truth
+    }
+
+    #[test]
+    fn where_every_yes_has_its_row_and_every_payment_its_order_nothing_is_left() {
+        let truth = compared(
+            &[(1, true), (2, false), (3, false), (4, true)],
+            &[(4, "refunded"), (1, "paid"), (2, "held"), (3, "expired")],
+        );
+        let left = [truth.lost, truth.unasked, truth.lost_payments, truth.unasked_payments];
+        assert_eq!(left, [const { Vec::new() }; 4]);
+        assert_eq!(truth.ended["standard/0"], 2);
+    }
+
+    #[test]
+    fn what_is_on_one_side_only_is_named() {
+        let truth = compared(&[(1, false), (2, true), (3, false)], &[(9, "held"), (2, "expired"), (3, "paid")]);
+        assert_eq!((truth.lost, truth.unasked), (vec![order(1)], vec![order(9)]));
+        assert_eq!((truth.lost_payments, truth.unasked_payments), (vec![order(2)], vec![order(3)]));
+        assert_eq!(compared(&[(7, true)], &[]).lost_payments, [order(7)]);
+    }
+
+    fn accounted(leg: Leg, drift: Drift) -> (u64, u64, u64) {
+        let mut truth = Truth::default();
+        truth.account(Balance { legs: vec![leg], drift });
+        (truth.stranded, truth.unexplained, truth.oversold)
+    }
+
+    #[test]
+    fn the_equation_says_what_is_stranded_unexplained_and_oversold() {
+        let drift = Drift { units: 2, in_motion: false, orders: Vec::new() };
+        assert_eq!(accounted(leg(), Drift::default()), (0, 0, 0));
+        assert_eq!(accounted(Leg { sold: Some(299), ..leg() }, Drift::default()), (1, 0, 0));
+        assert_eq!(accounted(Leg { free: Some(3), ..leg() }, Drift::default()), (0, 3, 0));
+        assert_eq!(accounted(Leg { capacity: 299, ..leg() }, Drift::default()), (0, 1, 1));
+        assert_eq!(accounted(leg(), drift.clone()), (0, 2, 0));
+        assert_eq!(accounted(leg(), Drift { in_motion: true, ..drift }), (0, 0, 0));
+    }
+
+    #[test]
+    fn an_audit_that_is_not_clean_is_unexplained_even_if_it_blames_nobody() {
+        let of = |verdict, findings| {
+            let sale = SaleReport { sale: "s".to_owned(), verdict, orders: 0, findings, notes: Vec::new() };
+            let mut truth = Truth::default();
+            truth.explain(Report { verdict, sales: vec![sale], findings: Vec::new(), motion: Motion::default() });
+            (truth.unexplained, truth.notes.len())
+        };
+        let finding = |count| Finding {
+            invariant: Invariant::I9,
+            confirmed: true,
+            what: "stranded".to_owned(),
+            count,
+            orders: Vec::new(),
+        };
+        assert_eq!(of(Verdict::Clean, Vec::new()), (0, 0));
+        assert_eq!(of(Verdict::InMotion, Vec::new()), (1, 0));
+        assert_eq!(of(Verdict::Broken, vec![finding(0), finding(3)]), (4, 2));
+    }
+}

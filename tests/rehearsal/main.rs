@@ -1,0 +1,19 @@
+//! `rushgate rehearse` as an engineer runs it: the program, against real nodes and servers.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
+
+mod honest;
+mod planted;
+mod run;
+mod trouble;
+
+#[expect(dead_code, reason = "buyers are the rehearsal's here")]
+#[path = "../support/client.rs"]
+mod client;
+#[path = "../support/database.rs"]
+mod database;
+#[path = "../support/servers.rs"]
+mod servers;
+#[expect(dead_code, reason = "other suites do more with a site")]
+#[path = "../support/site.rs"]
+mod site;
