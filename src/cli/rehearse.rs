@@ -125,12 +125,20 @@ impl Rehearse {
             return self.remote.print(&plan(&rehearsal, &first), shown_plan);
         }
         let report = watched(&rehearsal, &stop).await?;
-        let files =
-            self.out.as_deref().map(|folder| write(&report, self.crowd, folder)).transpose()?.unwrap_or_default();
+        let written = self.out.as_deref().map(|folder| write(&report, self.crowd, folder)).transpose();
+        let files = written.as_ref().ok().cloned().flatten().unwrap_or_default();
         let mut document = report.document();
         document["files"] = files.iter().map(|file| file.display().to_string()).collect();
         self.remote.print(&document, |_| shown(&report, &files))?;
-        Ok(exit(report.verdict()))
+        match (exit(report.verdict()), written) {
+            (exit, Ok(_)) => Ok(exit),
+            // What is lost of a report is less than what it says.
+            (Exit::Broken, Err(why)) => {
+                why.tell();
+                Ok(Exit::Broken)
+            }
+            (_, Err(why)) => Err(why),
+        }
     }
 
     fn settings(&self) -> Settings {

@@ -152,6 +152,9 @@ impl Rehearsal {
     }
 
     async fn play(&self, progress: &Progress) -> anyhow::Result<Report> {
+        if self.visited.stop.has_begun() {
+            return Err(anyhow!("interrupted before there was a sale"));
+        }
         progress.begin(Stage::Making, 0);
         self.control.create(&self.visited.document).await.context("no sale could be made")?;
         self.wait_for_gateways().await?;
@@ -162,7 +165,7 @@ impl Rehearsal {
             return Err(anyhow!("interrupted before the crowd came"));
         }
         let began = Instant::now();
-        let interrupted = self.let_them_come(began, progress).await;
+        let interrupted = self.let_them_come(began, progress).await?;
         let lasted = began.elapsed();
         let truth = truth::verify(&self.visited, &self.control, progress).await;
         let heard = self.visited.api.ledger.open().clone();
@@ -232,7 +235,7 @@ impl Rehearsal {
     }
 
     /// Lets the crowd come, and waits until all of it has left. Returns whether that was cut short.
-    async fn let_them_come(&self, began: Instant, progress: &Progress) -> bool {
+    async fn let_them_come(&self, began: Instant, progress: &Progress) -> anyhow::Result<bool> {
         let (visited, settings) = (&self.visited, self.settings());
         let span = Span { began, lasts: settings.duration };
         let places = Arc::new(Semaphore::new(settings.vus));
@@ -254,7 +257,7 @@ impl Rehearsal {
                 continue;
             };
             visited.api.ledger.open().came += 1;
-            let Ok(buyer) = Buyer::new(visited, format!("{}-{number}", visited.sale), chance) else { continue };
+            let buyer = Buyer::new(visited, format!("{}-{number}", visited.sale), chance)?;
             let stop = visited.stop.clone();
             buyers.spawn(async move {
                 tokio::select! {
@@ -278,7 +281,7 @@ impl Rehearsal {
             }
         }
         self.look(progress, None);
-        interrupted || visited.stop.has_begun()
+        Ok(interrupted || visited.stop.has_begun())
     }
 
     fn look(&self, progress: &Progress, done: Option<u64>) {

@@ -29,8 +29,8 @@ pub(super) fn over_time(slices: &[Slice], seconds: f64) -> String {
         let y = TOP + HIGH * (1.0 - part);
         // Writing to a String cannot fail.
         let _ = write!(drawn, "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{y}\" y2=\"{y}\" class=\"grid\"/>", LEFT + WIDE);
-        drawn += &label((LEFT - 8.0, y + 4.0), &milliseconds(most * part), "end", "");
-        let slow = format!("{} ms", milliseconds(slowest * part));
+        drawn += &label((LEFT - 8.0, y + 4.0), &tenths(most * part).to_string(), "end", "");
+        let slow = format!("{} ms", tenths(slowest * part));
         drawn += &label((LEFT + WIDE + 8.0, y + 4.0), &slow, "start", "");
     }
     let mut points = String::new();
@@ -49,7 +49,7 @@ pub(super) fn over_time(slices: &[Slice], seconds: f64) -> String {
     }
     let _ = write!(drawn, "<polyline points=\"{}\" class=\"curve\"/>", points.trim_end());
     for part in [0.0, 0.25, 0.5, 0.75, 1.0] {
-        let at = format!("{} s", (seconds * part * 10.0).round() / 10.0);
+        let at = format!("{} s", tenths(seconds * part));
         drawn += &label((LEFT + WIDE * part, TOP + HIGH + 20.0), &at, "middle", "dim");
     }
     svg(TOP + HIGH + 28.0, "Answers per second, and the 95th percentile of their time", &drawn)
@@ -153,6 +153,10 @@ fn bar((x, y): (f64, f64), (wide, high): (f64, f64), class: &str, told: &str) ->
     format!(
         "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{wide:.1}\" height=\"{high:.1}\" class=\"{class}\"><title>{told}</title></rect>"
     )
+}
+
+fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
 }
 
 /// A round number that is not below this one, for the end of an axis; 1 for nothing.
