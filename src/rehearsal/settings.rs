@@ -9,7 +9,7 @@ use crate::rehearsal::crowd::Crowd;
 
 /// The shortest hold that a sale may have.
 const LEAST_HOLD: Duration = Duration::from_secs(1);
-/// The longest rehearsal; its buyers are counted before they come.
+/// The longest that anything may take; buyers are counted before they come.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The most buyers per second, and at once. More than one process can be.
 const MOST: u32 = 1_000_000;
@@ -75,8 +75,10 @@ impl Settings {
         check((1..=MOST).contains(&self.rate), &format!("--rate must be 1 to {MOST}"));
         let in_time = !self.duration.is_zero() && self.duration <= LONGEST;
         check(in_time, "--duration must be longer than nothing, and at most a week");
-        check(self.hold >= LEAST_HOLD, "--hold must be at least 1s: no sale's hold is shorter");
-        check(!self.patience.is_zero(), "--patience must be longer than nothing");
+        let can_be = (LEAST_HOLD..=LONGEST).contains(&self.hold);
+        check(can_be, "--hold must be at least 1s, for no sale's hold is shorter, and at most a week");
+        let in_time = !self.patience.is_zero() && self.patience <= LONGEST;
+        check(in_time, "--patience must be longer than nothing, and at most a week");
         check(self.repeat <= 100, "--repeat must be 0 to 100");
         check((1..=MOST as usize).contains(&self.vus), &format!("--vus must be 1 to {MOST}"));
         check(self.away <= 100, "--away must be 0 to 100");
@@ -138,9 +140,10 @@ pub(super) mod tests {
     #[test]
     fn all_that_cannot_be_is_said_at_once() {
         assert_eq!(rush().wrong(), [""; 0]);
-        let wrong = Settings { stock: 0, hold: Duration::from_millis(999), repeat: 101, away: 101, ..rush() }.wrong();
+        let (hold, patience) = (Duration::from_millis(999), Duration::MAX);
+        let wrong = Settings { stock: 0, hold, patience, repeat: 101, away: 101, ..rush() }.wrong();
         let flags: Vec<_> = wrong.iter().map(|said| said.split(' ').next().unwrap()).collect();
-        assert_eq!(flags, ["--stock", "--hold", "--repeat", "--away"]);
+        assert_eq!(flags, ["--stock", "--hold", "--patience", "--repeat", "--away"]);
     }
 
     #[test]
