@@ -5,6 +5,8 @@
 PROGRAMS=(redis-server:redis-server faketime:faketime nginx:nginx haproxy:haproxy epmd:erlang-base valgrind:valgrind curl:curl)
 # The same for what only the scripts of loadtest/k6 want.
 K6_PROGRAMS=(npm:npm pip3:python3-pip)
+# And for what the console is looked at with, unless RUSHGATE_TEST_CHROMIUM names another.
+CONSOLE_PROGRAMS=(npm:npm chromium:chromium)
 # Not the wrapper in PATH: that one insists on the packaged user, folders and logs.
 RABBITMQ_SERVER=/usr/lib/rabbitmq/bin/rabbitmq-server
 
