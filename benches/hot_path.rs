@@ -94,7 +94,7 @@ fn refusal(criterion: &mut Criterion) {
             secret: Arc::new(OnceLock::from(OrderSecret::new([7; 32]))),
         };
         let claims = Claims::new(parts, &[]);
-        let request = Request { sale: "s", buyer: "b".parse().expect("a buyer"), key: None, ask };
+        let request = Request { sale: "s", buyer: "b".parse().expect("a buyer"), key: None, ask, trace: None };
         assert!(claims.refusal(&request).is_some());
         group.bench_function(name, |bencher| bencher.iter(|| claims.refusal(black_box(&request))));
     }

@@ -30,6 +30,7 @@
 //! | 1 | [`bugs`] [`clock`] [`config`] [`crash`] [`meters`] [`readiness`] [`shutdown`] [`telemetry`] | the ground every role stands on | backends |
 //! | 1 | [`finding`], and on it [`reach`] | what a look at a deployment found; the way to a server, step by step | backends |
 //! | 2 | [`inventory`] [`queue`] [`store`] | three contracts, each with its backends beside it | each other; Redis outside `inventory/redis`, AMQP outside `queue/rabbitmq`, SQL outside `store` |
+//! | 2 | [`spans`] | whose trace a piece of work belongs to, and the way to a collector | OpenTelemetry outside it |
 //! | 3 | [`epochs`] | which epoch this process has joined | opening one: that is [`recovery`]'s |
 //! | 4 | [`admission`] | shards, permits, refill, the registry of nodes | granting: a permit is leave to ask |
 //! | 5 | [`confirm`] [`writer`] [`relay`] [`expiry`] [`returns`] [`recovery`] [`payment`] [`readmission`] [`sales`] [`audit`] [`reload`] | the stages | each other |
@@ -74,6 +75,7 @@ pub mod reach;
 
 pub mod inventory;
 pub mod queue;
+pub mod spans;
 pub mod store;
 
 pub mod epochs;

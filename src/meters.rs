@@ -98,6 +98,13 @@ const ALL: &[(Kind, &str, Option<Unit>, &str)] = &[
     ),
     (Kind::Gauge, "rushgate_drift_units", None, "Units by which inventory and store disagree when all is quiet."),
     (Kind::Gauge, "rushgate_connections", None, "Open connections of the public listener."),
+    (Kind::Counter, "rushgate_spans_exported_total", None, "Spans that the collector has taken."),
+    (
+        Kind::Counter,
+        "rushgate_spans_dropped_total",
+        None,
+        "Spans that were too many, or that the collector did not take.",
+    ),
     (Kind::Gauge, "rushgate_ready", None, "1 if the process is ready for traffic."),
     (Kind::Gauge, "rushgate_config_last_reload_successful", None, "1 if the last reload of the config was taken."),
     (

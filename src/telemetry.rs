@@ -16,7 +16,7 @@ use tracing::{Event, Level, Metadata, Subscriber as Traces};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, Subscriber};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, Subscriber};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -57,7 +57,9 @@ impl Logs {
 pub fn init(filter: &str, json: bool) -> Result<Logs, BadFilter> {
     let logs = Subscriber::builder().with_writer(io::stderr).with_env_filter(parsed(filter)?);
     Ok(if json {
-        let logs = logs.json().flatten_event(true).map_event_format(|format| Bounded::new(format, true));
+        // What is said within a request's span carries its fields itself; see `lifted`.
+        let logs = logs.json().flatten_event(true).with_current_span(false).with_span_list(false);
+        let logs = logs.map_event_format(|format| Bounded::new(format, true));
         let logs = logs.with_filter_reloading();
         let handle = logs.reload_handle();
         Logs(logs.finish().try_init().is_ok().then(|| Arc::new(move |filter| handle.reload(filter)) as _))
@@ -144,8 +146,26 @@ where
         if left_out > 0 {
             self.write_left_out(&mut to, event.metadata(), left_out)?;
         }
+        if self.json && context.lookup_current().is_some() {
+            let mut line = String::new();
+            self.format.format_event(context, Writer::new(&mut line), event)?;
+            return to.write_str(&lifted(context, &line).unwrap_or(line));
+        }
         self.format.format_event(context, to, event)
     }
+}
+
+/// A line with the fields of its span, which are JSON too, before its own: a collector looks for them there. `None` if it has none.
+fn lifted<S, N>(context: &FmtContext<'_, S, N>, line: &str) -> Option<String>
+where
+    S: Traces + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    let span = context.lookup_current()?;
+    let extensions = span.extensions();
+    let fields = extensions.get::<FormattedFields<N>>()?.as_str();
+    let fields = fields.strip_prefix('{')?.strip_suffix('}').filter(|fields| !fields.is_empty())?;
+    Some(format!("{{{fields},{}", line.strip_prefix('{')?))
 }
 
 #[cfg(test)]
@@ -225,6 +245,24 @@ mod tests {
         assert_eq!(told.len(), 1);
         assert_eq!(told[0]["level"], "WARN");
         assert!(told[0]["timestamp"].is_string());
+    }
+
+    #[test]
+    fn what_is_said_within_a_request_carries_its_trace() {
+        let sink = Sink::default();
+        let logs = Subscriber::builder().with_writer(sink.clone()).json().flatten_event(true);
+        let logs = logs.with_current_span(false).with_span_list(false);
+        let logs = logs.map_event_format(|format| Bounded::new(format, true)).finish();
+        let _here = tracing::subscriber::set_default(logs);
+        tracing::error_span!("request", trace_id = "4bf9").in_scope(|| tracing::info!(n = 1, "within"));
+        tracing::info!("without");
+        let lines: Vec<serde_json::Value> =
+            sink.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(
+            (&lines[0]["trace_id"], &lines[0]["message"], &lines[0]["n"]),
+            (&"4bf9".into(), &"within".into(), &1.into())
+        );
+        assert_eq!((&lines[1]["trace_id"], &lines[1]["message"]), (&serde_json::Value::Null, &"without".into()));
     }
 
     #[test]

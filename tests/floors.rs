@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["bugs", "clock", "config", "crash", "meters", "readiness", "shutdown", "telemetry"],
     &["finding"],
     &["reach"],
-    &["inventory", "queue", "store"],
+    &["inventory", "queue", "spans", "store"],
     &["epochs"],
     &["admission"],
     &[
@@ -52,6 +52,9 @@ const VENDORS: &[(&str, &[&str])] = &[
     ("rust_embed", &["admin"]),
     ("listenfd", &["supervisor"]),
     ("sd_notify", &["supervisor"]),
+    ("opentelemetry", &["spans"]),
+    ("opentelemetry_otlp", &["spans"]),
+    ("opentelemetry_sdk", &["spans"]),
     ("metrics", &["meters"]),
     ("metrics_exporter_prometheus", &["meters"]),
 ];

@@ -79,6 +79,26 @@ impl Form for Weight {
     }
 }
 
+/// A part of a whole: from 0 to 1.
+#[derive(Debug)]
+pub struct Ratio;
+
+impl Form for Ratio {
+    type Value = f64;
+
+    fn read(&self, given: Given<'_>) -> Option<f64> {
+        given.number().filter(|ratio| (0.0..=1.0).contains(ratio))
+    }
+
+    fn print(&self, value: &f64) -> String {
+        format!("{value:?}")
+    }
+
+    fn describe(&self) -> String {
+        "a number from 0 to 1".to_owned()
+    }
+}
+
 /// A duration from the first to the second.
 #[derive(Debug)]
 pub struct Time(pub Duration, pub Duration);
@@ -393,6 +413,9 @@ mod tests {
         }
         for odd in ["0", "-1", "NaN", "inf", "1001"] {
             assert_eq!(text(&Weight, odd), None, "{odd}");
+        }
+        for odd in ["-0.1", "NaN", "1.01", "1%"] {
+            assert_eq!(text(&Ratio, odd), None, "{odd}");
         }
     }
 

@@ -7,8 +7,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::config::form::{
-    Extra, FILTER, Form, Hidden, LISTEN, NAMESPACE, NODE_ID, Networks, Number, OneOf, OrEmpty, Roles, Server, Size,
-    Time, Weight, read,
+    Extra, FILTER, Form, Hidden, LISTEN, NAMESPACE, NODE_ID, Networks, Number, OneOf, OrEmpty, Ratio, Roles, Server,
+    Size, Time, Weight, read,
 };
 use crate::config::given::Given;
 use crate::config::nearest::nearest;
@@ -341,6 +341,17 @@ keys! {
 
         /// How often overdue orders are looked for. Their units come back that much later, at most.
         expiry_interval = Time(ms(50), secs(60)), Live;
+    }
+
+    /// Where the spans of traces go. It takes a build with the feature otlp; without, traces are only passed on.
+    trace {
+        /// The OpenTelemetry collector, for OTLP over HTTP: /v1/traces is put behind it. Best one on this machine,
+        /// which knows the way on, and TLS. Empty: no spans.
+        otlp_endpoint = OrEmpty(Server(&["http"])), Restart;
+
+        /// How many of the requests that come without a traceparent begin a trace: 0.01 is one in a hundred. Those
+        /// that come with one follow it: who sent it said whether it is recorded. Of no use without otlp_endpoint.
+        sample_ratio = Ratio, Live;
     }
 
     /// What is written to the standard error.

@@ -224,6 +224,9 @@ live_settings! {
     payment: Payment {
         expiry_interval: Duration,
     }
+    trace: Trace {
+        sample_ratio: f64,
+    }
 }
 
 #[cfg(test)]

@@ -80,6 +80,11 @@ pub const RULES: &[Rule] = &[
                what is still on its way would be published twice",
         holds: |s| s.queue.relay_after > s.queue.confirm_timeout,
     },
+    Rule {
+        keys: &["trace.otlp_endpoint"],
+        says: "trace.otlp_endpoint needs a program that was built with the feature otlp, and this one was not",
+        holds: |s| cfg!(feature = "otlp") || s.trace.otlp_endpoint.is_empty(),
+    },
 ];
 
 fn on_loopback(listen: &str) -> bool {

@@ -17,6 +17,7 @@ pub struct Settings {
     pub shard: Shard,
     pub sale: Sale,
     pub payment: Payment,
+    pub trace: Trace,
     pub log: Log,
 }
 
@@ -180,6 +181,15 @@ pub struct Payment {
 pub enum PaymentProvider {
     Sandbox,
     SignedCallback,
+}
+
+/// Where spans go.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Trace {
+    /// Empty: nowhere.
+    pub otlp_endpoint: ServerUrl,
+    /// Of the requests that come without a trace, how many begin one.
+    pub sample_ratio: f64,
 }
 
 #[derive(Debug, Clone, PartialEq)]

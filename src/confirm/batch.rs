@@ -19,12 +19,14 @@ use crate::config::settings::AnswerAfter;
 use crate::confirm::publish::{self, Granted};
 use crate::confirm::{Answer, Unserved};
 use crate::crash::{self, CrashPoint};
-use crate::domain::{Claim, Order, OrderStatus, Partition, Refusal, Scope};
+use crate::domain::{Claim, Order, OrderStatus, Partition, Refusal, Scope, TraceContext};
 use crate::epochs::Epochs;
 use crate::inventory::{Changes, Confirmed, Fault, Inventory, Verdict};
 use crate::meters::{Histogram, Meters};
 use crate::queue::Publisher;
+use crate::queue::traces::Traces;
 use crate::shutdown::Shutdown;
+use crate::spans::{self, Kind, Spans};
 
 /// Batches that may be decided or unconfirmed at one time, so many more than calls that these never wait for a broker that is well:
 /// its latency times its throughput, generously.
@@ -38,6 +40,7 @@ pub struct Waiting {
     pub(super) claim: Claim,
     pub(super) permit: Permit,
     pub(super) place: Place<Answer>,
+    pub(super) trace: Option<Arc<TraceContext>>,
 }
 
 /// The settings of a batcher.
@@ -68,6 +71,7 @@ pub struct Desk {
     pub epochs: Epochs,
     pub clock: Arc<dyn Clock>,
     pub meters: DeskMeters,
+    pub spans: Spans,
 }
 
 /// The handles that every batch moves.
@@ -144,9 +148,16 @@ impl Desk {
                 return None;
             }
         };
+        let traces: Traces =
+            batch.iter().filter_map(|waiting| Some((waiting.claim.order.id, waiting.trace.clone()?))).collect();
         let (claims, mut waiters): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.claim, (waiting.permit, waiting.place))).unzip();
-        match self.ask(scope, &claims).await {
+        let work = self.spans.work("confirm claims", Kind::Client, traces.contexts());
+        let asked = self.ask(scope, &claims).await;
+        work.with("rushgate.claims", || claims.len().into())
+            .with("rushgate.partition", || scope.partition.0.into())
+            .done(&asked);
+        match asked {
             Ok(confirmed) => {
                 let granted =
                     claims.iter().zip(&confirmed.verdicts).filter(|(_, verdict)| **verdict == Verdict::Granted);
@@ -154,11 +165,12 @@ impl Desk {
                 spend(&confirmed.verdicts, &mut waiters);
                 let (version, stock) = (confirmed.version, confirmed.stock.clone());
                 self.shards.learn(&Changes { version, stock, granted, sales: Vec::new() });
-                distribute(scope, confirmed, claims, waiters)
+                distribute(scope, confirmed, claims, waiters).map(|granted| granted.traced(traces))
             }
             Err(fault) => {
                 self.epochs.report(scope, &fault);
-                tracing::warn!(%scope, %fault, claims = claims.len(), "a batch was not decided");
+                let trace_ids = spans::told(traces.contexts());
+                tracing::warn!(%scope, %fault, claims = claims.len(), trace_ids, "a batch was not decided");
                 for (claim, (permit, place)) in claims.into_iter().zip(waiters) {
                     place.answer(match fault {
                         Fault::Fenced(_) => Answer::Unserved(Unserved::Recovering),
@@ -239,7 +251,8 @@ fn distribute(
         }
     }
     let orders = each_once(&waiting);
-    (!orders.is_empty()).then_some(Granted { scope, outbox: confirmed.outbox, orders, waiting })
+    let traces = Traces::default();
+    (!orders.is_empty()).then_some(Granted { scope, outbox: confirmed.outbox, orders, traces, waiting })
 }
 
 /// A replay of an order that is in the batch already is told to the broker once.
@@ -253,7 +266,7 @@ fn each_once(waiting: &[(Arc<Order>, bool, Place<Answer>)]) -> Vec<Arc<Order>> {
 }
 
 fn answer_all(batch: Vec<Waiting>, answer: impl Fn(&Claim) -> Answer) {
-    for Waiting { claim, permit, place } in batch {
+    for Waiting { claim, permit, place, .. } in batch {
         drop(permit);
         place.answer(answer(&claim));
     }

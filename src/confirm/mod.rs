@@ -18,7 +18,7 @@ use crate::confirm::batch::{Batcher, Waiting};
 use crate::crash::{self, CrashPoint};
 use crate::domain::{
     Ask, BuyerId, Claim, IdempotencyKey, Invalid, Order, OrderId, OrderSecret, OrderStatus, Partition, Phase, Refusal,
-    Wanted,
+    TraceContext, Wanted,
 };
 use crate::epochs::{Epochs, NotJoined};
 use crate::queue::Publisher;
@@ -34,6 +34,8 @@ pub struct Request<'a> {
     /// `None`: this request is like no other.
     pub key: Option<IdempotencyKey>,
     pub ask: Ask<'a>,
+    /// The trace that it belongs to.
+    pub trace: Option<Arc<TraceContext>>,
 }
 
 /// What a buyer hears.
@@ -185,7 +187,7 @@ impl Claims {
         if let Err(reason) = self.0.parts.epochs.scope(shard.partition) {
             return Answer::Unserved(reason.into());
         }
-        self.line_up(&shard, claim, has_key, deadline).await
+        self.line_up(&shard, (claim, request.trace), has_key, deadline).await
     }
 
     /// How many claims are being decided.
@@ -214,7 +216,13 @@ impl Claims {
     }
 
     /// Waits behind the same request, or asks.
-    async fn line_up(&self, shard: &SaleShard, claim: Claim, has_key: bool, deadline: Instant) -> Answer {
+    async fn line_up(
+        &self,
+        shard: &SaleShard,
+        (claim, trace): (Claim, Option<Arc<TraceContext>>),
+        has_key: bool,
+        deadline: Instant,
+    ) -> Answer {
         let order = claim.order.id;
         loop {
             match self.0.line.enter(order) {
@@ -237,7 +245,7 @@ impl Claims {
                     };
                     crash::reach(CrashPoint::PermitTaken);
                     let answer = place.wait();
-                    let waiting = Waiting { claim, permit, place };
+                    let waiting = Waiting { claim, permit, place, trace };
                     if self.0.batchers[usize::from(shard.partition.0)].try_send(waiting).is_err() {
                         return Answer::Unserved(Unserved::Busy);
                     }

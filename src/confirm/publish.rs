@@ -15,7 +15,9 @@ use crate::crash::{self, CrashPoint};
 use crate::domain::{Order, OrderStatus, OutboxId, Scope};
 use crate::inventory::StockMove;
 use crate::queue::envelope::Envelope;
+use crate::queue::traces::Traces;
 use crate::shutdown::Shutdown;
+use crate::spans::{self, Kind};
 
 /// Messages that may be out at one time, unless they are full. Two keep the broker busy while a confirm travels; more make messages
 /// smaller.
@@ -29,6 +31,8 @@ pub(super) struct Granted {
     pub(super) outbox: Option<OutboxId>,
     /// Each order once.
     pub(super) orders: Vec<Arc<Order>>,
+    /// Of some of these orders.
+    pub(super) traces: Traces,
     /// With whether it was granted before.
     pub(super) waiting: Vec<(Arc<Order>, bool, Place<Answer>)>,
 }
@@ -37,6 +41,12 @@ pub(super) struct Granted {
 pub(super) type InPlace = (Granted, OwnedSemaphorePermit);
 
 impl Granted {
+    /// With those of these traces that belong to its orders.
+    pub(super) fn traced(self, mut traces: Traces) -> Self {
+        traces.retain(|id| self.orders.iter().any(|order| order.id == id));
+        Self { traces, ..self }
+    }
+
     /// Answers all who still wait.
     pub(super) fn answer(&mut self, answer: impl Fn(Arc<Order>, bool) -> Answer) {
         for (order, replayed, place) in self.waiting.drain(..) {
@@ -101,14 +111,24 @@ impl Desk {
         let scope = batches[0].0.scope;
         let outbox: Vec<_> = batches.iter_mut().filter_map(|(granted, _)| granted.outbox.take()).collect();
         let orders: Vec<_> = batches.iter_mut().flat_map(|(granted, _)| std::mem::take(&mut granted.orders)).collect();
+        let mut traces = Traces::default();
+        for (granted, _) in &mut batches {
+            traces.append(std::mem::take(&mut granted.traces));
+        }
+        let work = self.spans.work("publish orders", Kind::Producer, traces.contexts());
+        let work = work
+            .with("rushgate.orders", || orders.len().into())
+            .with("rushgate.partition", || scope.partition.0.into());
         let give_back = bugs::is_planted(Bug::ReleaseOnTimeout).then(|| orders.clone());
-        let published = self.publisher.publish(Envelope::orders(scope, outbox, orders));
+        let published = self.publisher.publish(Envelope::orders(scope, outbox, orders).traced(traces.clone()));
         let result = crash::during(CrashPoint::PublishWritten, published).await;
+        work.done(&result);
         match &result {
             Ok(()) => crash::reach(CrashPoint::ConfirmReceived),
             Err(fault) => {
                 let waiting: usize = batches.iter().map(|(granted, _)| granted.waiting.len()).sum();
-                tracing::warn!(%scope, %fault, waiting, "orders were not confirmed");
+                let trace_ids = spans::told(traces.contexts());
+                tracing::warn!(%scope, %fault, waiting, trace_ids, "orders were not confirmed");
                 if let Some(orders) = give_back {
                     let give_back = |order: &Arc<Order>| StockMove { order: order.id, to: OrderStatus::Expired };
                     let moves: Vec<_> = orders.iter().map(give_back).collect();

@@ -8,6 +8,7 @@
 //! - [`claim`]: what a buyer asks for, checked against a sale
 //! - [`order`]: what a granted claim becomes, state × event → state; [`record`] is its text form
 //! - [`share`]: how free stock is split between nodes; [`advice`] is the formula for the buffer
+//! - [`trace`]: whose trace a request belongs to
 //! - [`refusal`]: every reason to say no
 
 pub mod advice;
@@ -22,6 +23,7 @@ pub mod refusal;
 pub mod sale;
 pub mod share;
 pub mod time;
+pub mod trace;
 pub mod wanted;
 
 pub use claim::{Ask, AskedLine, Claim, Invalid};
@@ -37,4 +39,5 @@ pub use refusal::Refusal;
 pub use sale::{Buffer, Legs, Limits, Phase, Pool, Sale, SaleState};
 pub use share::{Epoch, Partition, Scope};
 pub use time::UnixMillis;
+pub use trace::{SpanId, TraceContext, TraceId};
 pub use wanted::{Wanted, WantedLines, each_leg};

@@ -21,7 +21,7 @@ pub(super) async fn claim(
     door: &Door,
     sale: &str,
     (headers, body): (&HeaderMap, Incoming),
-    call: Call,
+    call: Call<'_>,
 ) -> Result<Reply, Problem> {
     let answered = decide(door, sale, (headers, body), call).await;
     let outcome = match &answered {
@@ -48,7 +48,7 @@ async fn decide(
     door: &Door,
     sale: &str,
     (headers, body): (&HeaderMap, Incoming),
-    call: Call,
+    call: Call<'_>,
 ) -> Result<Reply, Problem> {
     door.rates.address(call.peer, headers, call.began)?;
     let buyer = door.buyers.buyer(headers, door.parts.clock.now())?;
@@ -66,13 +66,13 @@ async fn answer(
     door: &Door,
     (sale, buyer): (&str, BuyerId),
     (headers, body): (&HeaderMap, Incoming),
-    call: Call,
+    call: Call<'_>,
 ) -> Result<Reply, Problem> {
     door.rates.buyer(&buyer, call.began)?;
     let key = ask::key(headers.get_all(KEY))?;
     let body = json_body(headers, body, door.body_limit(call)).await?;
     let body = ask::Body::parse(&body)?;
-    let request = Request { sale, buyer, key, ask: body.ask() };
+    let request = Request { sale, buyer, key, ask: body.ask(), trace: call.trace.cloned() };
     // The time that a slow body took is not taken from those who decide.
     let enter = || Some((door.claims_in_flight.try_take()?, confirm::deadline(door.live.request_timeout.get())));
     let answer = door.parts.claims.claim(request, enter).await;

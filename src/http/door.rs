@@ -8,11 +8,12 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::admission::SaleShard;
 use crate::config::live;
 use crate::confirm::Unserved;
-use crate::domain::SaleId;
+use crate::domain::{SaleId, TraceContext};
 use crate::http::buyer::Buyers;
 use crate::http::limits::Limit;
 use crate::http::meters::ClaimMeters;
@@ -21,7 +22,7 @@ use crate::http::problem::{Code, Problem};
 use crate::http::rate::Rates;
 use crate::http::reply::{self, Reply};
 use crate::http::wire::Seen;
-use crate::http::{Parts, routes};
+use crate::http::{Parts, routes, trace};
 use crate::shutdown::Shutdown;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -49,9 +50,10 @@ pub(super) struct Door {
 
 /// Where and when a request came.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Call {
+pub(super) struct Call<'a> {
     pub(super) peer: IpAddr,
     pub(super) began: Instant,
+    pub(super) trace: Option<&'a Arc<TraceContext>>,
 }
 
 impl Door {
@@ -76,17 +78,30 @@ impl Door {
         let id = request_id(request.headers());
         let encoded = request.headers().contains_key(header::TRANSFER_ENCODING);
         let method = request.method().clone();
-        let told = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().clone());
+        let traced =
+            self.parts.spans.enter(trace::context(request.headers()), || request.uri().path().starts_with("/v1/"));
+        let is_told = traced.is_some() || tracing::enabled!(tracing::Level::DEBUG);
+        let told = is_told.then(|| request.uri().clone());
+        let log_span = traced.as_ref().map_or_else(tracing::Span::none, trace::log_span);
         let answered = if encoded && seen.length_twice() {
             Err(Problem::malformed("Content-Length and Transfer-Encoding: must not both come").close())
         } else {
-            routes::answer(self, request, Call { peer, began }).await
+            let call = Call { peer, began, trace: traced.as_ref().map(|traced| &traced.context) };
+            match &traced {
+                None => routes::answer(self, request, call).await,
+                Some(_) => Box::pin(routes::answer(self, request, call)).instrument(log_span.clone()).await,
+            }
         };
         let mut reply = answered.unwrap_or_else(reply::problem);
         let status = reply.status();
         if let Some(uri) = told {
             let took = began.elapsed();
-            tracing::debug!(%method, path = uri.path(), status = status.as_u16(), ?id, ?took, "answered");
+            log_span.in_scope(|| {
+                tracing::debug!(%method, path = uri.path(), status = status.as_u16(), ?id, ?took, "answered");
+            });
+            if let Some(traced) = traced {
+                trace::answered(&self.parts.spans, traced, (&method, &uri), status);
+            }
         }
         let headers = reply.headers_mut();
         headers.insert(REQUEST_ID, id);
@@ -105,12 +120,12 @@ impl Door {
     }
 
     /// How much of a body is read, and until when.
-    pub(super) fn body_limit(&self, call: Call) -> Limit {
+    pub(super) fn body_limit(&self, call: Call<'_>) -> Limit {
         Limit { bytes: self.live.max_body.get(), deadline: self.deadline(call) }
     }
 
     /// When a request that came so must be answered.
-    pub(super) fn deadline(&self, call: Call) -> Instant {
+    pub(super) fn deadline(&self, call: Call<'_>) -> Instant {
         call.began + self.live.request_timeout.get()
     }
 
@@ -124,10 +139,13 @@ impl Door {
         let Some(place) = self.orders_in_flight.try_take_owned() else {
             return Err(reply::unserved_for(Unserved::Busy));
         };
-        let task = self.shutdown.spawn(async move {
-            let _place = place;
-            work.await
-        });
+        let task = self.shutdown.spawn(
+            async move {
+                let _place = place;
+                work.await
+            }
+            .in_current_span(),
+        );
         match tokio::time::timeout_at(deadline, task).await {
             Ok(Ok(Some(result))) => Ok(result),
             _ => Err(unknown()),

@@ -5,6 +5,7 @@
 //! - [`Server`]: the listener, its connections, and how they end
 //! - `routes`: every route on one screen; `claims`, `orders`, `payments`, `sales`, `health`, `openapi` behind them
 //! - `reply` and `problem`: the one table from outcomes to answers
+//! - `trace`: whose trace a request belongs to
 //! - `ask`, `limits`, `buyer`, `rate`, `gcra`, `places`: what a request has to be before anybody looks at it
 //! - `wire`, `framing`: the bytes under hyper
 //!
@@ -45,6 +46,7 @@ use crate::meters::{Gauge, Meters};
 use crate::payment::Payments;
 use crate::readiness::Readiness;
 use crate::shutdown::Shutdown;
+use crate::spans::Spans;
 use crate::store::Store;
 
 mod ask;
@@ -65,6 +67,7 @@ mod rate;
 mod reply;
 mod routes;
 mod sales;
+mod trace;
 mod wire;
 
 /// The code of every problem, by its number.
@@ -96,6 +99,7 @@ pub struct Parts {
     pub refusals: Refusals,
     pub meters: Meters,
     pub clock: Arc<dyn Clock>,
+    pub spans: Spans,
 }
 
 /// A listener that is bound and does not answer yet.

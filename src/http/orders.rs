@@ -25,7 +25,7 @@ pub(super) enum Found {
     Deciding,
 }
 
-pub(super) async fn show(door: &Door, order: &str, headers: &HeaderMap, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn show(door: &Door, order: &str, headers: &HeaderMap, call: Call<'_>) -> Result<Reply, Problem> {
     let (id, buyer) = door.order_of(order, headers)?;
     Ok(match door.find(id, &buyer, door.deadline(call)).await? {
         Found::Stored(row) => door.order(&row.order, row.status),
@@ -34,7 +34,7 @@ pub(super) async fn show(door: &Door, order: &str, headers: &HeaderMap, call: Ca
     })
 }
 
-pub(super) async fn cancel(door: &Door, order: &str, headers: &HeaderMap, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn cancel(door: &Door, order: &str, headers: &HeaderMap, call: Call<'_>) -> Result<Reply, Problem> {
     let (id, buyer) = door.order_of(order, headers)?;
     let deadline = door.deadline(call);
     // Asked first, as in `find`.

@@ -33,7 +33,7 @@ pub(super) async fn pay(
     door: &Door,
     order: &str,
     (headers, body): (&HeaderMap, Incoming),
-    call: Call,
+    call: Call<'_>,
 ) -> Result<Reply, Problem> {
     let (id, buyer) = door.order_of(order, headers)?;
     let body = json_body(headers, body, door.body_limit(call)).await?;
@@ -57,7 +57,12 @@ pub(super) async fn pay(
 }
 
 /// Takes a notice of the provider. Every answer of 200 means that it is kept and need not come again.
-pub(super) async fn callback(door: &Door, headers: &HeaderMap, body: Incoming, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn callback(
+    door: &Door,
+    headers: &HeaderMap,
+    body: Incoming,
+    call: Call<'_>,
+) -> Result<Reply, Problem> {
     let body = whole_body(body, door.body_limit(call)).await?;
     let payments = door.parts.payments.clone();
     let mut signatures = headers.get_all(SIGNATURE).iter();

@@ -23,7 +23,6 @@ pub(super) enum Route<'a> {
 
 impl<'a> Route<'a> {
     /// The routes as the OpenAPI document writes them.
-    #[cfg(test)]
     pub(super) const TEMPLATES: [&'static str; 8] = [
         "/livez",
         "/readyz",
@@ -55,6 +54,21 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// This route as the OpenAPI document writes it.
+    pub(super) fn template(self) -> &'static str {
+        let [live, ready, openapi, callback, sale, claims, order, payment] = Self::TEMPLATES;
+        match self {
+            Self::Live => live,
+            Self::Ready => ready,
+            Self::OpenApi => openapi,
+            Self::Callback => callback,
+            Self::Sale(_) => sale,
+            Self::Claims(_) => claims,
+            Self::Order(_) => order,
+            Self::Payment(_) => payment,
+        }
+    }
+
     /// What `Allow` says.
     pub(super) fn methods(self) -> &'static str {
         match self {
@@ -66,7 +80,7 @@ impl<'a> Route<'a> {
 }
 
 /// Answers a request by its route and method.
-pub(super) async fn answer(door: &Door, request: Request<Incoming>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn answer(door: &Door, request: Request<Incoming>, call: Call<'_>) -> Result<Reply, Problem> {
     let (head, body) = request.into_parts();
     let Some(route) = Route::find(head.uri.path()) else { return Err(Code::NotFound.into()) };
     let headers = &head.headers;
@@ -103,6 +117,7 @@ mod tests {
             Route::Payment("{order}"),
         ];
         assert_eq!(found, expected);
+        assert_eq!(found.map(Route::template), Route::TEMPLATES);
     }
 
     #[test]

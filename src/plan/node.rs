@@ -22,6 +22,7 @@ use crate::plan::Gateway;
 use crate::queue::envelope::Envelope;
 use crate::queue::{Publisher, Strain, Unconfirmed};
 use crate::shutdown::Shutdown;
+use crate::spans::Spans;
 
 pub(super) const SCOPE: Scope = Scope { partition: Partition(0), epoch: Epoch(1) };
 
@@ -82,6 +83,7 @@ impl Node {
             epochs: epochs.clone(),
             clock: Arc::clone(clock),
             meters: DeskMeters::new(meters),
+            spans: Spans::default(),
         };
         let limits = Limits {
             batch_max: gateway.batch_max,

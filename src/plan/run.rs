@@ -230,7 +230,7 @@ impl World {
 fn request(number: u64) -> Request<'static> {
     let name = format!("b{number}");
     let (buyer, key) = (name.parse().expect("a name"), name.parse().expect("a key"));
-    Request { sale: SALE, buyer, key: Some(key), ask: Ask::Quantity(1) }
+    Request { sale: SALE, buyer, key: Some(key), ask: Ask::Quantity(1), trace: None }
 }
 
 fn sale(stock: u32) -> Sale {

@@ -13,12 +13,15 @@ use std::sync::Arc;
 
 use crate::domain::record;
 use crate::domain::{Epoch, Order, OutboxId, Partition, Scope};
+use crate::queue::traces::Traces;
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     pub scope: Scope,
     pub content: Content,
+    /// Of its orders. They are no part of its bytes, and travel beside them.
+    pub traces: Traces,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +52,16 @@ impl Envelope {
         orders: impl IntoIterator<Item = impl Into<Arc<Order>>>,
     ) -> Self {
         let (outbox, orders) = (outbox.into_iter().collect(), orders.into_iter().map(Into::into).collect());
-        Self { scope, content: Content::Orders { outbox, orders } }
+        Self { scope, content: Content::Orders { outbox, orders }, traces: Traces::default() }
+    }
+
+    pub fn barrier(scope: Scope, lane: u16) -> Self {
+        Self { scope, content: Content::Barrier { lane }, traces: Traces::default() }
+    }
+
+    /// With the traces of its orders.
+    pub fn traced(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -101,7 +113,7 @@ impl Envelope {
             },
             _ => return Err(bad()),
         };
-        Ok(Self { scope, content })
+        Ok(Self { scope, content, traces: Traces::default() })
     }
 }
 
@@ -132,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_barrier_arrives_as_it_was_sent() {
-        let barrier = Envelope { scope: SCOPE, content: Content::Barrier { lane: 2 } };
+        let barrier = Envelope::barrier(SCOPE, 2);
         assert_eq!(Envelope::decode(&barrier.encode()), Ok(barrier));
     }
 

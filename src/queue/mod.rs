@@ -15,11 +15,13 @@ use async_trait::async_trait;
 
 use crate::domain::Scope;
 use crate::queue::envelope::Envelope;
+use crate::queue::traces::Traces;
 
 pub mod envelope;
 pub mod memory;
 pub mod rabbitmq;
 mod tags;
+pub mod traces;
 
 /// The three faces of one queue.
 #[derive(Debug, Clone)]
@@ -141,6 +143,8 @@ pub struct Delivery {
     pub tag: u64,
     pub body: Vec<u8>,
     pub redelivered: bool,
+    /// Of its orders, as far as they came with it.
+    pub traces: Traces,
     /// Of a dead letter.
     pub parked: Option<Parked>,
 }

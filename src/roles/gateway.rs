@@ -40,6 +40,7 @@ impl Gateway {
             epochs: epochs.clone(),
             clock: Arc::clone(clock),
             meters: DeskMeters::new(&process.meters),
+            spans: process.spans.clone(),
         };
         let partitions = Partition::all(settings.inventory.partitions);
         let batchers: Vec<_> = partitions.map(|partition| Batcher::new(desk(partition), limits)).collect();

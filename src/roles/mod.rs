@@ -33,6 +33,8 @@ mod writer;
 
 /// How long the back of a process may take to end once its front has.
 const BACK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the last spans may take to be exported. Then they are dropped: what they tell of is done.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A process whose listeners are bound, and that does not answer yet.
 #[derive(Debug)]
@@ -87,7 +89,11 @@ impl Server {
 
     /// Asks this process to stop; asked twice, to stop where it is.
     pub fn stopper(&self) -> Stopper {
-        Stopper { front: self.process.front.clone(), back: self.process.back.clone() }
+        Stopper {
+            front: self.process.front.clone(),
+            back: self.process.back.clone(),
+            exporting: self.process.exporting.clone(),
+        }
     }
 
     /// Reads its configuration again while it runs.
@@ -108,7 +114,7 @@ impl Server {
         let gateway = public.is_some().then(|| Gateway::new(&process));
         process.front.spawn(end_with(process.back.clone(), process.front.clone()));
         let readiness = Arc::new(readiness(&process, gateway.as_ref()));
-        let takes = stop_takes(&process.live.node);
+        let takes = stop_takes(&process);
         process.back.spawn(supervisor.clone().keep_told(Arc::clone(&readiness), takes, process.front.clone()));
         let ended = Shutdown::new();
         ended.spawn(supervisor.keep_watched());
@@ -137,6 +143,10 @@ impl Server {
         let front = process.front.finish(drain_delay.get() + drain_timeout.get()).await;
         process.back.begin();
         let back = process.back.finish(BACK_TIMEOUT).await;
+        process.exporting.begin();
+        if !process.exporting.finish(EXPORT_TIMEOUT).await {
+            tracing::warn!("the last spans were not exported in time");
+        }
         // A back that hangs while it ends is still watched.
         ended.force();
         front && back
@@ -144,9 +154,11 @@ impl Server {
 }
 
 /// How long a stop may take that begins now.
-fn stop_takes(node: &live::Node) -> impl Fn() -> Duration + Send + use<> {
-    let (delay, timeout) = (node.drain_delay.clone(), node.drain_timeout.clone());
-    move || delay.get() + timeout.get() + BACK_TIMEOUT
+fn stop_takes(process: &Process) -> impl Fn() -> Duration + Send + use<> {
+    let live::Node { drain_delay, drain_timeout, .. } = process.live.node.clone();
+    let has_spans = !process.settings.trace.otlp_endpoint.is_empty();
+    let back = if has_spans { BACK_TIMEOUT + EXPORT_TIMEOUT } else { BACK_TIMEOUT };
+    move || drain_delay.get() + drain_timeout.get() + back
 }
 
 /// Ends the front when the back ends by itself: a door behind which nobody works must not stay open.
@@ -172,6 +184,7 @@ async fn until<T>(shutdown: &Shutdown, work: impl Future<Output = T>) -> Option<
 pub struct Stopper {
     front: Shutdown,
     back: Shutdown,
+    exporting: Shutdown,
 }
 
 impl Stopper {
@@ -179,6 +192,7 @@ impl Stopper {
         if self.front.has_begun() {
             self.front.force();
             self.back.force();
+            self.exporting.force();
         }
         self.front.begin();
     }
@@ -214,6 +228,7 @@ fn open_doors(
             refusals: gateway.refusals.clone(),
             meters: meters.clone(),
             clock,
+            spans: process.spans.clone(),
         };
         front.spawn_essential("http", server.serve(parts, process.live.node.drain_delay.clone(), front.clone()));
     }

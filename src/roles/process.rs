@@ -19,6 +19,7 @@ use crate::readiness::Standing;
 use crate::reload::{self, Reloader};
 use crate::roles::backends::Backends;
 use crate::shutdown::Shutdown;
+use crate::spans::{self, Spans};
 use crate::store::{Deployment, Schema, Store};
 
 /// Between two looks at a store that is not ready.
@@ -48,14 +49,18 @@ pub(super) struct Process {
     pub store_standing: Standing,
     pub front: Shutdown,
     pub back: Shutdown,
+    pub spans: Spans,
+    /// What takes the spans out, which is over when nobody tells any more.
+    pub exporting: Shutdown,
 }
 
 impl Process {
     pub(super) fn new(settings: Settings, live: LiveSettings, source: reload::Source) -> anyhow::Result<Self> {
         let followed = Arc::new(FollowedClock::default());
         let clock = Arc::clone(&followed) as Arc<dyn Clock>;
-        let (meters, front, back) = (Meters::new(), Shutdown::new(), Shutdown::new());
+        let (meters, front, back, exporting) = (Meters::new(), Shutdown::new(), Shutdown::new(), Shutdown::new());
         let node: NodeId = settings.node.id.parse()?;
+        let spans = spans::open(&settings.trace, &live.trace.sample_ratio, &node, (&meters, &exporting))?;
         let backends = Backends::new(&settings, &clock, &meters, &back)?;
         let reloader = Reloader::new(reload::Parts {
             source,
@@ -81,6 +86,8 @@ impl Process {
             meters,
             front,
             back,
+            spans,
+            exporting,
         })
     }
 

@@ -28,6 +28,7 @@ pub(super) fn start(process: &Process, definitions: Definitions) {
         inventory: inventory.clone(),
         clock: process.clock.clone(),
         meters: WriterMeters::new(&meters),
+        spans: process.spans.clone(),
         batch_max: settings.store.batch_max,
     };
     back.spawn_essential("lanes", writer::write_lanes(parts.clone(), queue.topology.clone(), back.clone()));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::domain::{OutboxId, Scope};
 use crate::queue::Delivery;
 use crate::queue::envelope::{Content, Envelope};
+use crate::queue::traces::Traces;
 use crate::store::Recordable;
 
 /// A run of deliveries of one lane.
@@ -25,7 +26,10 @@ pub(super) struct Batch {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Item {
     /// Orders of messages that follow each other, for one transaction.
-    Orders(Vec<Recordable>),
+    Orders {
+        orders: Vec<Recordable>,
+        traces: Traces,
+    },
     Barrier {
         scope: Scope,
         lane: u16,
@@ -40,17 +44,21 @@ impl Batch {
     /// Takes one more delivery apart.
     pub(super) fn add(&mut self, delivery: Delivery) {
         match Envelope::decode(&delivery.body) {
-            Ok(Envelope { scope, content: Content::Orders { outbox, orders } }) => {
+            Ok(Envelope { scope, content: Content::Orders { outbox, orders }, .. }) => {
                 self.orders += orders.len();
                 self.cleared.entry(scope).or_default().extend(outbox);
                 let orders = orders.into_iter().map(|order| Recordable { scope, order: Arc::unwrap_or_clone(order) });
+                let its_traces = delivery.traces.clone();
                 match self.items.last_mut() {
-                    Some(Item::Orders(before)) => before.extend(orders),
-                    _ => self.items.push(Item::Orders(orders.collect())),
+                    Some(Item::Orders { orders: before, traces }) => {
+                        before.extend(orders);
+                        traces.append(its_traces);
+                    }
+                    _ => self.items.push(Item::Orders { orders: orders.collect(), traces: its_traces }),
                 }
                 self.last = Some(delivery);
             }
-            Ok(Envelope { scope, content: Content::Barrier { lane } }) => {
+            Ok(Envelope { scope, content: Content::Barrier { lane }, .. }) => {
                 self.items.push(Item::Barrier { scope, lane });
                 self.last = Some(delivery);
             }
@@ -67,7 +75,7 @@ mod tests {
     const SCOPE: Scope = Scope { partition: Partition(0), epoch: Epoch(1) };
 
     fn delivery(tag: u64, body: Vec<u8>) -> Delivery {
-        Delivery { tag, body, redelivered: false, parked: None }
+        Delivery { tag, body, redelivered: false, traces: Traces::default(), parked: None }
     }
 
     fn orders(outbox: &str) -> Vec<u8> {
@@ -80,7 +88,7 @@ mod tests {
         let mut batch = Batch::default();
         batch.add(delivery(1, orders("1-0")));
         batch.add(delivery(2, orders("2-0")));
-        assert!(matches!(&batch.items[..], [Item::Orders(orders)] if orders.len() == 2));
+        assert!(matches!(&batch.items[..], [Item::Orders { orders, .. }] if orders.len() == 2));
         assert_eq!(batch.cleared[&SCOPE].len(), 2);
         assert_eq!(batch.last.map(|last| last.tag), Some(2));
     }
@@ -89,9 +97,9 @@ mod tests {
     fn a_barrier_stands_between_what_came_before_and_after() {
         let mut batch = Batch::default();
         batch.add(delivery(1, orders("1-0")));
-        batch.add(delivery(2, Envelope { scope: SCOPE, content: Content::Barrier { lane: 3 } }.encode()));
+        batch.add(delivery(2, Envelope::barrier(SCOPE, 3).encode()));
         batch.add(delivery(3, orders("2-0")));
-        assert!(matches!(&batch.items[..], [Item::Orders(_), Item::Barrier { lane: 3, .. }, Item::Orders(_)]));
+        assert!(matches!(&batch.items[..], [Item::Orders { .. }, Item::Barrier { lane: 3, .. }, Item::Orders { .. }]));
     }
 
     #[test]
@@ -99,7 +107,7 @@ mod tests {
         let mut batch = Batch::default();
         batch.add(delivery(1, orders("1-0")));
         batch.add(delivery(2, b"hello".to_vec()));
-        assert!(matches!(&batch.items[..], [Item::Orders(_), Item::Poison { .. }]));
+        assert!(matches!(&batch.items[..], [Item::Orders { .. }, Item::Poison { .. }]));
         assert_eq!(batch.last.map(|last| last.tag), Some(1));
     }
 }

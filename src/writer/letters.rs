@@ -123,6 +123,7 @@ mod tests {
     use crate::queue::envelope::Envelope;
     use crate::queue::memory::ConfirmWhen;
     use crate::queue::{self, Queue};
+    use crate::spans::Spans;
     use crate::writer::WriterMeters;
 
     const SCOPE: Scope = Scope { partition: Partition(0), epoch: Epoch(1) };
@@ -145,6 +146,7 @@ mod tests {
             inventory: Arc::clone(&planted.inventory) as _,
             clock: Arc::new(SystemClock),
             meters: WriterMeters::new(&Meters::new()),
+            spans: Spans::default(),
             batch_max: 10,
         };
         (planted, queue, parts)

@@ -20,6 +20,7 @@ use crate::inventory::Inventory;
 use crate::meters::{Counter, Gauge, Histogram, Meters};
 use crate::queue::{Consumer, Delivery, Lane, LaneId, Topology};
 use crate::shutdown::Shutdown;
+use crate::spans::Spans;
 use crate::store::{Recorder, Store};
 use crate::writer::batch::{Batch, Item};
 
@@ -47,6 +48,7 @@ pub struct Parts {
     pub inventory: Arc<dyn Inventory>,
     pub clock: Arc<dyn Clock>,
     pub meters: WriterMeters,
+    pub spans: Spans,
     /// Orders in one transaction, at most; a single message may carry more.
     pub batch_max: usize,
 }
@@ -173,7 +175,7 @@ impl LaneWriter {
             }
             for item in batch.items {
                 match item {
-                    Item::Orders(orders) => self.record(orders, shutdown).await?,
+                    Item::Orders { orders, traces } => self.write(orders, &traces, shutdown).await?,
                     Item::Barrier { scope, lane } => self.barrier(scope, lane, shutdown).await?,
                     Item::Poison { delivery, reason } => self.park(&delivery, &reason).await?,
                 }
@@ -218,11 +220,12 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::config::settings;
-    use crate::domain::Scope;
+    use crate::domain::{Scope, SpanId, TraceContext, TraceId};
     use crate::planted::{Planted, SCOPE, order};
     use crate::queue::envelope::Envelope;
     use crate::queue::memory::ConfirmWhen;
     use crate::queue::{self, Fault, LaneDepth, Publisher, Queue};
+    use crate::spans::Kind;
 
     fn parts(planted: &Planted, consumer: Arc<dyn Consumer>) -> Parts {
         Parts {
@@ -231,6 +234,7 @@ mod tests {
             inventory: Arc::<crate::planted::PlantedInventory>::clone(&planted.inventory),
             clock: Arc::new(SystemClock),
             meters: WriterMeters::new(&Meters::new()),
+            spans: Spans::default(),
             batch_max: 10,
         }
     }
@@ -254,6 +258,33 @@ mod tests {
         let mut next = consumer.consume(LaneId::Number(0)).await.unwrap();
         let got = tokio::time::timeout(Duration::from_secs(120), next.next()).await;
         assert!(got.expect("the lane is given back").unwrap().redelivered);
+        planted.shutdown.force();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_stored_is_told_to_the_traces_that_came_with_it() {
+        let planted = Planted::new().await;
+        let settings = settings::Queue { lanes: 1, ..settings::Queue::default() };
+        let Queue { publisher, consumer, topology } =
+            queue::memory::open(&settings, &Meters::new(), ConfirmWhen::Queued);
+        topology.open(SCOPE).await.unwrap();
+        let sale = planted.sale("s", 9);
+        let mut contexts = Vec::new();
+        for n in 1..=3 {
+            let order = order(&sale, n, "b");
+            let context = Arc::new(TraceContext::root(TraceId([n; 16]), SpanId([n; 8])));
+            let traces = [(order.id, Arc::clone(&context))].into_iter().collect();
+            contexts.push(TraceContext::clone(&context));
+            publisher.publish(Envelope::orders(SCOPE, None, vec![order]).traced(traces)).await.unwrap();
+        }
+        let (spans, mut told) = Spans::bounded(8, 0.0.into(), &Meters::new());
+        let parts = Parts { spans, ..parts(&planted, consumer) };
+        (planted.store.lock().recorders, planted.store.lock().in_time) = (usize::MAX, Some(usize::MAX));
+        planted.shutdown.spawn(write_lane(parts, LaneId::Number(0), planted.shutdown.clone()));
+        let span = told.recv().await.unwrap();
+        assert_eq!((&*span.name, span.kind, &span.failed), ("store orders", Kind::Consumer, &None));
+        assert_eq!((span.context.trace, span.parent), (contexts[0].trace, Some(contexts[0].span)));
+        assert_eq!(span.links, contexts, "one batch, for all of them");
         planted.shutdown.force();
     }
 

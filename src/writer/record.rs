@@ -5,14 +5,31 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 use crate::domain::{OutboxId, Scope};
+use crate::queue::traces::Traces;
 use crate::shutdown::Shutdown;
+use crate::spans::{self, Kind};
 use crate::store::{Fault, RecordFault, Recordable, Recorder};
 use crate::writer::{BACKOFF_FIRST, LANE_PATIENCE, LaneWriter, pause};
 
 impl LaneWriter {
+    /// Records orders, however many transactions that takes, and tells it to their traces.
+    pub(super) async fn write(
+        &mut self,
+        orders: Vec<Recordable>,
+        traces: &Traces,
+        shutdown: &Shutdown,
+    ) -> Result<(), String> {
+        let spans = self.parts.spans.clone();
+        let work = spans.work("store orders", Kind::Consumer, traces.contexts());
+        let work = work.with("rushgate.orders", || orders.len().into());
+        let recorded = self.record(orders, traces, shutdown).await;
+        work.done(&recorded);
+        recorded
+    }
+
     /// Records orders in one transaction; if the store refuses them, in halves, down to the one that it refuses, which is kept
     /// in quarantine. If they are not recorded in time, the same again would not be either: also in halves, and for a while.
-    pub(super) async fn record(&mut self, orders: Vec<Recordable>, shutdown: &Shutdown) -> Result<(), String> {
+    async fn record(&mut self, orders: Vec<Recordable>, traces: &Traces, shutdown: &Shutdown) -> Result<(), String> {
         let mut backoff = BACKOFF_FIRST;
         let mut parts = vec![orders];
         while let Some(part) = parts.pop() {
@@ -26,7 +43,8 @@ impl LaneWriter {
                 Ok(()) => {}
                 Err(RecordFault::Late(_)) => {
                     if let [alone] = &part[..] {
-                        tracing::error!(order = %alone.order.id, "one order alone is not recorded in time");
+                        let trace_id = trace_id(&part, traces);
+                        tracing::error!(order = %alone.order.id, trace_id, "one order alone is not recorded in time");
                     }
                     self.in_time = (part.len() / 2).max(1);
                     parts.push(part);
@@ -36,7 +54,7 @@ impl LaneWriter {
                     let half = part.len() / 2;
                     parts.extend(cut(part, half));
                 }
-                Err(fault) => self.quarantine(&part, &fault, shutdown).await?,
+                Err(fault) => self.quarantine((&part, traces), &fault, shutdown).await?,
             }
         }
         Ok(())
@@ -101,11 +119,12 @@ impl LaneWriter {
     /// One order that cannot be recorded. If the guard refused it, more was granted than there is: nothing more may be.
     async fn quarantine(
         &mut self,
-        orders: &[Recordable],
+        (orders, traces): (&[Recordable], &Traces),
         fault: &RecordFault,
         shutdown: &Shutdown,
     ) -> Result<(), String> {
-        tracing::error!(?orders, %fault, "an order cannot be recorded; it is kept in quarantine");
+        let trace_id = trace_id(orders, traces);
+        tracing::error!(?orders, %fault, trace_id, "an order cannot be recorded; it is kept in quarantine");
         if let (RecordFault::Guard { .. }, Some(first)) = (fault, orders.first()) {
             tracing::error!(scope = %first.scope, "more was granted than there is: the inventory is fenced");
             if let Err(fault) = self.parts.inventory.fence(first.scope).await {
@@ -165,6 +184,11 @@ impl LaneWriter {
             self.parts.meters.lag.set(self.parts.clock.now().since(oldest).as_secs_f64());
         }
     }
+}
+
+/// The trace of one order, for a log line.
+fn trace_id(orders: &[Recordable], traces: &Traces) -> Option<String> {
+    spans::told(orders.iter().filter_map(|recordable| traces.of(recordable.order.id)))
 }
 
 /// The first so many and the rest; to be taken from the end, so the first come last.

@@ -13,10 +13,11 @@ use lapin::options::{BasicConsumeOptions, BasicRejectOptions, ExchangeDeleteOpti
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use rushgate::config::settings;
-use rushgate::domain::{Epoch, Order, Partition, Scope};
+use rushgate::domain::{Epoch, Order, OrderId, Partition, Scope, TraceContext};
 use rushgate::meters::Meters;
 use rushgate::queue::envelope::{Content, Envelope};
 use rushgate::queue::memory::ConfirmWhen;
+use rushgate::queue::traces::Traces;
 use rushgate::queue::{Delivery, Fault, Lane, LaneDepth, LaneId, Parked, Queue, Strain, Unconfirmed};
 use rushgate::shutdown::Shutdown;
 use tokio::task::JoinSet;
@@ -256,6 +257,7 @@ macro_rules! contract {
 contract! {
     a_confirmed_message_is_delivered_as_it_was_sent,
     a_large_message_is_delivered_as_it_was_sent,
+    the_traces_of_its_orders_travel_with_a_message,
     a_lane_keeps_its_order,
     messages_are_spread_over_all_lanes,
     what_a_dropped_lane_had_not_acknowledged_comes_again_first,
@@ -291,6 +293,22 @@ async fn a_large_message_is_delivered_as_it_was_sent(bench: &Bench) {
     bench.queue.publisher.publish(envelope.clone()).await.unwrap();
     let (delivery, _) = first_of_any(bench).await;
     assert_eq!(Envelope::decode(&delivery.body), Ok(envelope));
+}
+
+async fn the_traces_of_its_orders_travel_with_a_message(bench: &Bench) {
+    let parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let trace = |state: &'static str| Arc::new(TraceContext::read(parent, [state.as_bytes()]).unwrap());
+    let traces: Traces = [(OrderId([1; 16]), trace("a=1")), (OrderId([2; 16]), trace(""))].into_iter().collect();
+    let envelope = numbered(SCOPE, 7).traced(traces.clone());
+    let bytes = envelope.encode();
+    bench.queue.publisher.publish(envelope).await.unwrap();
+    let (delivery, lane) = first_of_any(bench).await;
+    assert_eq!(delivery.traces, traces);
+    assert_eq!(delivery.body, bytes, "whoever knows nothing of traces reads what was always there");
+    assert_eq!(bytes, numbered(SCOPE, 7).encode());
+    // Delivered again, they are still there.
+    drop(lane);
+    assert_eq!(first_of_any(bench).await.0.traces, traces);
 }
 
 /// The first message of whichever lane has one, and that lane.

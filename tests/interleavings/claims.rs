@@ -23,6 +23,7 @@ use crate::confirm::batch::{Batcher, Desk, DeskMeters, Limits};
 use crate::confirm::{Answer, Claims, Parts, Request};
 use crate::doubles::{BadLine, Broker, Fate, SCOPE, sale};
 use crate::shutdown::Shutdown;
+use crate::spans::Spans;
 
 pub(crate) const MODELS: &[Model] = &[
     ("every claim hears one answer and leaves nothing behind", every_claim_is_answered),
@@ -115,6 +116,7 @@ async fn claim(claims: Claims, (buyer, key, quantity): (&str, &str, u64)) -> Ans
         buyer: buyer.parse().expect("a buyer"),
         key: Some(key.parse().expect("a key")),
         ask: Ask::Quantity(quantity),
+        trace: None,
     };
     claims.claim(request, || Some(((), crate::confirm::deadline(NEVER)))).await
 }
@@ -165,6 +167,7 @@ impl Node {
             epochs: epochs.clone(),
             clock: Arc::clone(&clock),
             meters: DeskMeters::new(&Meters::new()),
+            spans: Spans::default(),
         };
         let batcher =
             Batcher::new(desk, Limits { batch_max: 2, batches_in_flight: 2, answer_after: AnswerAfter::Broker });

@@ -148,7 +148,7 @@ fn half_of_the_legs() -> usize {
 
 fn a_parcel() -> usize {
     every_interleaving(|| {
-        let parcel = Arc::new(Parcel::new(Vec::new()));
+        let parcel = Arc::new(Parcel::new(Vec::new(), None));
         let outlet = {
             let parcel = Arc::clone(&parcel);
             thread::spawn(move || parcel.begin())

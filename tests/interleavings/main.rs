@@ -32,7 +32,7 @@ mod shard;
 #[expect(dead_code, unreachable_pub, unused_imports, reason = "written for the library, and its tests do not run here")]
 mod shutdown;
 
-use rushgate::{admission, bell, bugs, clock, config, crash, domain, epochs, inventory, meters, queue};
+use rushgate::{admission, bell, bugs, clock, config, crash, domain, epochs, inventory, meters, queue, spans};
 
 mod atomic {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};

@@ -149,7 +149,7 @@ fn write_down(world: &World, wish: &Wish, heard: &Heard, is_doubtful: bool) {
 async fn ask_once(world: &Arc<World>, wish: &Wish) -> Heard {
     let Some(gateway) = world.any_gateway() else { return Heard::NotNow };
     let key = Some(wish.key.clone());
-    let request = confirm::Request { sale: &wish.sale, buyer: wish.buyer.clone(), key, ask: wish.ask() };
+    let request = confirm::Request { sale: &wish.sale, buyer: wish.buyer.clone(), key, ask: wish.ask(), trace: None };
     let answering = gateway.claims.claim(request, || Some(((), confirm::deadline(REQUEST_TIMEOUT))));
     // Some clients hang up early.
     let patience = if fastrand::u32(0..10) == 0 { REQUEST_TIMEOUT / 4 } else { REQUEST_TIMEOUT * 2 };

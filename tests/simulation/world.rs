@@ -18,6 +18,7 @@ use rushgate::payment::{self, Payments};
 use rushgate::queue::Queue;
 use rushgate::sales::Definitions;
 use rushgate::shutdown::Shutdown;
+use rushgate::spans::Spans;
 use rushgate::store::Store;
 use rushgate::writer::{self, WriterMeters};
 use rushgate::{expiry, readmission, recovery, relay, returns};
@@ -210,6 +211,7 @@ impl World {
             epochs: epochs.clone(),
             clock: Arc::clone(&clock),
             meters: DeskMeters::new(&self.meters),
+            spans: Spans::default(),
         };
         let limits = Limits { batch_max: 8, batches_in_flight: 2, answer_after: AnswerAfter::Broker };
         let partitions = || Partition::all(self.partitions);
@@ -269,6 +271,7 @@ impl World {
             inventory: Arc::clone(inventory),
             clock: self.clock(index),
             meters: WriterMeters::new(meters),
+            spans: Spans::default(),
             batch_max: 16,
         };
         shutdown.spawn_essential("dead letters", writer::keep_dead_letters(parts.clone(), shutdown.clone()));

@@ -27,6 +27,7 @@ use rushgate::queue::envelope::{Content, Envelope};
 use rushgate::queue::memory::ConfirmWhen;
 use rushgate::queue::{self, LaneDepth, LaneId, Publisher, Queue, Strain, Topology, Unconfirmed};
 use rushgate::shutdown::Shutdown;
+use rushgate::spans::Spans;
 use tokio::sync::Semaphore;
 
 pub(crate) const SCOPE: Scope = Scope { partition: Partition(0), epoch: Epoch(1) };
@@ -333,6 +334,7 @@ impl Node {
             epochs: epochs.clone(),
             clock: Arc::clone(&clock),
             meters: DeskMeters::new(&meters),
+            spans: Spans::default(),
         };
         let batcher = Batcher::new(desk, Limits { batch_max: 128, batches_in_flight: 1, answer_after });
         let secret = Arc::new(OnceLock::from(OrderSecret::new([7; 32])));
@@ -388,6 +390,7 @@ impl Node {
             buyer: buyer.parse().expect("a buyer"),
             key: key.map(|key| key.parse().expect("a key")),
             ask,
+            trace: None,
         };
         self.claims.claim(request, || Some(((), rushgate::confirm::deadline(Duration::from_secs(20))))).await
     }

@@ -20,6 +20,7 @@ use rushgate::recovery;
 use rushgate::relay;
 use rushgate::returns;
 use rushgate::shutdown::Shutdown;
+use rushgate::spans::Spans;
 use rushgate::store::sqlite::SqliteStore;
 use rushgate::store::{CancelOutcome, Change, PartitionState, PutSale, Recordable, Store};
 use rushgate::writer::{self, WriterMeters};
@@ -102,6 +103,7 @@ impl Back {
             inventory: Arc::clone(&inventory) as Arc<dyn Inventory>,
             clock,
             meters: WriterMeters::new(&meters),
+            spans: Spans::default(),
             batch_max: 100,
         };
         for lane in 0..queue.topology.lanes() {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::Order;
-use crate::queue::envelope::{Content, Envelope};
+use crate::queue::envelope::Envelope;
 use crate::store::DeadLetters;
 
 fn message(orders: Vec<Order>) -> Vec<u8> {
@@ -13,7 +13,7 @@ fn message(orders: Vec<Order>) -> Vec<u8> {
 async fn with_letters() -> (Running, [Vec<u8>; 3]) {
     let running = running("").await;
     let sale = running.planted.sale("s", 1);
-    let barrier = Envelope { scope: planted::SCOPE, content: Content::Barrier { lane: 0 } }.encode();
+    let barrier = Envelope::barrier(planted::SCOPE, 0).encode();
     let bodies = [message(vec![planted::order(&sale, 1, "b")]), b"\xff\x00".to_vec(), barrier];
     for body in &bodies {
         running.planted.store.keep_dead_letter("2", "it is odd", body).await.unwrap();

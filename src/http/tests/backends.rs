@@ -18,6 +18,7 @@ use crate::inventory::{
     StockMove, Verdict,
 };
 use crate::queue::envelope::Envelope;
+use crate::queue::traces::Traces;
 use crate::queue::{Publisher, Strain, Unconfirmed};
 use crate::store::partitions::StoreSnapshot;
 use crate::store::{
@@ -40,6 +41,8 @@ pub(super) struct Backends {
     pub(super) decides: Semaphore,
     /// A publish is confirmed when it gets a permit.
     pub(super) confirms: Semaphore,
+    /// What the last message told of its orders' traces.
+    pub(super) traces: Mutex<Traces>,
 }
 
 impl Backends {
@@ -52,6 +55,7 @@ impl Backends {
             store_is_down: AtomicBool::new(false),
             decides: Semaphore::new(1_000_000),
             confirms: Semaphore::new(1_000_000),
+            traces: Mutex::default(),
         })
     }
 
@@ -111,7 +115,8 @@ fn no_part_either<T>() -> Result<T, inventory::Fault> {
 
 #[async_trait]
 impl Publisher for Backends {
-    async fn publish(&self, _: Envelope) -> Result<(), Unconfirmed> {
+    async fn publish(&self, envelope: Envelope) -> Result<(), Unconfirmed> {
+        *self.traces.lock().unwrap() = envelope.traces;
         self.confirms.acquire().await.unwrap().forget();
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -20,6 +21,7 @@ use crate::confirm;
 use crate::confirm::batch::{Batcher, Desk, DeskMeters, Limits};
 use crate::domain::{Buffer, OrderSecret, Partition, SaleDocument, UnixMillis};
 use crate::payment;
+use crate::spans::Span;
 
 mod backends;
 mod changes;
@@ -27,6 +29,7 @@ mod claims;
 mod edge;
 mod no_part;
 mod orders;
+mod traces;
 
 use backends::Backends;
 
@@ -42,6 +45,8 @@ struct Gateway {
     backends: Arc<Backends>,
     shutdown: Shutdown,
     meters: Meters,
+    /// The spans that it told.
+    told: mpsc::Receiver<Span>,
     serving: JoinHandle<Option<()>>,
 }
 
@@ -124,6 +129,7 @@ impl Gateway {
         let (store, inventory): (Arc<dyn Store>, Arc<dyn Inventory>) =
             (Arc::<Backends>::clone(&backends), Arc::<Backends>::clone(&backends));
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(NOW));
+        let (spans, told) = Spans::bounded(64, Live::new(0.0), &meters);
         let (epochs, shards) = (Epochs::new(1), Shards::new(1, 1.0, Buffer::Units(0)));
         let joined = epochs.changed();
         shutdown.spawn(epochs.clone().follow(
@@ -145,6 +151,7 @@ impl Gateway {
             epochs: epochs.clone(),
             clock: Arc::clone(&clock),
             meters: DeskMeters::new(&meters),
+            spans: spans.clone(),
         };
         let batcher =
             Batcher::new(desk, Limits { batch_max: 16, batches_in_flight: 2, answer_after: AnswerAfter::Broker });
@@ -173,9 +180,10 @@ impl Gateway {
             refusals: Refusals::new(CODES),
             meters: meters.clone(),
             clock,
+            spans,
         };
         let serving = shutdown.spawn(server.serve(parts, drain_delay, shutdown.clone()));
-        Self { address, live, backends, shutdown, meters, serving }
+        Self { address, live, backends, shutdown, meters, told, serving }
     }
 
     async fn connect(&self) -> TcpStream {

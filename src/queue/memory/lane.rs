@@ -60,6 +60,7 @@ impl Taken {
         let delivery = Delivery {
             tag,
             body: message.body.clone(),
+            traces: message.traces.clone(),
             redelivered: message.redelivered,
             parked: message.parked.clone(),
         };

@@ -16,7 +16,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::config::settings;
 use crate::domain::Scope;
 use crate::meters::{Histogram, Meters};
-use crate::queue::envelope::{Content, Envelope};
+use crate::queue::envelope::Envelope;
+use crate::queue::traces::Traces;
 use crate::queue::{Fault, LaneDepth, LaneId, Parked, Publisher, Queue, Strain, Topology, Unconfirmed};
 
 mod lane;
@@ -94,6 +95,7 @@ struct Line {
 
 struct Message {
     body: Vec<u8>,
+    traces: Traces,
     redelivered: bool,
     parked: Option<Parked>,
     /// Told when the message is acknowledged; dropped untold when it is parked.
@@ -104,7 +106,7 @@ struct Message {
 
 impl Message {
     fn new(body: Vec<u8>) -> Self {
-        Self { body, redelivered: false, parked: None, stored: None, unconfirmed: None }
+        Self { body, traces: Traces::default(), redelivered: false, parked: None, stored: None, unconfirmed: None }
     }
 }
 
@@ -119,7 +121,7 @@ impl Memory {
     }
 
     /// Puts a message into the next lane that has room. Returns a wait for its acknowledgement.
-    fn push(&self, scope: Scope, body: &[u8]) -> Result<oneshot::Receiver<()>, Refused> {
+    fn push(&self, scope: Scope, (body, traces): (&[u8], &Traces)) -> Result<oneshot::Receiver<()>, Refused> {
         let mut state = self.state();
         if !state.scopes.contains(&scope) {
             return Err(Refused::Closed);
@@ -133,7 +135,8 @@ impl Memory {
         state.turn = (index + 1) % lanes;
         let (stored, wait) = oneshot::channel();
         let unconfirmed = (self.confirm == ConfirmWhen::Stored).then(Instant::now);
-        state.lanes[index].push(Message { stored: Some(stored), unconfirmed, ..Message::new(body.to_vec()) });
+        let (traces, stored) = (traces.clone(), Some(stored));
+        state.lanes[index].push(Message { traces, stored, unconfirmed, ..Message::new(body.to_vec()) });
         Ok(wait)
     }
 }
@@ -187,7 +190,7 @@ impl Publisher for Shared {
                 // Listens before it looks, so that room made in between is not missed.
                 let mut listening = std::pin::pin!(memory.room.notified());
                 listening.as_mut().enable();
-                match memory.push(envelope.scope, &body) {
+                match memory.push(envelope.scope, (&body, &envelope.traces)) {
                     Ok(stored) => return Ok(stored),
                     Err(Refused::Closed) => {
                         return Err(Unconfirmed::NotSent(format!("{} is not open", envelope.scope)));
@@ -253,7 +256,7 @@ impl Topology for Shared {
         let mut state = self.0.state();
         for (lane, line) in (0..).zip(&mut state.lanes) {
             // Beyond the bound if need be: a recovery must not wait for room that its own writers make.
-            line.push(Message::new(Envelope { scope, content: Content::Barrier { lane } }.encode()));
+            line.push(Message::new(Envelope::barrier(scope, lane).encode()));
         }
         Ok(())
     }

@@ -12,8 +12,9 @@ use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::queue::rabbitmq::session::{CALL_TIMEOUT, in_time};
-use crate::queue::rabbitmq::topology::{Declarations, is_not_found, put};
+use crate::queue::rabbitmq::topology::{Declarations, TRACES, is_not_found, put};
 use crate::queue::tags::Taking;
+use crate::queue::traces::Traces;
 use crate::queue::{Consumer, Delivery, Fault, Lane, LaneId, Parked, Topology};
 use crate::shutdown::Shutdown;
 
@@ -83,6 +84,14 @@ impl Consumer for BrokerConsumer {
     }
 }
 
+/// A header that is a text.
+fn text(headers: Option<&FieldTable>, name: &str) -> Option<String> {
+    match headers?.inner().get(name)? {
+        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
+        _ => None,
+    }
+}
+
 struct BrokerLane {
     lane: LaneId,
     topology: Declarations,
@@ -108,10 +117,7 @@ impl BrokerLane {
     }
 
     fn parked(&self, headers: Option<&FieldTable>) -> Parked {
-        let text = |name: &str| match headers?.inner().get(name)? {
-            AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
-            _ => None,
-        };
+        let text = |name| text(headers, name);
         let lane = text(LANE).or_else(|| Some(self.topology.names.lane_of(&text(BROKER_QUEUE)?)));
         let reason = text(REASON).or_else(|| Some(format!("the broker moved it: {}", text(BROKER_REASON)?)));
         let unknown = || Parked::UNKNOWN.to_owned();
@@ -131,8 +137,10 @@ impl Lane for BrokerLane {
             Some(Ok(delivery)) => {
                 self.outstanding.insert(delivery.delivery_tag);
                 let tag = self.taking.tag(delivery.delivery_tag);
-                let parked = (self.lane == LaneId::Dead).then(|| self.parked(delivery.properties.headers().as_ref()));
-                Ok(Delivery { tag, body: delivery.data, redelivered: delivery.redelivered, parked })
+                let headers = delivery.properties.headers().as_ref();
+                let parked = (self.lane == LaneId::Dead).then(|| self.parked(headers));
+                let traces = text(headers, TRACES).map(|traces| Traces::decode(&traces)).unwrap_or_default();
+                Ok(Delivery { tag, body: delivery.data, redelivered: delivery.redelivered, traces, parked })
             }
             Some(Err(error)) => Err(Fault(format!("lane {}: {error}", self.lane))),
             None => Err(Fault(format!("lane {}: the broker ended it", self.lane))),

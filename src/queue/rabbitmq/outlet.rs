@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Confirmation, ExchangeKind, PublisherConfirm};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
@@ -25,7 +25,7 @@ use crate::queue::Unconfirmed;
 use crate::queue::rabbitmq::link::Link;
 use crate::queue::rabbitmq::parcel::Parcel;
 use crate::queue::rabbitmq::session::{CALL_TIMEOUT, Session};
-use crate::queue::rabbitmq::topology::{Names, is_not_found, persistent};
+use crate::queue::rabbitmq::topology::{Names, TRACES, is_not_found, persistent};
 
 /// Messages without a confirm at a time. Measured on a quorum queue: 33 times the rate of one at a time; more in flight only adds
 /// latency.
@@ -230,7 +230,12 @@ impl Outlet {
         self.turn += 1;
         let exchange = self.exchange.clone();
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let properties = persistent().with_message_id(format!("{:08x}-{number}", self.mark).into());
+        let mut properties = persistent().with_message_id(format!("{:08x}-{number}", self.mark).into());
+        if let Some(traces) = parcel.traces() {
+            let mut headers = FieldTable::default();
+            headers.insert(TRACES.into(), AMQPValue::LongString(traces.into()));
+            properties = properties.with_headers(headers);
+        }
         async move {
             let key = lane.to_string().into();
             (number, channel.basic_publish(exchange, key, options, parcel.body(), properties).await)

@@ -7,12 +7,13 @@ use crate::atomic::{AtomicBool, Ordering};
 #[derive(Debug)]
 pub(super) struct Parcel {
     body: Vec<u8>,
+    traces: Option<String>,
     begun: AtomicBool,
 }
 
 impl Parcel {
-    pub(super) fn new(body: Vec<u8>) -> Self {
-        Self { body, begun: AtomicBool::new(false) }
+    pub(super) fn new(body: Vec<u8>, traces: Option<String>) -> Self {
+        Self { body, traces, begun: AtomicBool::new(false) }
     }
 
     /// True for the first who asks.
@@ -26,5 +27,9 @@ impl Parcel {
 
     pub(super) fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    pub(super) fn traces(&self) -> Option<&str> {
+        self.traces.as_deref()
     }
 }

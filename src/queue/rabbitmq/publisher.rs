@@ -108,7 +108,7 @@ impl Publisher for BrokerPublisher {
     async fn publish(&self, envelope: Envelope) -> Result<(), Unconfirmed> {
         let _user = self.link.in_use();
         let began = Instant::now();
-        let parcel = Arc::new(Parcel::new(envelope.encode()));
+        let parcel = Arc::new(Parcel::new(envelope.encode(), envelope.traces.encode()));
         match timeout_at(began + self.confirm_timeout, self.deliver(envelope.scope, &parcel)).await {
             Ok(Ok(())) => {
                 self.confirms.record(began.elapsed());

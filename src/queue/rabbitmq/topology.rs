@@ -14,7 +14,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, ErrorKind, ExchangeKind};
 
 use crate::domain::Scope;
-use crate::queue::envelope::{CATCH_ALL, Content, Envelope};
+use crate::queue::envelope::{CATCH_ALL, Envelope};
 use crate::queue::rabbitmq::link::Link;
 use crate::queue::rabbitmq::session::in_time;
 use crate::queue::{Fault, LaneDepth, LaneId, Topology};
@@ -155,6 +155,9 @@ pub(super) async fn put(channel: &Channel, queue: ShortString, body: &[u8], head
     }
 }
 
+/// The header with a message's [`Traces`](crate::queue::traces::Traces).
+pub(super) const TRACES: &str = "traces";
+
 /// The properties that every message has: kept on disk, a text.
 pub(super) fn persistent() -> BasicProperties {
     BasicProperties::default().with_delivery_mode(2).with_content_type("text/plain".into())
@@ -239,7 +242,7 @@ impl Topology for Declarations {
         let _user = self.publishing.in_use();
         let channel = self.publishing.channel().await?;
         for lane in self.barriers() {
-            let barrier = Envelope { scope, content: Content::Barrier { lane } };
+            let barrier = Envelope::barrier(scope, lane);
             // Past the scope's exchange, which is closed when barriers are sent.
             let queue = self.names.queue(if lane == CATCH_ALL { LaneId::Unroutable } else { LaneId::Number(lane) });
             put(&channel, queue, &barrier.encode(), FieldTable::default()).await?;
