@@ -315,8 +315,8 @@ fn a_wrong_config_is_not_tried_again_and_one_place_says_how_many_gateways_there_
 
 #[test]
 fn whoever_kills_a_process_waits_until_it_has_drained() {
-    // How long a process takes to end its back.
-    let back = 10;
+    // How long a process takes to end its back, and to export its last spans.
+    let back = 12;
     let drain_timeout = seconds(&read("config/rushgate.toml"), "\ndrain_timeout = ");
     let gateway = seconds(&read("config/gateway.toml"), "\ndrain_delay = ");
     for unit in ["gateway", "writer"] {
