@@ -97,7 +97,8 @@ impl Findings {
         let least = skew.abs() - (after.0 - before.0) / 2;
         let direction = if skew < 0 { "behind" } else { "ahead of" };
         let amount = humantime::format_duration(Duration::from_millis(skew.unsigned_abs()));
-        let found = format!("{amount} {direction} this machine's");
+        let found =
+            if skew == 0 { "as this machine's".to_owned() } else { format!("{amount} {direction} this machine's") };
         if least <= MAX_SKEW {
             self.ok(check, found);
         } else {

@@ -463,7 +463,21 @@ fn doctor_of_one_process_looks_at_its_file_and_its_ports_and_makes_neither() {
     let fresh = doctor(&free);
     assert!(fresh("sqlite", "file").starts_with("ok: rushgate.db is not there yet"), "{}", fresh("sqlite", "file"));
     assert!(fresh("listeners", "admin").contains("is free"));
+    let shared = doctor(&[
+        free[0],
+        free[1],
+        "store.url=sqlite://new/folder/orders.db",
+        "inventory.backend=redis",
+        "inventory.url=redis://127.0.0.1:1",
+        "queue.backend=rabbitmq",
+        "queue.url=amqp://127.0.0.1:1",
+    ]);
+    assert!(shared("partitions", "epochs").starts_with("unknown: looked at when the store is there"));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "doctor has made a file");
+
+    let mut named = rushgate("doctor --json --admin http://127.0.0.1:1 --set http.listen=127.0.0.1:0");
+    let said = named.current_dir(folder.path()).assert().code(FAILED);
+    said.stdout(contains("nobody answers at http://127.0.0.1:1"));
 
     let listen = format!("admin.listen={taken}");
     let held = doctor(&[free[0], &listen]);

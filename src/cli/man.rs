@@ -25,7 +25,7 @@ impl ManPages {
     pub(super) fn run(&self) -> Result<Exit, Failure> {
         let Some(dir) = &self.dir else {
             let mut page = Vec::new();
-            Man::new(Cli::command()).render(&mut page)?;
+            Man::new(Cli::command().disable_help_subcommand(true)).render(&mut page)?;
             io::stdout().write_all(&page)?;
             return Ok(Exit::Done);
         };

@@ -39,7 +39,7 @@ pub async fn examine(settings: &Settings, asked: &Asked) -> Vec<Finding> {
         }
     }
     match look(&settings.admin.listen).await {
-        _ if asked.always => admin(&mut findings, settings, &asked.running).await,
+        _ if asked.always => named(&mut findings, settings, &asked.running).await,
         Ok(false) => {
             findings.ok("admin", format!("{} is free: no process of this config runs here", settings.admin.listen));
         }
@@ -107,6 +107,15 @@ async fn public(findings: &mut Findings, listen: &str) {
             findings.wrong("public", format!("{listen} is held, and not by a gateway"), stranger(listen, key));
         }
     }
+}
+
+/// Who was named is asked, wherever that is.
+async fn named(findings: &mut Findings, settings: &Settings, running: &Client) {
+    if let Err(error) = in_time(running.ready()).await {
+        let mend = "rushgate serve there, or name another by --admin URL (RUSHGATE_ADMIN_URL)";
+        return findings.wrong("admin", error, remedy("the process that was named does not run, or hangs", mend));
+    }
+    admin(findings, settings, running).await;
 }
 
 /// Who runs here: is it ready, of this version, with these settings?

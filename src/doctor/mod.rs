@@ -16,7 +16,7 @@ use crate::inventory;
 use crate::queue;
 use crate::roles;
 use crate::store;
-use crate::store::PartitionState;
+use crate::store::{PartitionState, Schema};
 
 pub mod listeners;
 pub mod machine;
@@ -137,7 +137,14 @@ async fn partitions(settings: &Settings) -> Vec<Finding> {
 
 async fn open_scopes(settings: &Settings, findings: &mut Findings) -> Result<Vec<Scope>, String> {
     let told = |fault: &dyn std::fmt::Display| fault.to_string().replace(['\r', '\n'], " ");
+    // To open a file would make it.
+    if settings.store.backend == StoreBackend::Sqlite && !store::sqlite::doctor::is_there(&settings.store) {
+        return Err("looked at when the store is there".to_owned());
+    }
     let store = roles::open_store(settings).map_err(|error| told(&format!("{error:#}")))?;
+    if store.schema().await.map_err(|fault| told(&fault))? != Schema::Current {
+        return Err("looked at when the store's schema is this program's".to_owned());
+    }
     let (mut scopes, mut fenced, mut missing) = (Vec::new(), Vec::new(), Vec::new());
     for partition in Partition::all(settings.inventory.partitions) {
         match store.partition(partition).await.map_err(|fault| told(&fault))? {

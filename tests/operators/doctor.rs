@@ -108,7 +108,7 @@ async fn a_deployment_is_followed_from_an_empty_store_to_a_node_that_runs() {
     before.has(("mysql", "writes"), "unknown", "tried when the schema");
     before.has(("rabbitmq", "queues"), "ok", "none yet");
     before.has(("listeners", "public"), "ok", "is free");
-    before.has(("partitions", "epochs"), "unknown", "inventory_partitions");
+    before.has(("partitions", "epochs"), "unknown", "schema");
 
     site.run(&["migrate"]).success("migrate");
     let migrated = doctor(&site);

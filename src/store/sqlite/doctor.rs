@@ -40,6 +40,12 @@ pub async fn examine(settings: &settings::Store) -> Vec<Finding> {
     findings.done()
 }
 
+/// Is there a file at these settings' URL?
+pub fn is_there(settings: &settings::Store) -> bool {
+    let options = SqliteConnectOptions::from_str(settings.url.as_str());
+    options.is_ok_and(|options| options.get_filename().exists())
+}
+
 /// The folder of the file, or of those that are there the one in which it would be made.
 fn home(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());

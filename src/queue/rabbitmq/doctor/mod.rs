@@ -212,9 +212,9 @@ impl Look<'_> {
                     "no process starts: each declares it as it must be, and the broker refuses another declaration";
                 let vhost = vhost(self.settings);
                 let mend = format!(
-                    "let the writers of the version that made it empty it, then rabbitmqctl delete_queue -p {vhost} \
-                     {name} --if-empty, and start; \
-                     a policy or definitions of yours that made it go first"
+                    "let the writers of the version that made it empty it, see that it is (rabbitmqctl list_queues -p {vhost} \
+                     name messages), then rabbitmqctl delete_queue -p {vhost} {name}, and start; a policy or definitions of \
+                     yours that made it go first"
                 );
                 self.findings.wrong(
                     "queues",
