@@ -13,12 +13,12 @@ use crate::{readme, shell_lines};
 /// What needs more than the program: other servers, other programs, the sources. Each is run elsewhere, or by hand.
 const NEED_MORE: &[&str] = &[
     "cargo ",
-    "tests/run",
     "k6 ",
     "rushgate migrate --config",
     "rushgate serve   --config",
     "rushgate serve --config",
     "rushgate doctor --config",
+    "rushgate rehearse",
 ];
 /// The order in the README's answer.
 const ORDER: &str = "6f1c…";
