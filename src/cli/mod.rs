@@ -183,11 +183,13 @@ mod tests {
         "sale list",
         "sale show",
         "sale balance",
+        "sale why",
         "ready",
         "plan",
         "dead-letters list",
         "dead-letters show",
         "doctor",
+        "top",
         "completions",
         "man",
     ];
