@@ -12,8 +12,12 @@ const USAGE: i32 = 64;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_that_cannot_be_are_all_told_before_anything_is_asked() {
-    let says =
-        ["--gateway https://gate.example: must be", "--rate must be 1 to", "--hold must be at least 1s, for", "--p99-no-ms"];
+    let says = [
+        "--gateway https://gate.example: must be",
+        "--rate must be 1 to",
+        "--hold must be at least 1s, for",
+        "--p99-no-ms",
+    ];
     ran(&mut rehearse("--gateway https://gate.example --rate 0 --hold 999ms --p99-no-ms 0")).await.ended(USAGE, &says);
     ran(&mut rehearse("--crowd chaos")).await.ended(USAGE, &["rush, too-late, real, train or soak"]);
 }
