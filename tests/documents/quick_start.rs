@@ -19,6 +19,7 @@ const NEED_MORE: &[&str] = &[
     "rushgate serve --config",
     "rushgate doctor --config",
     "rushgate rehearse",
+    "rushgate top ",
 ];
 /// The order in the README's answer.
 const ORDER: &str = "6f1c…";
