@@ -5,7 +5,6 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use anyhow::anyhow;
 use clap::Args;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -39,7 +38,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Top {
     #[command(flatten)]
     remote: Remote,
-    /// Print one picture as plain text, and end.
+    /// Print one picture as plain text, and end; so it is too where there is no terminal to draw on.
     #[arg(long)]
     once: bool,
 }
@@ -51,7 +50,7 @@ impl Top {
             (true, json) => once(&client, json).await,
             (false, true) => lines(&client).await,
             (false, false) if io::stdout().is_terminal() && io::stdin().is_terminal() => terminal::run(&client).await,
-            (false, false) => Err(Failure::usage(anyhow!("this is no terminal: ask for --once, or for --json"))),
+            (false, false) => once(&client, false).await,
         }
     }
 }
