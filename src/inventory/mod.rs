@@ -13,8 +13,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::{
-    Claim, NodeId, Order, OrderHint, OrderId, OrderStatus, OutboxId, Partition, PoolId, Refusal, Sale, SaleId, Scope,
-    UnixMillis,
+    BuyerId, Claim, NodeId, Order, OrderHint, OrderId, OrderStatus, OutboxId, Partition, PoolId, Refusal, Sale, SaleId,
+    Scope, UnixMillis,
 };
 
 mod footprint;
@@ -51,6 +51,9 @@ pub trait Inventory: fmt::Debug + Send + Sync + 'static {
 
     /// An order that was granted here, with the status that the inventory last heard of.
     async fn order(&self, scope: Scope, id: OrderId) -> Result<Option<KnownOrder>, Fault>;
+
+    /// The orders that count for a buyer's limit in a sale, held or paid.
+    async fn orders_of(&self, scope: Scope, sale: &SaleId, buyer: &BuyerId) -> Result<Vec<KnownOrder>, Fault>;
 
     /// A page of all orders known here, for the audit: pass `None` first, then the returned cursor until that is `None`. An
     /// order may come twice.

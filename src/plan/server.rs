@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::domain::{Claim, NodeId, OrderId, OutboxId, Partition, Refusal, Sale, SaleId, Scope, UnixMillis};
+use crate::domain::{BuyerId, Claim, NodeId, OrderId, OutboxId, Partition, Refusal, Sale, SaleId, Scope, UnixMillis};
 use crate::inventory::{
     Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Revived, Snapshot,
     StockMove, Verdict,
@@ -194,6 +194,10 @@ impl Inventory for Server {
 
     async fn order(&self, scope: Scope, id: OrderId) -> Result<Option<KnownOrder>, Fault> {
         self.inner.order(scope, id).await
+    }
+
+    async fn orders_of(&self, scope: Scope, sale: &SaleId, buyer: &BuyerId) -> Result<Vec<KnownOrder>, Fault> {
+        self.inner.orders_of(scope, sale, buyer).await
     }
 
     async fn orders(&self, scope: Scope, cursor: Option<String>) -> Result<(Vec<KnownOrder>, Option<String>), Fault> {

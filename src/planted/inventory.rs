@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::domain::{Claim, NodeId, Order, OrderId, OrderStatus, OutboxId, Partition, Sale, SaleId, Scope, UnixMillis};
+use crate::domain::{
+    BuyerId, Claim, NodeId, Order, OrderId, OrderStatus, OutboxId, Partition, Sale, SaleId, Scope, UnixMillis,
+};
 use crate::inventory::{
     self, Changes, Confirmed, Defined, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Revived, Snapshot,
     StockMove,
@@ -140,6 +142,13 @@ impl Inventory for PlantedInventory {
 
     async fn order(&self, _: Scope, id: OrderId) -> Result<Option<KnownOrder>, inventory::Fault> {
         Ok(self.up()?.orders.get(&id).cloned())
+    }
+
+    async fn orders_of(&self, _: Scope, sale: &SaleId, buyer: &BuyerId) -> Result<Vec<KnownOrder>, inventory::Fault> {
+        let state = self.up()?;
+        let counts =
+            |known: &&KnownOrder| known.order.sale == *sale && known.order.buyer == *buyer && known.status.is_live();
+        Ok(state.orders.values().filter(counts).cloned().collect())
     }
 
     async fn orders(

@@ -323,6 +323,29 @@ over_both! {
         assert_eq!(bench.verdict(&some(&sale, "other", "2", 3)).await, Verdict::Granted);
     }
 
+    async fn the_orders_that_count_for_a_buyer_are_told_while_they_live_and_those_of_nobody_else(bench: Bench) {
+        let (sale, other) = (limited(400, 300), Sale { id: "other".parse().unwrap(), ..limited(9, 9) });
+        let bench = bench.with(&sale).await.with(&other).await;
+        let claims: Vec<_> = (0..300).map(|key| some(&sale, "b", &key.to_string(), 1)).collect();
+        assert!(bench.confirm(&claims).await.verdicts.iter().all(|verdict| *verdict == Verdict::Granted));
+        bench.confirm(&[some(&sale, "c", "1", 1), some(&other, "b", "1", 1)]).await;
+        bench.apply(claims[0].order.id, OrderStatus::Paid).await;
+        bench.apply(claims[1].order.id, OrderStatus::Expired).await;
+        let of = async |buyer: &str| {
+            let buyer = buyer.parse().unwrap();
+            let mut orders = bench.inventory.orders_of(bench.scope, &sale.id, &buyer).await.unwrap();
+            orders.sort_by_key(|known| known.order.id);
+            orders
+        };
+        let status = |number| if number == 0 { OrderStatus::Paid } else { OrderStatus::Held };
+        let live = claims.iter().enumerate().filter(|(number, _)| *number != 1);
+        let mut expected: Vec<_> =
+            live.map(|(number, claim)| KnownOrder { order: claim.order.clone(), status: status(number) }).collect();
+        expected.sort_by_key(|known| known.order.id);
+        assert_eq!(of("b").await, expected);
+        assert_eq!(of("nobody").await, []);
+    }
+
     async fn a_buyer_s_claims_in_one_batch_count_together(bench: Bench) {
         let sale = limited(100, 3);
         let bench = bench.with(&sale).await;

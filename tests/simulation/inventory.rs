@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use rushgate::bugs::{self, Bug};
 use rushgate::clock::Clock;
-use rushgate::domain::{Claim, NodeId, OrderId, OutboxId, Partition, Sale, SaleId, Scope, UnixMillis};
+use rushgate::domain::{BuyerId, Claim, NodeId, OrderId, OutboxId, Partition, Sale, SaleId, Scope, UnixMillis};
 use rushgate::inventory::memory::MemoryInventory;
 use rushgate::inventory::{
     Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Revived, Snapshot,
@@ -258,6 +258,13 @@ impl Inventory for InventoryLine {
 
     async fn order(&self, scope: Scope, id: OrderId) -> Result<Option<KnownOrder>, Fault> {
         self.call("order", move |server| server.within(scope, |memory| at_once(memory.order(scope, id)))).await
+    }
+
+    async fn orders_of(&self, scope: Scope, sale: &SaleId, buyer: &BuyerId) -> Result<Vec<KnownOrder>, Fault> {
+        let (sale, buyer) = (sale.clone(), buyer.clone());
+        let asked =
+            move |server: &Server| server.within(scope, |memory| at_once(memory.orders_of(scope, &sale, &buyer)));
+        self.call("orders_of", asked).await
     }
 
     async fn orders(&self, scope: Scope, cursor: Option<String>) -> Result<(Vec<KnownOrder>, Option<String>), Fault> {

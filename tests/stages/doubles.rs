@@ -13,8 +13,8 @@ use rushgate::config::settings::AnswerAfter;
 use rushgate::confirm::batch::{Batcher, Desk, DeskMeters, Limits};
 use rushgate::confirm::{Answer, Claims, Parts, Request};
 use rushgate::domain::{
-    Ask, Buffer, Claim, Epoch, NodeId, OrderId, OrderSecret, OutboxId, Partition, Sale, SaleDocument, SaleId, Scope,
-    UnixMillis,
+    Ask, Buffer, BuyerId, Claim, Epoch, NodeId, OrderId, OrderSecret, OutboxId, Partition, Sale, SaleDocument, SaleId,
+    Scope, UnixMillis,
 };
 use rushgate::epochs::Epochs;
 use rushgate::inventory::memory::MemoryInventory;
@@ -124,6 +124,9 @@ impl Inventory for BadLine {
     }
     async fn order(&self, scope: Scope, id: OrderId) -> Result<Option<KnownOrder>, Fault> {
         self.inner.order(scope, id).await
+    }
+    async fn orders_of(&self, scope: Scope, sale: &SaleId, buyer: &BuyerId) -> Result<Vec<KnownOrder>, Fault> {
+        self.inner.orders_of(scope, sale, buyer).await
     }
     async fn orders(&self, scope: Scope, cursor: Option<String>) -> Result<(Vec<KnownOrder>, Option<String>), Fault> {
         self.inner.orders(scope, cursor).await

@@ -179,6 +179,9 @@ impl Inventory for Backends {
     async fn stock(&self, _: Scope, _: &SaleId) -> Result<Vec<LegStock>, inventory::Fault> {
         no_part_either()
     }
+    async fn orders_of(&self, _: Scope, _: &SaleId, _: &BuyerId) -> Result<Vec<KnownOrder>, inventory::Fault> {
+        no_part_either()
+    }
     async fn orders(&self, _: Scope, _: Option<String>) -> Result<(Vec<KnownOrder>, Option<String>), inventory::Fault> {
         no_part_either()
     }

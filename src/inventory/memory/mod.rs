@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::clock::Clock;
-use crate::domain::{Claim, NodeId, OrderId, OutboxId, Partition, Sale, SaleId, Scope, UnixMillis};
-use crate::inventory::footprint::counters_of;
+use crate::domain::{BuyerId, Claim, NodeId, OrderId, OutboxId, Partition, Sale, SaleId, Scope, UnixMillis};
+use crate::inventory::footprint::{Person, counters_of};
 use crate::inventory::memory::room::{Door, Room, entry_key, leg_stock};
 use crate::inventory::{
     Changes, Confirmed, Defined, Fault, Inventory, KnownOrder, LegStock, NodeBeat, OutboxEntry, Revived, Snapshot,
@@ -99,6 +99,10 @@ impl Inventory for MemoryInventory {
 
     async fn order(&self, scope: Scope, id: OrderId) -> Result<Option<KnownOrder>, Fault> {
         self.within(scope, |room| room.orders.get(&id).cloned())
+    }
+
+    async fn orders_of(&self, scope: Scope, sale: &SaleId, buyer: &BuyerId) -> Result<Vec<KnownOrder>, Fault> {
+        self.within(scope, |room| room.orders_of(&Person::Buyer(sale.clone(), buyer.clone())))
     }
 
     async fn orders(&self, scope: Scope, cursor: Option<String>) -> Result<(Vec<KnownOrder>, Option<String>), Fault> {

@@ -261,6 +261,12 @@ impl Room {
         counter.changed = version;
     }
 
+    /// Those that count for a person.
+    pub(super) fn orders_of(&self, person: &Person) -> Vec<KnownOrder> {
+        let ids = self.people.get(person).into_iter().flatten();
+        ids.filter_map(|(id, _)| self.orders.get(id)).cloned().collect()
+    }
+
     fn forget(&mut self, person: &Person, id: OrderId) {
         if let Some(has) = self.people.get_mut(person) {
             has.retain(|(order, _)| *order != id);

@@ -182,11 +182,15 @@ impl Reply {
 
     pub(super) fn orders(mut self) -> Result<(Vec<KnownOrder>, Option<String>), Fault> {
         let cursor = self.text()?;
+        Ok((self.orders_of()?, (cursor != "0").then_some(cursor)))
+    }
+
+    pub(super) fn orders_of(mut self) -> Result<Vec<KnownOrder>, Fault> {
         let mut orders = Vec::new();
         while !self.is_empty() {
             orders.push(known(self.parsed()?, &self.text()?)?);
         }
-        Ok((orders, (cursor != "0").then_some(cursor)))
+        Ok(orders)
     }
 
     pub(super) fn outbox(mut self) -> Result<Vec<OutboxEntry>, Fault> {

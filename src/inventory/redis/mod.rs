@@ -23,7 +23,8 @@ use redis::{Cmd, RedisError, Value};
 
 use crate::bugs::{self, Bug};
 use crate::config::settings;
-use crate::domain::{Claim, NodeId, OrderId, OutboxId, Partition, Sale, SaleId, Scope, UnixMillis};
+use crate::domain::{BuyerId, Claim, NodeId, OrderId, OutboxId, Partition, Sale, SaleId, Scope, UnixMillis};
+use crate::inventory::footprint::Person;
 use crate::inventory::redis::codec::Reply;
 use crate::inventory::redis::connection::{Links, Target};
 use crate::inventory::redis::plan::Plan;
@@ -168,6 +169,11 @@ impl Inventory for RedisInventory {
 
     async fn order(&self, scope: Scope, id: OrderId) -> Result<Option<KnownOrder>, Fault> {
         self.hot(&self.scripts(scope).order(id)).await?.order(id)
+    }
+
+    async fn orders_of(&self, scope: Scope, sale: &SaleId, buyer: &BuyerId) -> Result<Vec<KnownOrder>, Fault> {
+        let buyer = Person::Buyer(sale.clone(), buyer.clone());
+        self.cold(&self.scripts(scope).orders_of(&buyer)).await?.orders_of()
     }
 
     async fn orders(&self, scope: Scope, cursor: Option<String>) -> Result<(Vec<KnownOrder>, Option<String>), Fault> {

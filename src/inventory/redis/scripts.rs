@@ -16,7 +16,7 @@ use std::time::Duration;
 use redis::{Cmd, Script};
 
 use crate::domain::{OrderId, OutboxId, Sale, SaleId, Scope};
-use crate::inventory::footprint::counters_of;
+use crate::inventory::footprint::{Person, counters_of};
 use crate::inventory::redis::codec;
 use crate::inventory::redis::keys::{self, Part};
 use crate::inventory::redis::planted;
@@ -51,7 +51,7 @@ macro_rules! by_digest {
     };
 }
 
-by_digest!(confirm, apply, revive, define, changes, stock, order, orders, outbox, outbox_len, outbox_remove);
+by_digest!(confirm, apply, revive, define, changes, stock, order, orders, orders_of, outbox, outbox_len, outbox_remove);
 
 /// Declares the scripts that are sent as text, one constant per file.
 macro_rules! by_text {
@@ -215,6 +215,10 @@ impl Scripts {
 
     pub(super) fn order(&self, id: OrderId) -> Call {
         self.digest(&self.loaded.order, vec![keys::order(id)])
+    }
+
+    pub(super) fn orders_of(&self, person: &Person) -> Call {
+        self.digest(&self.loaded.orders_of, vec![keys::person(person)])
     }
 
     pub(super) fn orders(&self, cursor: String, page: usize) -> Call {
