@@ -25,11 +25,11 @@ use crate::admin::live::Feed;
 use crate::admin::problem::{Code, Problem};
 use crate::admin::routes::Call;
 use crate::admission::Shards;
-use crate::admission::pressure::Pressure;
 use crate::admission::refusals::Refusals;
 use crate::audit::{Auditor, Repairer};
 use crate::clock::Clock;
 use crate::config::settings::Role;
+use crate::confirm;
 use crate::domain::{NodeId, SaleId, UnixMillis};
 use crate::epochs::Epochs;
 use crate::inventory::Inventory;
@@ -78,10 +78,10 @@ pub struct Parts {
     pub process: Process,
 }
 
-/// What else says no to claims on a gateway, and what was said.
+/// What claims are answered with on a gateway, and what was said.
 #[derive(Debug, Clone)]
 pub struct Gate {
-    pub pressure: Pressure,
+    pub claims: confirm::Parts,
     pub refusals: Refusals,
 }
 

@@ -18,7 +18,7 @@ use crate::confirm::batch::{Batcher, Waiting};
 use crate::crash::{self, CrashPoint};
 use crate::domain::{
     Ask, BuyerId, Claim, IdempotencyKey, Invalid, Order, OrderId, OrderSecret, OrderStatus, Partition, Phase, Refusal,
-    TraceContext, Wanted,
+    Scope, TraceContext, Wanted,
 };
 use crate::epochs::{Epochs, NotJoined};
 use crate::queue::Publisher;
@@ -112,6 +112,37 @@ pub struct Parts {
     pub secret: Arc<OnceLock<OrderSecret>>,
 }
 
+impl Parts {
+    /// A sale, or the answer to a claim on one that this node does not know.
+    pub fn sale(&self, id: &str) -> Result<Arc<SaleShard>, Answer> {
+        if let Some(shard) = self.shards.sale(id) {
+            return Ok(shard);
+        }
+        // Only one who has heard of everything may say that there is no such sale.
+        let Ok(id) = id.parse() else { return Err(Answer::Refused(Refusal::UnknownSale)) };
+        let partition = Partition::of(&id, self.epochs.partitions());
+        Err(match self.epochs.scope(partition) {
+            Ok(_) if self.shards.is_filled(partition) => Answer::Refused(Refusal::UnknownSale),
+            Ok(_) => Answer::Unserved(Unserved::Unavailable),
+            Err(reason) => Answer::Unserved(reason.into()),
+        })
+    }
+
+    /// What it takes to answer any claim on an open sale, be it from memory; or why there is no answer.
+    pub fn means(&self, partition: Partition) -> Result<(&OrderSecret, Scope), Unserved> {
+        let secret = self.secret.get().ok_or(Unserved::Unavailable)?;
+        Ok((secret, self.epochs.scope(partition)?))
+    }
+
+    /// Why nothing more may be granted here, if so. What memory can refuse is refused all the same.
+    pub fn closed(&self, partition: Partition) -> Option<Unserved> {
+        if self.publisher.ready().is_err() {
+            return Some(Unserved::Unavailable);
+        }
+        self.pressure.is_closed(partition).then_some(Unserved::Busy)
+    }
+}
+
 impl Claims {
     /// `batchers` has one for every partition, in their order.
     pub fn new(parts: Parts, batchers: &[Batcher]) -> Self {
@@ -149,8 +180,8 @@ impl Claims {
 
     /// Is this the first that is heard of the request, so that nobody can have granted it?
     fn is_certain(&self, request: &Request<'_>, shard: &SaleShard, wanted: &[Wanted]) -> bool {
-        let Parts { shards, epochs, secret, .. } = &self.0.parts;
-        let (Ok(scope), Some(secret)) = (epochs.scope(shard.partition), secret.get()) else { return false };
+        let Parts { shards, .. } = &self.0.parts;
+        let Ok((secret, scope)) = self.0.parts.means(shard.partition) else { return false };
         let Some(key) = &request.key else { return true };
         let order = OrderId::derive(secret, &shard.sale.id, &request.buyer, key);
         // In this order: who leaves the line granted is known as granted before.
@@ -202,17 +233,7 @@ impl Claims {
 
     /// A sale, or the answer to a claim on one that this node does not know.
     pub fn sale(&self, id: &str) -> Result<Arc<SaleShard>, Answer> {
-        if let Some(shard) = self.0.parts.shards.sale(id) {
-            return Ok(shard);
-        }
-        // Only one who has heard of everything may say that there is no such sale.
-        let Ok(id) = id.parse() else { return Err(Answer::Refused(Refusal::UnknownSale)) };
-        let partition = Partition::of(&id, self.0.parts.epochs.partitions());
-        Err(match self.0.parts.epochs.scope(partition) {
-            Ok(_) if self.0.parts.shards.is_filled(partition) => Answer::Refused(Refusal::UnknownSale),
-            Ok(_) => Answer::Unserved(Unserved::Unavailable),
-            Err(reason) => Answer::Unserved(reason.into()),
-        })
+        self.0.parts.sale(id)
     }
 
     /// Waits behind the same request, or asks.
@@ -277,7 +298,7 @@ impl Claims {
         let wanted = Wanted::of_lines(&shard.sale, &claim.order.lines).unwrap_or_default();
         let is_known = || has_key && shards.may_be_granted(order);
         loop {
-            let refusal = match (shard.permit(&wanted), self.closed(shard.partition)) {
+            let refusal = match (shard.permit(&wanted), self.0.parts.closed(shard.partition)) {
                 (_, Some(_)) if is_known() => return Err(Answer::Pending { order }),
                 (Ok(_) | Err(Shut::Empty), Some(unserved)) => return Err(Answer::Unserved(unserved)),
                 (Ok(permit), None) => return Ok(permit),
@@ -302,14 +323,6 @@ impl Claims {
     fn has_heard_of_all(&self, shard: &SaleShard, wanted: &[Wanted]) -> Result<bool, Answer> {
         let scope = self.0.parts.epochs.scope(shard.partition).map_err(|reason| Answer::Unserved(reason.into()))?;
         Ok(self.0.parts.shards.has_heard_of_all(scope, shard, wanted))
-    }
-
-    /// Why nothing more may be granted here, if so.
-    fn closed(&self, partition: Partition) -> Option<Unserved> {
-        if self.0.parts.publisher.ready().is_err() {
-            return Some(Unserved::Unavailable);
-        }
-        self.0.parts.pressure.is_closed(partition).then_some(Unserved::Busy)
     }
 
     async fn refilled(&self, shard: &SaleShard, deadline: Instant) -> Result<(), Answer> {

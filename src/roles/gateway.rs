@@ -18,7 +18,7 @@ use crate::roles::process::Process;
 pub(super) struct Gateway {
     pub claims: Claims,
     pub shards: Shards,
-    pub pressure: Pressure,
+    pub parts: Parts,
     pub refusals: Refusals,
     batchers: Vec<Batcher>,
 }
@@ -44,22 +44,21 @@ impl Gateway {
         };
         let partitions = Partition::all(settings.inventory.partitions);
         let batchers: Vec<_> = partitions.map(|partition| Batcher::new(desk(partition), limits)).collect();
-        let pressure = Pressure::new(settings.inventory.partitions);
         let parts = Parts {
             shards: shards.clone(),
             epochs: epochs.clone(),
-            pressure: pressure.clone(),
+            pressure: Pressure::new(settings.inventory.partitions),
             publisher: Arc::clone(&backends.queue.publisher),
             clock: Arc::clone(clock),
             secret: Arc::clone(&process.secret),
         };
         let refusals = Refusals::new(http::CODES);
-        Self { claims: Claims::new(parts, &batchers), shards, pressure, refusals, batchers }
+        Self { claims: Claims::new(parts.clone(), &batchers), shards, parts, refusals, batchers }
     }
 
     /// Starts the loops. Batches end by themselves when the last door is closed; shards stay filled until then.
     pub(super) fn start(self, process: &Process, readiness: Arc<Readiness>) {
-        let Self { claims, shards, pressure, batchers, .. } = self;
+        let Self { claims, shards, parts, batchers, .. } = self;
         drop(claims);
         let Process { settings, live, backends, epochs, front, back, .. } = process;
         for batcher in batchers {
@@ -79,7 +78,7 @@ impl Gateway {
         };
         let (inventory, queue) = (Arc::clone(&backends.inventory), backends.queue.clone());
         let sources = pressure::Sources { inventory, queue, epochs: epochs.clone() };
-        let reading = pressure::keep_read(pressure, limits, sources, process.meters.clone(), back.clone());
+        let reading = pressure::keep_read(parts.pressure, limits, sources, process.meters.clone(), back.clone());
         back.spawn_essential("pressure", reading);
         let (inventory, timeout) = (Arc::clone(&backends.inventory), live.shard.node_timeout.clone());
         let sources = status::Sources { meters: process.meters.clone(), readiness, clock: Arc::clone(&process.clock) };

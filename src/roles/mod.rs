@@ -242,8 +242,7 @@ fn open_doors(
         meters: meters.clone(),
         definitions: definitions.clone(),
         shards: gateway.map(|gateway| gateway.shards.clone()),
-        gate: gateway
-            .map(|gateway| admin::Gate { pressure: gateway.pressure.clone(), refusals: gateway.refusals.clone() }),
+        gate: gateway.map(|gateway| admin::Gate { claims: gateway.parts.clone(), refusals: gateway.refusals.clone() }),
         process: admin::Process {
             node: process.node.clone(),
             roles: settings.node.roles.clone(),
@@ -286,7 +285,7 @@ fn readiness(process: &Process, gateway: Option<&Gateway>) -> Readiness {
             Partition::all(partitions).filter_map(out).collect()
         });
     let Some(gateway) = gateway else { return readiness };
-    let (shards, pressure) = (gateway.shards.clone(), gateway.pressure.clone());
+    let (shards, pressure) = (gateway.shards.clone(), gateway.parts.pressure.clone());
     readiness
         .with("shards", move || {
             let filled = Partition::all(partitions).any(|partition| shards.is_filled(partition));

@@ -1,6 +1,7 @@
 //! The control plane over a real socket, asked by its own client and by hand, with planted backends behind it.
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
@@ -10,10 +11,11 @@ use tokio::net::TcpStream;
 
 use super::client::{Client, ClientError};
 use super::*;
+use crate::admission::pressure::Pressure;
 use crate::config::live::LiveSettings;
 use crate::config::settings::{self, Secret};
 use crate::config::{Flag, Sources, load};
-use crate::domain::{Buffer, OrderStatus};
+use crate::domain::{Buffer, OrderSecret, OrderStatus};
 use crate::planted::{self, Planted};
 use crate::queue::LaneId;
 use crate::reload;
@@ -46,6 +48,7 @@ async fn running(token: &str) -> Running {
     let is_ready = Arc::clone(&ready);
     let check = move || if is_ready.load(Ordering::Relaxed) { Ok(()) } else { Err("it is away".to_owned()) };
     let (config, meters) = (NamedTempFile::new().unwrap(), Meters::new());
+    let shards = Shards::new(1, 1.0, Buffer::Units(5));
     let parts = Parts {
         store: Arc::clone(&planted.store) as _,
         inventory: Arc::clone(&planted.inventory) as _,
@@ -55,8 +58,8 @@ async fn running(token: &str) -> Running {
         clock: Arc::clone(&planted.clock) as _,
         meters: meters.clone(),
         definitions,
-        shards: Some(Shards::new(1, 1.0, Buffer::Units(5))),
-        gate: Some(Gate { pressure: Pressure::new(1), refusals: Refusals::new(&["sold_out", "limit_reached"]) }),
+        shards: Some(shards.clone()),
+        gate: Some(Gate { claims: rules(&planted, shards), refusals: Refusals::new(&["sold_out", "limit_reached"]) }),
         process: Process {
             node: "n1".parse().unwrap(),
             roles: vec![Role::Gateway],
@@ -72,6 +75,18 @@ async fn running(token: &str) -> Running {
     planted.shutdown.spawn(admin.serve(parts.clone(), planted.shutdown.clone()));
     let client = Client::new(&format!("http://{address}"), token, "ann").unwrap();
     Running { planted, parts, address, process, ready, client, config }
+}
+
+/// What claims are answered with.
+fn rules(planted: &Planted, shards: Shards) -> confirm::Parts {
+    confirm::Parts {
+        shards,
+        epochs: planted.epochs.clone(),
+        pressure: Pressure::new(1),
+        publisher: Arc::clone(&planted.publisher) as _,
+        clock: Arc::clone(&planted.clock) as _,
+        secret: Arc::new(OnceLock::from(OrderSecret::new([7; 32]))),
+    }
 }
 
 /// Reads this file again.

@@ -3,7 +3,8 @@
 use tokio::time::Instant;
 
 use super::*;
-use crate::admission::pressure;
+use crate::admin::why as desk;
+use crate::admission::{pressure, refill};
 use crate::config::Settings;
 use crate::domain::Sale;
 use crate::inventory::Changes;
@@ -16,6 +17,22 @@ async fn hear(running: &Running, sale: &Sale) {
     let shards = running.parts.shards.as_ref().unwrap();
     shards.learn(&Changes { version: 1, sales: vec![sale.clone()], stock, granted: Vec::new() });
     shards.refill_all();
+}
+
+/// Lets this node hear of all that there is.
+async fn hear_of_all(running: &Running) {
+    let (shards, shutdown) = (running.parts.shards.clone().unwrap(), running.planted.shutdown.clone());
+    let asked = (running.parts.epochs.clone(), Arc::clone(&running.parts.inventory));
+    let refilled = shards.refilled(planted::SCOPE.partition);
+    let filling = refill::keep_filled(
+        shards.clone(),
+        planted::SCOPE.partition,
+        asked,
+        Duration::from_millis(10),
+        shutdown.clone(),
+    );
+    shutdown.spawn(filling);
+    assert!(refilled.await);
 }
 
 async fn why(running: &Running, query: &str) -> Value {
@@ -64,6 +81,60 @@ async fn a_buyer_at_the_limit_is_named_the_orders_that_are_in_the_way() {
 }
 
 #[tokio::test]
+async fn an_order_counts_that_only_the_inventory_knows_and_where_that_is_silent_it_is_said() {
+    let running = running("").await;
+    let Running { planted, .. } = &running;
+    let sale = planted.sale("s", 1);
+    for id in 1..=4 {
+        // Recorded since, while the store that is asked is behind; or behind a long outbox.
+        planted.inventory.plant(&planted::order(&sale, id, "ann"), OrderStatus::Held);
+    }
+    // What the inventory has ended counts no more, whatever the store says still.
+    planted.store.plant(&planted::order(&sale, 5, "ann"), OrderStatus::Held);
+    hear(&running, &sale).await;
+    let answer = why(&running, "sale=s&buyer=ann").await;
+    assert_eq!((heard(&answer).0, &answer["facts"]["limit"]["has"]), ("limit_reached", &json!(4)));
+    assert_eq!(answer["facts"]["orders"][0]["recorded"], false);
+    planted.inventory.lock().down = true;
+    let answer = why(&running, "sale=s&buyer=ann").await;
+    let (verdict, because) = heard(&answer);
+    assert_eq!((verdict, &answer["facts"]["limit"]["has"]), ("would_be_granted", &json!(1)));
+    assert!(because.contains("not all is known"), "{because}");
+    assert!(answer["facts"]["not_known"][1].as_str().unwrap().starts_with("orders that "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_answer_says_so_before_what_it_remembers_and_does_not_deny_a_sale() {
+    let running = running("").await;
+    let Running { planted, .. } = &running;
+    assert_eq!(heard(&why(&running, "sale=s&buyer=ann").await).0, "unavailable", "it has not heard of all sales");
+    let sale = planted.sale("s", 1);
+    for id in 1..=10 {
+        planted.order(&sale, id, "bob", OrderStatus::Paid);
+    }
+    hear(&running, &sale).await;
+    assert_eq!(heard(&why(&running, "sale=s&buyer=ann").await).0, "sold_out");
+    planted.inventory.lock().fenced = true;
+    running.parts.epochs.report(planted::SCOPE, &crate::inventory::Fault::Fenced("it is lost".to_owned()));
+    let answer = why(&running, "sale=s&buyer=ann").await;
+    assert_eq!((heard(&answer).0, &answer["also"][0]["code"]), ("recovering", &json!("sold_out")));
+    assert_eq!(heard(&why(&running, "sale=t&buyer=ann").await).0, "recovering");
+}
+
+#[tokio::test]
+async fn without_the_secret_of_order_ids_nothing_is_answered() {
+    let mut running = running("").await;
+    let sale = running.planted.sale("s", 1);
+    hear(&running, &sale).await;
+    let gate = running.parts.gate.as_mut().unwrap();
+    gate.claims.secret = Arc::default();
+    let question =
+        desk::Question::Buyer { sale: sale.id.clone(), buyer: "ann".parse().unwrap(), wants: desk::Wants::default() };
+    let Body::Json(answer) = desk::answer(&running.parts, question).await.unwrap().body else { panic!("no JSON") };
+    assert_eq!(heard(&answer).0, "unavailable");
+}
+
+#[tokio::test]
 async fn what_is_gone_is_sold_out_or_all_held_leg_by_leg() {
     let running = running("").await;
     let sale = running.planted.sale("s", 2);
@@ -100,6 +171,7 @@ async fn a_sale_that_does_not_sell_says_why() {
     learn("close").await;
     let answer = why(&running, "sale=s&buyer=ann").await;
     assert_eq!(heard(&answer), ("closed", "An operator has closed the sale."));
+    hear_of_all(&running).await;
     assert_eq!(heard(&why(&running, "sale=t&buyer=ann").await).0, "unknown_sale");
     let refused = refused(client.get("/admin/v1/why?sale=s&buyer=ann&quantity=0").await);
     assert_eq!(refused, (422, "invalid".to_owned()));
@@ -129,7 +201,7 @@ async fn a_node_in_trouble_names_it_and_what_cannot_be_asked() {
         epochs: running.parts.epochs.clone(),
     };
     let shutdown = running.planted.shutdown.clone();
-    running.planted.shutdown.spawn(pressure::keep_read(gate.pressure, limits, sources, Meters::new(), shutdown));
+    running.planted.shutdown.spawn(pressure::keep_read(gate.claims.pressure, limits, sources, Meters::new(), shutdown));
     let closed = async {
         loop {
             let answer = why(&running, "sale=s&buyer=ann").await;
@@ -143,7 +215,7 @@ async fn a_node_in_trouble_names_it_and_what_cannot_be_asked() {
     assert_eq!(answer["facts"]["node"]["closed_by"], json!(["lanes"]));
     running.planted.store.lock().down = true;
     let answer = why(&running, "sale=s&buyer=ann").await;
-    assert!(answer["facts"]["not_known"][0].as_str().unwrap().starts_with("orders: "), "{answer}");
+    assert!(answer["facts"]["not_known"][0].as_str().unwrap().starts_with("orders that are over"), "{answer}");
 }
 
 #[tokio::test]
@@ -178,6 +250,10 @@ async fn an_order_tells_its_whole_story() {
     let answer = order(&expired.id.to_string()).await;
     assert!(heard(&answer).1.starts_with("It was not paid by "), "{answer}");
     assert_eq!(steps(&answer), "granted recorded expired units");
+    assert!(heard(&order(&held.id.to_string()).await).1.contains("can be paid until"));
+    planted.clock.advance(sale.hold);
+    let answer = order(&held.id.to_string()).await;
+    assert!(heard(&answer).1.starts_with("It is held, and was to be paid by "), "{answer}");
     client.post(&format!("/admin/v1/orders/{}/cancel", held.id), None).await.unwrap();
     let answer = order(&held.id.to_string()).await;
     assert!(heard(&answer).1.ends_with("by local/ann."), "{answer}");

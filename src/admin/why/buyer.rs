@@ -8,16 +8,14 @@ use crate::admin::why::Wants;
 use crate::admin::{Answer, Gate, Parts, sales};
 use crate::admission::pressure::Bound;
 use crate::admission::{SaleShard, Shards, Shut};
-use crate::confirm::Unserved;
+use crate::confirm;
 use crate::domain::{
     Ask, AskedLine, BuyerId, Claim, IdempotencyKey, Order, OrderSecret, OrderStatus, Phase, Sale, SaleId, StopId,
     UnixMillis, Wanted,
 };
-use crate::inventory::LegStock;
-use crate::store::OrderFilter;
+use crate::inventory::{KnownOrder, LegStock};
+use crate::store::{OrderFilter, OrderRow};
 
-/// Outbox entries that are looked through for orders that are not in the store yet. There are more only where claims hear `busy`.
-const OUTBOX: usize = 256;
 const GRANTED: &str = "would_be_granted";
 
 /// A rule that says no, and why, in a sentence.
@@ -30,10 +28,19 @@ fn reason(code: &'static str, because: impl Into<String>) -> Reason {
     Reason { code, because: because.into() }
 }
 
+/// An order of the buyer in the sale.
+struct Known {
+    order: Order,
+    status: OrderStatus,
+    /// Whether it is in the store; `None`: that does not say.
+    recorded: Option<bool>,
+    /// Whether it counts for the limit: by the inventory, which decides that; by the store, if that cannot be asked.
+    counts: bool,
+}
+
 /// What is known beside the sale.
 struct Facts {
-    /// Of the buyer in this sale, with whether it is in the store.
-    orders: Vec<(Order, OrderStatus, bool)>,
+    orders: Vec<Known>,
     /// As the inventory says; as this node last heard, if that cannot be asked.
     stock: Vec<LegStock>,
     /// What could not be asked.
@@ -48,22 +55,22 @@ pub(super) async fn answer(parts: &Parts, (id, buyer): (&SaleId, &BuyerId), want
         ));
     };
     let told = told(parts, gate, id, buyer);
-    let Some(shard) = shards.sale(id.as_str()) else {
-        let because = "This node has heard of no such sale, and says so once it has heard of all there are.";
-        return Ok(Answer::ok(json!({
-            "verdict": "unknown_sale", "because": because, "also": [], "facts": {"node": node(parts)}, "told": told,
-            "memory": memory(parts, gate),
-        })));
+    let shard = match gate.claims.sale(id.as_str()) {
+        Ok(shard) => shard,
+        Err(answer) => {
+            let Reason { code, because } = no_sale(parts, id, &answer);
+            return Ok(Answer::ok(json!({
+                "verdict": code, "because": because, "also": [], "facts": {"node": node(parts)}, "told": told,
+                "memory": memory(parts, gate),
+            })));
+        }
     };
     let asks = asks(&shard.sale, wants)?;
     let facts = facts(parts, &shard, buyer).await;
     let reasons = reasons(parts, gate, &shard, (&asks, &facts));
     let (verdict, because) = match reasons.first() {
         Some(Reason { code, because }) => (*code, because.clone()),
-        None => (
-            GRANTED,
-            "Nothing speaks against it: the sale is open, there are units, and the buyer may have them.".to_owned(),
-        ),
+        None => (GRANTED, granted(&facts)),
     };
     Ok(Answer::ok(json!({
         "verdict": verdict,
@@ -102,55 +109,98 @@ fn no(error: impl std::fmt::Display) -> Problem {
     Problem::new(Code::Invalid, error)
 }
 
+/// Why a claim would hear nothing of a sale.
+fn no_sale(parts: &Parts, id: &SaleId, answer: &confirm::Answer) -> Reason {
+    match answer {
+        confirm::Answer::Unserved(unserved) => {
+            let why = parts.epochs.of_sale(id).err().map_or_else(
+                || "it is still hearing what there is".to_owned(),
+                |reason| format!("it cannot ask the inventory now: {reason}"),
+            );
+            reason(
+                unserved.code(),
+                format!("This node has not heard of the sale, and does not say that there is none: {why}."),
+            )
+        }
+        _ => reason("unknown_sale", "This node has heard of all sales that there are, and of no such one."),
+    }
+}
+
+fn granted(facts: &Facts) -> String {
+    let says = if facts.not_known.is_empty() {
+        "Nothing speaks against it: the sale is open, there are units, and the buyer may have them."
+    } else {
+        "Nothing that is known speaks against it, but not all is known."
+    };
+    format!("{says} Passengers, rates and the number of claims that are being decided are not judged here.")
+}
+
 async fn facts(parts: &Parts, shard: &SaleShard, buyer: &BuyerId) -> Facts {
     let mut not_known = Vec::new();
-    let filter = OrderFilter {
-        sale: Some(shard.sale.id.clone()),
-        buyer: Some(buyer.clone()),
-        limit: OrderFilter::MAX_LIMIT,
-        ..OrderFilter::default()
-    };
-    let mut orders = Vec::new();
-    match parts.store.orders(&filter).await {
-        Ok(rows) => orders.extend(rows.into_iter().map(|row| (row.order, row.status, true))),
-        Err(fault) => not_known.push(format!("orders: {fault}")),
-    }
-    let mut stock = shard.stock();
+    let sale = &shard.sale.id;
+    let (mut stock, mut counting) = (shard.stock(), None);
     match parts.epochs.scope(shard.partition) {
-        Err(reason) => not_known.push(format!("stock, but for what this node last heard: {reason}")),
+        Err(reason) => not_known.push(format!("stock and orders, but for what was last heard: {reason}")),
         Ok(scope) => {
-            match parts.inventory.stock(scope, &shard.sale.id).await {
+            match parts.inventory.stock(scope, sale).await {
                 Ok(asked) if !asked.is_empty() => stock = asked,
                 Ok(_) => {}
                 Err(fault) => not_known.push(format!("stock, but for what this node last heard: {fault}")),
             }
-            match parts.inventory.outbox(scope, std::time::Duration::ZERO, OUTBOX).await {
-                Ok(entries) => {
-                    let on_its_way = entries.into_iter().flat_map(|entry| entry.orders);
-                    let theirs = on_its_way.filter(|order| order.sale == shard.sale.id && order.buyer == *buyer);
-                    for order in theirs {
-                        if !orders.iter().any(|(known, ..)| known.id == order.id) {
-                            orders.push((order, OrderStatus::Held, false));
-                        }
-                    }
-                }
-                Err(fault) => not_known.push(format!("orders that are not in the store yet: {fault}")),
+            match parts.inventory.orders_of(scope, sale, buyer).await {
+                Ok(orders) => counting = Some(orders),
+                Err(fault) => not_known.push(format!("orders that the store does not have yet: {fault}")),
             }
         }
     }
-    Facts { orders, stock, not_known }
+    // After the inventory, so that an order that goes from there to here meanwhile is in both, and not in none.
+    let filter = OrderFilter {
+        sale: Some(sale.clone()),
+        buyer: Some(buyer.clone()),
+        limit: OrderFilter::MAX_LIMIT,
+        ..OrderFilter::default()
+    };
+    let recorded = match parts.store.orders(&filter).await {
+        Ok(rows) => Some(rows),
+        Err(fault) => {
+            not_known.push(format!("orders that are over, and which are recorded: {fault}"));
+            None
+        }
+    };
+    Facts { orders: merged(counting, recorded), stock, not_known }
+}
+
+/// What counts comes first. `None`: that could not be asked.
+fn merged(counting: Option<Vec<KnownOrder>>, recorded: Option<Vec<OrderRow>>) -> Vec<Known> {
+    let is_asked = counting.is_some();
+    let mut orders: Vec<_> = counting
+        .into_iter()
+        .flatten()
+        .map(|KnownOrder { order, status }| {
+            let recorded = recorded.as_ref().map(|rows| rows.iter().any(|row| row.order.id == order.id));
+            Known { order, status, recorded, counts: true }
+        })
+        .collect();
+    for OrderRow { order, status, .. } in recorded.into_iter().flatten() {
+        if orders.iter().all(|known| known.order.id != order.id) {
+            orders.push(Known { order, status, recorded: Some(true), counts: !is_asked && status.is_live() });
+        }
+    }
+    orders
 }
 
 /// All that speaks against it, in the order in which a claim meets it.
 fn reasons(parts: &Parts, gate: &Gate, shard: &SaleShard, (asks, facts): (&[Wanted], &Facts)) -> Vec<Reason> {
     let mut reasons = Vec::new();
     reasons.extend(by_phase(&shard.sale, parts.clock.now()));
+    // Without the means to answer at all not even memory says no.
+    reasons.extend(unable(parts, gate, shard));
     // What this node would say from memory comes before all that has to be asked for.
     let shut: Vec<_> = asks.iter().map(|wanted| shard.shut(&[*wanted])).collect();
     if shut.iter().all(|shut| matches!(shut, Some(Shut::SoldOut | Shut::AllHeld))) {
         reasons.extend(exhausted(shard, asks, &shard.stock()));
     }
-    reasons.extend(unserved(parts, gate, shard));
+    reasons.extend(closed(parts, gate, shard));
     reasons.extend(over_limit(&shard.sale, (asks, facts)));
     if !reasons.iter().any(|reason| ["sold_out", "all_held"].contains(&reason.code)) {
         reasons.extend(exhausted(shard, asks, &facts.stock));
@@ -171,27 +221,37 @@ fn by_phase(sale: &Sale, now: UnixMillis) -> Option<Reason> {
     }
 }
 
-/// This node's own trouble.
-fn unserved(parts: &Parts, gate: &Gate, shard: &SaleShard) -> Option<Reason> {
-    if let Err(why) = parts.epochs.scope(shard.partition) {
-        let because = format!("This node cannot ask the inventory now: {why}.");
-        return Some(reason(Unserved::from(why).code(), because));
-    }
-    if let Err(why) = parts.publisher.ready() {
-        return Some(reason(Unserved::Unavailable.code(), format!("This node has no queue to send orders to: {why}.")));
-    }
-    let bounds: Vec<_> = gate.pressure.closed_by(shard.partition).map(|bound| bound.to_string()).collect();
-    let because = || format!("This node is closed to new grants until less waits behind it: {}.", bounds.join("; "));
-    (!bounds.is_empty()).then(|| reason(Unserved::Busy.code(), because()))
+/// Why this node answers no claim on an open sale, if so.
+fn unable(parts: &Parts, gate: &Gate, shard: &SaleShard) -> Option<Reason> {
+    let unserved = gate.claims.means(shard.partition).err()?;
+    let because = match parts.epochs.scope(shard.partition) {
+        _ if gate.claims.secret.get().is_none() => {
+            "This node has not read the secret of order ids from the store yet.".to_owned()
+        }
+        Err(why) => format!("This node cannot ask the inventory now: {why}."),
+        Ok(_) => "This node could not ask the inventory a moment ago.".to_owned(),
+    };
+    Some(reason(unserved.code(), because))
+}
+
+/// Why this node grants nothing more, if so.
+fn closed(parts: &Parts, gate: &Gate, shard: &SaleShard) -> Option<Reason> {
+    let unserved = gate.claims.closed(shard.partition)?;
+    let bounds: Vec<_> = gate.claims.pressure.closed_by(shard.partition).map(|bound| bound.to_string()).collect();
+    let because = match parts.publisher.ready() {
+        Err(why) => format!("This node has no queue to send orders to: {why}."),
+        Ok(()) => format!("This node is closed to new grants until less waits behind it: {}.", bounds.join("; ")),
+    };
+    Some(reason(unserved.code(), because))
 }
 
 fn over_limit(sale: &Sale, (asks, facts): (&[Wanted], &Facts)) -> Option<Reason> {
     let asked = asks.iter().map(|wanted| wanted.units).min()?;
-    let live = || facts.orders.iter().filter(|(_, status, _)| status.is_live());
-    let has: u32 = live().map(|(order, ..)| order.units()).sum();
+    let counting = || facts.orders.iter().filter(|known| known.counts);
+    let has: u32 = counting().map(|known| known.order.units()).sum();
     let limit = sale.limits.per_buyer;
     (has + asked > limit).then(|| {
-        let named: Vec<_> = live().map(|(order, status, _)| format!("{} ({status})", order.id)).collect();
+        let named: Vec<_> = counting().map(|known| format!("{} ({})", known.order.id, known.status)).collect();
         let orders = if named.is_empty() { String::new() } else { format!(" in {}", named.join(", ")) };
         let because =
             format!("A buyer may have {limit} of this sale; this one has {has}{orders}, and asks for {asked} more.");
@@ -230,14 +290,14 @@ fn document(
     (asks, facts): (&[Wanted], &Facts),
 ) -> Value {
     let sale = &shard.sale;
-    let live = facts.orders.iter().filter(|(_, status, _)| status.is_live());
-    let orders = facts.orders.iter().map(|(order, status, recorded)| {
+    let counting = facts.orders.iter().filter(|known| known.counts);
+    let orders = facts.orders.iter().map(|Known { order, status, recorded, .. }| {
         json!({
             "order": order.id.to_string(), "status": status.as_str(), "units": order.units(), "recorded": recorded,
             "granted_at": order.granted_at.to_string(), "pay_by": order.pay_by.to_string(),
         })
     });
-    let closed_by = gate.pressure.closed_by(shard.partition).map(Bound::name);
+    let closed_by = gate.claims.pressure.closed_by(shard.partition).map(Bound::name);
     let mut node = node(parts);
     node["closed_by"] = closed_by.collect::<Vec<_>>().into();
     node["shard"] = json!(crate::admission::status::left(shards, shard));
@@ -249,7 +309,7 @@ fn document(
         "phase": sales::phase(parts, sale),
         "opens_at": sale.opens_at.map(|at| at.to_string()),
         "closes_at": sale.closes_at.map(|at| at.to_string()),
-        "limit": {"per_buyer": sale.limits.per_buyer, "has": live.map(|(order, ..)| order.units()).sum::<u32>()},
+        "limit": {"per_buyer": sale.limits.per_buyer, "has": counting.map(|known| known.order.units()).sum::<u32>()},
         "orders": orders.collect::<Vec<_>>(),
         "stock": asks.iter().map(|wanted| stock(sale, wanted, &facts.stock)).collect::<Vec<_>>(),
         "next_release_at": shard.next_release().map(|at| at.to_string()),

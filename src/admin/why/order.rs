@@ -34,7 +34,7 @@ pub(super) async fn answer(parts: &Parts, id: OrderId) -> Result<Answer, Problem
         story.push(step);
     }
     story.sort_by_key(|step| step.at);
-    let because = because(&row, &payments, by);
+    let because = because(&row, &payments, parts.clock.now(), by);
     if let Some(facts) = facts.as_object_mut() {
         // They are the story.
         facts.remove("history");
@@ -138,7 +138,12 @@ fn returned(row: &OrderRow, inventory: Option<&str>) -> Option<Step> {
     Some(Step { at: row.changed_at, what: "units", says })
 }
 
-fn because<'a>(row: &OrderRow, payments: &[PaymentRow], by: impl Fn(&str) -> Option<&'a str>) -> String {
+fn because<'a>(
+    row: &OrderRow,
+    payments: &[PaymentRow],
+    now: UnixMillis,
+    by: impl Fn(&str) -> Option<&'a str>,
+) -> String {
     let (at, pay_by) = (row.changed_at, row.order.pay_by);
     let due = if payments.iter().any(|payment| payment.state.is_due_back()) {
         " Money that came for it is to be given back."
@@ -151,7 +156,10 @@ fn because<'a>(row: &OrderRow, payments: &[PaymentRow], by: impl Fn(&str) -> Opt
         ""
     };
     let says = match row.status {
-        OrderStatus::Held => format!("It is held, and can be paid until {pay_by}."),
+        OrderStatus::Held if now < pay_by => format!("It is held, and can be paid until {pay_by}."),
+        OrderStatus::Held => {
+            format!("It is held, and was to be paid by {pay_by}; it expires soon, unless a payment is on its way.")
+        }
         OrderStatus::Paid => format!("It is paid since {at}."),
         OrderStatus::Expired => format!("It was not paid by {pay_by}, and expired at {at}."),
         OrderStatus::Cancelled => format!("It was cancelled at {at} by {}.", by("order.cancel").unwrap_or("its buyer")),

@@ -62,7 +62,7 @@ fn shown_story(answer: &Value) -> String {
 fn shown_buyer(answer: &Value) -> String {
     let facts = &answer["facts"];
     let orders = each(&facts["orders"]).map(|order| {
-        let status = if order["recorded"] == true { "" } else { ", not in the store yet" };
+        let status = if order["recorded"] == false { ", not in the store yet" } else { "" };
         let status = format!("{}{status}", told(&order["status"]));
         [told(&order["order"]), status, told(&order["units"]), told(&order["granted_at"]), told(&order["pay_by"])]
     });
