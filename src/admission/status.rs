@@ -16,8 +16,10 @@ use crate::readiness::Readiness;
 
 /// Sales that a heartbeat tells of; for the rest an operator asks the node itself.
 pub const SALES_TOLD: usize = 32;
-/// Every node hears every other's at every heartbeat, so they stay small: sales for which there is no room are left out.
+/// Every node hears every other's at every heartbeat, so all of them together stay small: sales for which there is no room are left out.
+const SITE_BYTES: usize = 64 * 1024;
 const BYTES_MAX: usize = 4096;
+const BYTES_MIN: usize = 512;
 
 /// By outcome, such as `held` or `sold_out`: claims answered since the process began.
 pub type Outcomes = BTreeMap<String, u64>;
@@ -104,22 +106,39 @@ impl Speaker {
             status.connections = connections(meters);
             (status.claims, of_sales) = claims(meters, &told);
         }
-        let mut room = BYTES_MAX.saturating_sub(length(&status));
+        let mut room = Room(bytes_max(shards.nodes().len()).saturating_sub(length(&status)));
+        // Claims come first, be they none: nobody has a sum for a sale of which one node does not tell, while shards stand alone.
+        for shard in &told {
+            let id = shard.sale.id.to_string();
+            let outcomes = of_sales.remove(&id).unwrap_or_default();
+            if room.take(&id, &outcomes) {
+                status.sale_claims.insert(id, outcomes);
+            }
+        }
         for shard in &told {
             let (id, pools) = (shard.sale.id.to_string(), left(shards, shard));
-            let outcomes = of_sales.remove(&id).unwrap_or_default();
-            // The id stands twice, each time with quotes, a colon and a comma.
-            let takes = 2 * (id.len() + 4) + length(&pools) + length(&outcomes);
-            if takes > room {
-                continue;
+            if room.take(&id, &pools) {
+                status.shards.insert(id, pools);
             }
-            room -= takes;
-            if !outcomes.is_empty() {
-                status.sale_claims.insert(id.clone(), outcomes);
-            }
-            status.shards.insert(id, pools);
         }
         serde_json::to_string(&status).unwrap_or_default()
+    }
+}
+
+/// What one status may take where so many nodes are alive.
+fn bytes_max(nodes: usize) -> usize {
+    (SITE_BYTES / nodes.max(1)).clamp(BYTES_MIN, BYTES_MAX)
+}
+
+/// Bytes that are left.
+struct Room(usize);
+
+impl Room {
+    /// Takes room for one field of an object, if there is enough: the name in quotes, a colon, the value, a comma.
+    fn take(&mut self, name: &str, value: &impl Serialize) -> bool {
+        let left = self.0.checked_sub(name.len() + 4 + length(value));
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
     }
 }
 
@@ -184,7 +203,7 @@ fn whole(count: f64) -> u64 {
 mod tests {
     use super::*;
     use crate::domain::{Buffer, Sale, SaleDocument};
-    use crate::inventory::Changes;
+    use crate::inventory::{Changes, NodeBeat};
     use crate::planted::{NOW, Planted};
 
     fn sale(id: &str, opens_at: Option<i64>, stops: usize) -> Sale {
@@ -237,7 +256,20 @@ mod tests {
         assert!(told.shards.len() > 8 && told.shards.contains_key("a-train-with-a-long-name-000"), "{text}");
         let sales = (0..200).map(|n| sale(&format!("s{n:03}"), Some(0), 0)).collect();
         let told = Status::parse(&speaker(&Meters::new()).await.speak(&shards_of(sales), Duration::ZERO));
-        assert_eq!(told.shards.len(), SALES_TOLD);
+        assert_eq!((told.shards.len(), told.sale_claims.len()), (SALES_TOLD, SALES_TOLD));
+    }
+
+    #[tokio::test]
+    async fn the_more_nodes_there_are_the_less_each_tells_and_claims_before_shards() {
+        assert_eq!([0, 1, 16, 32, 128, 1000].map(bytes_max), [4096, 4096, 4096, 2048, 512, 512]);
+        let sales = (0..32).map(|n| sale(&format!("s{n:03}"), Some(0), 30)).collect();
+        let shards = shards_of(sales);
+        let node = |n: usize| NodeBeat { node: format!("n{n}").parse().unwrap(), weight: 1.0, status: String::new() };
+        shards.learn_nodes((0..64).map(node).collect());
+        let text = speaker(&Meters::new()).await.speak(&shards, Duration::ZERO);
+        assert!(text.len() <= 1024, "{}", text.len());
+        let told = Status::parse(&text);
+        assert!(told.sale_claims.len() == 32 && told.shards.len() < 32, "{text}");
     }
 
     #[test]
