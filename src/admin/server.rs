@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::assets::{self, Asset};
 use crate::admin::guard::Guard;
-use crate::admin::live::Events;
+use crate::admin::live::{Events, Pulse};
 use crate::admin::problem::{Code, Problem};
 use crate::admin::routes::{self, Call};
 use crate::admin::{Answer, Answers, Body, Parts};
@@ -44,6 +44,11 @@ const AUDIT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// Before that a watcher's stream ends in good order, and it comes again.
 const LEAVE: Duration = Duration::from_secs(30);
+/// Bytes that wait in this process for a peer to take them, and about as many again in the system. An answer may be longer.
+const BUFFER: usize = 32 * 1024;
+/// A peer that acknowledges nothing for so long is gone.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 /// How long open connections are waited for when the listener closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for a watcher, whose stream has ended then: one that does not read it would not notice.
@@ -103,9 +108,10 @@ impl Admin {
             };
             match accepted {
                 Ok((stream, _)) => {
+                    hold_little(&stream);
                     let ends = Instant::now() + CONNECTION_TIMEOUT;
                     let (guard, answers) = (Arc::clone(&guard), answers.clone());
-                    let door = Door { guard, answers, shutdown: shutdown.clone(), ends, watches: Arc::default() };
+                    let door = Door { guard, answers, shutdown: shutdown.clone(), ends, pulse: Pulse::default() };
                     let closed = door.clone().closed();
                     let connection = graceful.watch(door.connection(stream));
                     shutdown.spawn(async move {
@@ -138,19 +144,21 @@ struct Door {
     shutdown: Shutdown,
     /// When the connection is cut.
     ends: Instant,
-    /// Whether a stream of events goes over it.
-    watches: Arc<AtomicBool>,
+    /// Of a stream of events that goes over it.
+    pulse: Pulse,
 }
 
 /// Whole, or in parts for as long as somebody reads them.
 type Reply = Response<Either<Full<Bytes>, StreamBody<Events>>>;
 
 impl Door {
-    /// Resolves when a shutdown has begun and the connection has had the time to end.
+    /// Resolves when a shutdown has begun and the connection has had the time to end, or when its watcher takes nothing more.
     async fn closed(self) {
-        self.shutdown.begun().await;
-        let watches = self.watches.load(Ordering::Relaxed);
-        tokio::time::sleep(if watches { WATCHER_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT }).await;
+        tokio::select! {
+            () = self.shutdown.begun() => {}
+            () = self.pulse.stopped() => return,
+        }
+        tokio::time::sleep(if self.pulse.has_begun() { WATCHER_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT }).await;
     }
 
     fn connection(
@@ -166,6 +174,7 @@ impl Door {
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(BUFFER)
             .serve_connection(TokioIo::new(stream), service)
     }
 
@@ -207,8 +216,7 @@ impl Door {
 
     /// A stream of events, over a connection that carries nothing after it.
     fn watch(&self) -> Result<Reply, Problem> {
-        let events = self.answers.feed.watch(self.ends - LEAVE)?;
-        self.watches.store(true, Ordering::Relaxed);
+        let events = self.answers.feed.watch(self.ends - LEAVE, self.pulse.clone())?;
         let mut reply = response(200, "text/event-stream", String::new());
         reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         *reply.body_mut() = Either::Right(StreamBody::new(events));
@@ -230,6 +238,17 @@ impl Door {
             }
             Err(_) => Err(Problem::new(Code::Unknown, "It takes too long; it goes on, and its outcome is not known.")),
         }
+    }
+}
+
+/// What is underway to a slow watcher is old when it comes, so it shall be little; and a peer that is gone is not waited for.
+fn hold_little(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let set = socket.set_send_buffer_size(BUFFER);
+    #[cfg(target_os = "linux")]
+    let set = set.and_then(|()| socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)));
+    if let Err(error) = set {
+        tracing::debug!(%error, "an admin connection keeps the system's buffers and timeouts");
     }
 }
 

@@ -10,7 +10,8 @@ use crate::admin::live::snapshot::BackendView;
 use crate::queue::{LaneDepth, LaneId};
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// After so long a backend is told to be silent. Its answer is waited for all the same: half a call is worse than a late one.
+/// After so long a backend is told to be silent. Its answer is waited for all the same, and no other call is made beside it, until nobody
+/// watches any more: what is asked here changes nothing, so it may be dropped anywhere.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What was last seen of each backend. Cheap to clone.

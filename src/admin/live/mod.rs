@@ -38,6 +38,8 @@ const LOOKS_PER_SNAPSHOT: u32 = 10;
 const LINGER: u32 = 10;
 /// Without a snapshot for so long something is wrong, and a watcher had better come again.
 const SILENCE: Duration = Duration::from_secs(10);
+/// A watcher who takes nothing for so long is cut: it sleeps, or what is between has lost it, and another may have its seat.
+const UNREAD: Duration = Duration::from_secs(10);
 /// How long a single snapshot may be waited for: rates need two.
 const ONCE: Duration = Duration::from_secs(3);
 /// Milliseconds after which a watcher whose stream has ended comes again.
@@ -74,16 +76,21 @@ impl Feed {
         Self(Arc::new(Inner { parts, shutdown, seats, newest, is_sampling: Mutex::default() }))
     }
 
-    /// Snapshots as server-sent events, until then at the latest.
-    pub(super) fn watch(&self, until: Instant) -> Result<Events, Problem> {
+    /// Snapshots as server-sent events, until then at the latest. `pulse` tells when they are taken no more.
+    pub(super) fn watch(&self, until: Instant, pulse: Pulse) -> Result<Events, Problem> {
         let seat = Arc::clone(&self.0.seats).try_acquire_owned().map_err(|_| {
             let why = format!("{WATCHERS} watch already, and no more may at one time; ask for ?once=true instead.");
             Problem::new(Code::Busy, why)
         })?;
         let watcher = Watcher { newest: self.subscribe(), until, shutdown: self.0.shutdown.clone(), _seat: seat };
         let snapshots = stream::unfold(watcher, Watcher::next);
-        let events = stream::once(async { Bytes::from_static(RETRY.as_bytes()) }).chain(snapshots);
-        Ok(events.map(|event| Ok(Frame::data(event))).boxed())
+        let mut events = stream::once(async { Bytes::from_static(RETRY.as_bytes()) }).chain(snapshots).boxed();
+        pulse.beat();
+        let taken = stream::poll_fn(move |context| {
+            pulse.beat();
+            events.poll_next_unpin(context)
+        });
+        Ok(taken.map(|event| Ok(Frame::data(event))).boxed())
     }
 
     /// One snapshot, with rates if they can be had.
@@ -91,13 +98,12 @@ impl Feed {
         let mut newest = self.subscribe();
         let told =
             async { newest.wait_for(|told| told.as_ref().is_some_and(|told| told.has_rates)).await.ok()?.clone() };
-        let shutdown = &self.0.shutdown;
+        let no = |why: &str| Problem::new(Code::Unavailable, why);
         let told = tokio::select! {
-            () = shutdown.begun() => None,
+            () = self.0.shutdown.begun() => return Err(no("The process is stopping, and takes no snapshots.")),
             told = tokio::time::timeout(ONCE, told) => told.ok().flatten(),
         };
-        let told =
-            told.ok_or_else(|| Problem::new(Code::Unavailable, "The process is stopping, and takes no snapshots."))?;
+        let told = told.ok_or_else(|| no("No snapshot was ready in time; ask again."))?;
         Ok(String::from_utf8_lossy(told.json()).into_owned())
     }
 
@@ -119,6 +125,7 @@ impl Feed {
 
     /// Samples until nobody watches.
     async fn sample(self) {
+        let mut begun = Begun { feed: &self, is_over: false };
         let mut sampler = Sampler::new(self.0.parts.clone());
         let looks = sampler.looks.clone();
         let sampling = async {
@@ -129,7 +136,7 @@ impl Feed {
                 ticks.tick().await;
                 sampler.hear();
                 if looked % LOOKS_PER_SNAPSHOT == 0 {
-                    self.0.newest.send_replace(Told::new(&sampler.snapshot(), told > 0));
+                    self.0.newest.send_replace(Told::new(&sampler.snapshot().await, told > 0));
                     told = told.saturating_add(1);
                     for_nobody = if self.0.newest.receiver_count() == 0 { for_nobody + 1 } else { 0 };
                 }
@@ -138,7 +145,7 @@ impl Feed {
         };
         tokio::select! {
             () = self.0.shutdown.begun() => {}
-            () = sampling => {}
+            () = sampling => begun.is_over = true,
             () = looks.keep(&self.0.parts) => {}
         }
     }
@@ -155,6 +162,22 @@ impl Feed {
     }
 }
 
+/// A sampling that goes on. One that breaks off, as by a panic, leaves the feed to whoever comes next.
+struct Begun<'a> {
+    feed: &'a Feed,
+    /// It has ended, and another may have begun since.
+    is_over: bool,
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            *self.feed.is_sampling() = false;
+            self.feed.0.newest.send_replace(None);
+        }
+    }
+}
+
 impl Told {
     const BEFORE: &str = "event: snapshot\ndata: ";
     const AFTER: &str = "\n\n";
@@ -166,6 +189,37 @@ impl Told {
 
     fn json(&self) -> &[u8] {
         &self.event[Self::BEFORE.len()..self.event.len() - Self::AFTER.len()]
+    }
+}
+
+/// When somebody last took from a stream of events, if there is one. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pulse(Arc<Mutex<Option<Instant>>>);
+
+impl Pulse {
+    fn beat(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn last(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Is there a stream?
+    pub(super) fn has_begun(&self) -> bool {
+        self.last().is_some()
+    }
+
+    /// Resolves when there is a stream from which nothing has been taken for too long.
+    pub(super) async fn stopped(&self) {
+        loop {
+            let last = self.last();
+            let ends = last.unwrap_or_else(Instant::now) + UNREAD;
+            if last.is_some() && ends <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(ends).await;
+        }
     }
 }
 

@@ -116,9 +116,14 @@ impl Nodes {
         self.sum(|counts| Some(&counts.all))
     }
 
-    /// Those of one sale.
+    /// Those of one sale; nothing where a node that is heard does not tell of it, since a part would pass for the whole.
     pub(super) fn claims_of(&self, sale: &str) -> Claims {
-        self.sum(|counts| counts.of_sales.get(sale))
+        let tells = |node: &Node| node.counts.back().is_some_and(|counts| counts.of_sales.contains_key(sale));
+        if self.known.values().filter(|node| node.ended_at.is_none()).all(tells) {
+            self.sum(|counts| counts.of_sales.get(sale))
+        } else {
+            Claims::new()
+        }
     }
 
     fn sum(&self, of: impl Fn(&Counts) -> Option<&Outcomes>) -> Claims {
@@ -161,7 +166,7 @@ impl Node {
         self.weight = beat.weight;
         self.status = status;
         let silent = self.beat_at.map_or(Duration::ZERO, |at| now.duration_since(at));
-        let is_late = !is_this && self.status.beat > 0 && silent >= self.interval() * LATE;
+        let is_late = !is_this && self.status.beat > 0 && silent >= self.interval().saturating_mul(LATE);
         (self.state, self.ended_at) = (if is_late { State::Late } else { State::Alive }, None);
     }
 
@@ -169,7 +174,7 @@ impl Node {
     fn miss(&mut self, own_interval: Duration, now: Instant) {
         if self.ended_at.is_none() {
             let interval = self.interval().min(own_interval);
-            let said_so = self.beat_at.is_some_and(|at| now.duration_since(at) < interval * LEFT);
+            let said_so = self.beat_at.is_some_and(|at| now.duration_since(at) < interval.saturating_mul(LEFT));
             (self.state, self.ended_at) = (if said_so { State::Left } else { State::Gone }, Some(now));
         }
     }
@@ -209,12 +214,7 @@ impl Node {
 
 impl Counts {
     fn told(status: &Status) -> Self {
-        let of_sale = |sale: &String| (sale.clone(), status.sale_claims.get(sale).cloned().unwrap_or_default());
-        Self {
-            at_seconds: status.up_seconds,
-            all: status.claims.clone(),
-            of_sales: status.shards.keys().map(of_sale).collect(),
-        }
+        Self { at_seconds: status.up_seconds, all: status.claims.clone(), of_sales: status.sale_claims.clone() }
     }
 }
 
@@ -320,6 +320,8 @@ mod tests {
     #[test]
     fn rates_are_per_second_of_the_node_that_counts_and_never_negative() {
         let mut watch = Watch::new();
+        let nothing = Counts { of_sales: [("s".to_owned(), Outcomes::new())].into(), ..Counts::default() };
+        watch.nodes.count_own(nothing);
         watch.hear(&[("b", 1, 100)]);
         assert_eq!(watch.nodes.claims()["held"], Rate { total: 100, per_second: None }, "it was counted once");
         watch.hear(&[("b", 2, 110)]);
@@ -348,6 +350,37 @@ mod tests {
         watch.nodes.count_own(own(1.0, 10));
         watch.nodes.count_own(own(2.0, 14));
         assert_eq!(watch.nodes.claims()["held"], Rate { total: 19, per_second: Some(4.0) });
+    }
+
+    #[test]
+    fn a_sale_of_which_one_node_does_not_tell_has_no_sum_until_that_node_is_gone() {
+        let mut watch = Watch::new();
+        let own = |at_seconds| Counts {
+            at_seconds,
+            all: [("held".to_owned(), 7)].into(),
+            of_sales: ["s", "t"].map(|sale| (sale.to_owned(), [("held".to_owned(), 3)].into())).into(),
+        };
+        watch.nodes.count_own(own(1.0));
+        watch.nodes.count_own(own(2.0));
+        watch.hear(&[("a", 1, 0), ("b", 1, 5)]);
+        assert_eq!(watch.nodes.claims_of("s")["held"].total, 8);
+        assert_eq!(watch.nodes.claims_of("t"), Claims::new(), "b does not tell of it");
+        assert_eq!(watch.nodes.claims()["held"].total, 12);
+        watch.hear(&[("a", 2, 0)]);
+        assert_eq!(watch.nodes.claims_of("t")["held"], Rate { total: 3, per_second: Some(0.0) });
+    }
+
+    #[test]
+    fn an_interval_beyond_all_measure_ends_nothing() {
+        let mut watch = Watch::new();
+        let status = Status { beat: 1, interval_seconds: 1e19, ..Status::default() };
+        let status = serde_json::to_string(&status).unwrap();
+        let beat = |node: &str| NodeBeat { node: node.parse().unwrap(), weight: 1.0, status: status.clone() };
+        let now = watch.now();
+        watch.nodes.hear(&Arc::new(vec![beat("a"), beat("b")]), now);
+        watch.nodes.hear(&Arc::new(vec![beat("a"), beat("b")]), now);
+        watch.nodes.hear(&Arc::new(vec![beat("a")]), now);
+        assert_eq!(watch.states(), "a Alive, b Left");
     }
 
     #[test]

@@ -7,13 +7,14 @@ use tokio::time::Instant;
 use crate::admin::live::health::Looks;
 use crate::admin::live::latency::Latencies;
 use crate::admin::live::nodes::{Counts, Node, Nodes};
-use crate::admin::live::snapshot::{Health, LaneView, NodeView, PoolView, SaleView, ShardView, Snapshot};
+use crate::admin::live::snapshot::{Health, LaneView, Latency, NodeView, PoolView, SaleView, ShardView, Snapshot};
 use crate::admin::process::role_name;
 use crate::admin::{Parts, sales};
 use crate::admission::status::{self, SALES_TOLD};
 use crate::admission::{SaleShard, Shards};
 use crate::domain::{Buffer, UnixMillis, share};
 use crate::meters::Meters;
+use crate::queue::LaneDepth;
 
 /// What has to be remembered from one snapshot to the next.
 #[derive(Debug)]
@@ -38,7 +39,8 @@ impl Sampler {
         }
     }
 
-    pub(super) fn snapshot(&mut self) -> Snapshot {
+    pub(super) async fn snapshot(&mut self) -> Snapshot {
+        let latency = self.latency().await;
         let Parts { process, meters, clock, .. } = &self.parts;
         let draining = process.shutdown.has_begun();
         let mut snapshot = Snapshot {
@@ -48,9 +50,7 @@ impl Sampler {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: !draining && process.readiness.is_ready(),
             draining,
-            latency: self
-                .latencies
-                .learn(Instant::now(), &meters.buckets("rushgate_claim_duration_seconds", "outcome")),
+            latency,
             health: self.health(),
             outbox_entries: self.looks.inventory.found(),
             lanes: self.lanes(),
@@ -92,6 +92,16 @@ impl Sampler {
         snapshot.claims = self.nodes.claims();
     }
 
+    /// Renders all metrics, which is not for a thread that answers claims.
+    async fn latency(&mut self) -> Latency {
+        let meters = self.parts.meters.clone();
+        let read = move || meters.buckets("rushgate_claim_duration_seconds", "outcome");
+        match tokio::task::spawn_blocking(read).await {
+            Ok(buckets) => self.latencies.learn(Instant::now(), &buckets),
+            Err(_) => Latency::default(),
+        }
+    }
+
     fn health(&self) -> Health {
         let backends = self.parts.process.backends;
         Health {
@@ -101,14 +111,13 @@ impl Sampler {
         }
     }
 
-    fn lanes(&self) -> Vec<LaneView> {
-        let lanes = self.looks.queue.found().unwrap_or_default().into_iter();
-        let view = lanes.map(|depth| LaneView {
+    fn lanes(&self) -> Option<Vec<LaneView>> {
+        let view = |depth: LaneDepth| LaneView {
             lane: depth.lane.to_string(),
             messages: depth.messages,
             consumers: depth.consumers,
-        });
-        view.collect()
+        };
+        Some(self.looks.queue.found()?.into_iter().map(view).collect())
     }
 }
 

@@ -26,8 +26,7 @@ pub struct Snapshot {
     pub latency: Latency,
     pub health: Health,
     pub outbox_entries: Option<u64>,
-    /// Empty: not known.
-    pub lanes: Vec<LaneView>,
+    pub lanes: Option<Vec<LaneView>>,
     /// In the queue and in the store.
     pub dead_letters: Option<u64>,
     /// Of this process; null where it is no writer.
@@ -61,6 +60,7 @@ pub struct SaleView {
     pub opens_at: Option<String>,
     pub closes_at: Option<String>,
     pub pools: Vec<PoolView>,
+    /// Empty also where a node that is heard does not tell of this sale.
     pub claims: Claims,
     /// Only writers compare inventory and store.
     pub drift_units: Option<u64>,

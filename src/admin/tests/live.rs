@@ -53,7 +53,8 @@ async fn who_watches_gets_a_snapshot_at_once_and_one_each_second() {
     let sale = running.planted.sale("s", 2);
     running.planted.order(&sale, 1, "b", OrderStatus::Held);
     learn(&running, &sale).await;
-    let told = r#"{"version":"0.0.9","beat":1,"interval_seconds":0.5,"shards":{"s":{"p":[4,5]}}}"#;
+    let told =
+        r#"{"version":"0.0.9","beat":1,"interval_seconds":0.5,"sale_claims":{"s":{}},"shards":{"s":{"p":[4,5]}}}"#;
     let beat =
         |node: &str, status: &str| NodeBeat { node: node.parse().unwrap(), weight: 1.0, status: status.to_owned() };
     running.parts.shards.as_ref().unwrap().learn_nodes(vec![beat("n1", "{}"), beat("n2", told)]);
@@ -116,6 +117,40 @@ async fn only_so_many_watch_and_who_leaves_makes_room() {
         }
     };
     tokio::time::timeout(PATIENCE, room).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_watcher_that_never_reads_frees_its_seat() {
+    let running = running("").await;
+    let mut asleep = Vec::new();
+    for _ in 0..16 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(running.address.parse().unwrap()).await.unwrap();
+        stream.write_all(REQUEST.as_bytes()).await.unwrap();
+        // It has its seat, and reads no more than this.
+        stream.read_exact(&mut [0; 64]).await.unwrap();
+        asleep.push(stream);
+    }
+    assert!(get(&running.address, "/admin/v1/live").await.starts_with("HTTP/1.1 503"));
+    // Three minutes in which nobody reads.
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(180)).await;
+    tokio::time::resume();
+    let mut one = Watching::begin(&running.address).await;
+    one.more().await;
+    assert!(one.text.starts_with("HTTP/1.1 200"), "{}", one.text);
+}
+
+#[tokio::test]
+async fn a_watcher_that_reads_keeps_its_seat() {
+    let running = running("").await;
+    let mut watching = Watching::begin(&running.address).await;
+    watching.next().await;
+    tokio::time::pause();
+    for _ in 0..60 {
+        watching.next().await;
+    }
 }
 
 #[tokio::test]
