@@ -2,9 +2,11 @@
 //!
 //! The looks themselves lie beside what they look at; `rushgate doctor` puts them together.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use crate::clock::{Clock, SystemClock};
 use crate::domain::UnixMillis;
@@ -51,11 +53,11 @@ pub struct Finding {
     pub mend: String,
 }
 
-/// Collects what is found of one part.
-#[derive(Debug)]
+/// Collects what is found of one part. A clone collects into the same list, so what was found is kept by whoever ends a look.
+#[derive(Debug, Clone)]
 pub struct Findings {
     part: &'static str,
-    list: Vec<Finding>,
+    list: Arc<Mutex<Vec<Finding>>>,
 }
 
 /// Why something matters, and what mends it.
@@ -69,7 +71,7 @@ pub fn remedy(why: impl Into<String>, mend: impl Into<String>) -> Remedy {
 
 impl Findings {
     pub fn of(part: &'static str) -> Self {
-        Self { part, list: Vec::new() }
+        Self { part, list: Arc::default() }
     }
 
     pub fn ok(&mut self, check: &'static str, found: impl Into<String>) {
@@ -113,12 +115,41 @@ impl Findings {
         }
     }
 
+    /// A server that has answered so far has kept the next answer to itself.
+    pub fn stopped(&mut self, patience: Duration) {
+        let why = "whoever buys waits as long, and what is left to look at is not known";
+        let mend = "look at its load, its disk and its log, and ask again";
+        self.wrong("answers", format!("it stopped answering: nothing within {patience:?}"), remedy(why, mend));
+    }
+
     pub fn done(self) -> Vec<Finding> {
-        self.list
+        std::mem::take(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn add(&mut self, check: &'static str, state: State, found: String, Remedy(why, mend): Remedy) {
-        self.list.push(Finding { part: self.part, check, state, found, why, mend });
+        let finding = Finding { part: self.part, check, state, found, why, mend };
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
+    }
+}
+
+/// Ends a look at the first answer that does not come: a connection that keeps one to itself gives no later one either, and each would be
+/// waited for.
+#[derive(Debug, Clone, Default)]
+pub struct Silence(Arc<Notify>);
+
+impl Silence {
+    /// For whoever has waited long enough: goes no further.
+    pub async fn end<T>(&self) -> T {
+        self.0.notify_one();
+        std::future::pending().await
+    }
+
+    /// Returns whether the look came to its own end.
+    pub async fn bounds(&self, look: impl Future<Output = ()>) -> bool {
+        tokio::select! {
+            () = look => true,
+            () = self.0.notified() => false,
+        }
     }
 }
 

@@ -61,23 +61,28 @@ fn default_port(url: &ServerUrl) -> u16 {
     }
 }
 
-/// Goes the whole way. The name may have several addresses; the first that takes the connection counts, and of the others the last
-/// cause.
+/// Goes the whole way. The name may have several addresses; the first that takes the connection counts, and of the others the cause
+/// that tells most.
 pub async fn reach(url: &ServerUrl) -> Result<Way, Blocked> {
     let begun = Instant::now();
     let (host, port) = url.address().ok_or(Blocked::NoHost)?;
     let addresses = resolve(host, port.unwrap_or_else(|| default_port(url))).await?;
+    let (address, stream) = first(addresses).await?;
+    let stream: Box<dyn Stream> = match url.scheme() {
+        Some("rediss" | "amqps") => Box::new(secure(host, address, stream).await?),
+        _ => Box::new(stream),
+    };
+    Ok(Way { address, took: begun.elapsed(), stream })
+}
+
+/// The first of these that takes a connection.
+async fn first(addresses: Vec<SocketAddr>) -> Result<(SocketAddr, TcpStream), Blocked> {
     let mut blocked = Blocked::NoHost;
     for address in addresses {
         match connect(address).await {
-            Ok(stream) => {
-                let stream: Box<dyn Stream> = match url.scheme() {
-                    Some("rediss" | "amqps") => Box::new(secure(host, address, stream).await?),
-                    _ => Box::new(stream),
-                };
-                return Ok(Way { address, took: begun.elapsed(), stream });
-            }
-            Err(why) => blocked = why,
+            Ok(stream) => return Ok((address, stream)),
+            Err(why) if why.tells() > blocked.tells() => blocked = why,
+            Err(_) => {}
         }
     }
     Err(blocked)
@@ -156,6 +161,18 @@ impl Blocked {
         }
     }
 
+    /// How much it tells of the server: a machine without IPv6 fails at one of the addresses of `localhost` whatever runs there.
+    fn tells(&self) -> u8 {
+        match self {
+            Self::NoHost | Self::Name { .. } => 0,
+            Self::NoRoute { .. } => 1,
+            Self::Tcp { .. } => 2,
+            Self::TimedOut { .. } => 3,
+            Self::Refused { .. } => 4,
+            Self::Tls { .. } => 5,
+        }
+    }
+
     /// `key`: the setting with the URL. `unit`: what starts the server.
     fn remedy(&self, key: &str, unit: &str) -> Remedy {
         let mend = match self {
@@ -227,5 +244,17 @@ mod tests {
         assert!(matches!(&unknown, Blocked::Name { host, .. } if host == "no-such-host.invalid"), "{unknown}");
         assert_eq!([unknown.step(), refused.step()], ["name", "tcp"]);
         assert!(!format!("{unknown}{refused}").contains("canary"));
+    }
+
+    #[tokio::test]
+    async fn of_several_addresses_the_cause_that_tells_most_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = listener.local_addr().unwrap();
+        drop(listener);
+        // Nobody connects to all at once: the kernel refuses it here.
+        let nowhere: SocketAddr = "255.255.255.255:1".parse().unwrap();
+        for addresses in [vec![there, nowhere], vec![nowhere, there]] {
+            assert_eq!(first(addresses).await.unwrap_err(), Blocked::Refused { address: there });
+        }
     }
 }

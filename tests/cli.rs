@@ -415,7 +415,12 @@ fn a_process_tells_where_it_listens_as_one_json_document() {
     assert!(
         told["public"].as_str().unwrap().starts_with("http://127.0.0.1:") && admin.starts_with("http://127.0.0.1:")
     );
-    // It has joined, and its sample sale is open, when nothing more is to come.
+    // It has joined, and its sample sale is there, when nothing more is to come.
+    let sample = || rushgate(&format!("sale balance demo --admin {admin}")).output().unwrap();
+    let begun = std::time::Instant::now();
+    while !sample().status.success() {
+        assert!(begun.elapsed().as_secs() < 30, "no sample sale: {:?}", sample());
+    }
     let pid = node.id().to_string();
     assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert!(out.next().is_none(), "one document and no more");
@@ -477,7 +482,10 @@ fn doctor_of_one_process_looks_at_its_file_and_its_ports_and_makes_neither() {
 
     let mut named = rushgate("doctor --json --admin http://127.0.0.1:1 --set http.listen=127.0.0.1:0");
     let said = named.current_dir(folder.path()).assert().code(FAILED);
-    said.stdout(contains("nobody answers at http://127.0.0.1:1"));
+    said.stdout(contains("nobody answers at http://127.0.0.1:1").and(contains("is free")));
+    let mut tunnelled = rushgate("doctor --json --admin https://127.0.0.1:1 --set http.listen=127.0.0.1:0");
+    let said = tunnelled.current_dir(folder.path()).assert().code(FAILED);
+    said.stdout(contains("named process").and(contains("it has TLS; put a tunnel in between")));
 
     let listen = format!("admin.listen={taken}");
     let held = doctor(&[free[0], &listen]);
@@ -496,9 +504,24 @@ fn doctor_of_one_process_looks_at_its_file_and_its_ports_and_makes_neither() {
     assert!(odd("sqlite", "content").contains("file is not a database"), "{}", odd("sqlite", "content"));
     std::fs::remove_file(folder.path().join("rushgate.db")).unwrap();
     rushgate("migrate --set store.url=sqlite://rushgate.db").current_dir(folder.path()).assert().code(DONE);
+    let names = || {
+        let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name());
+        files.collect::<BTreeSet<_>>()
+    };
+    let before = names();
     let current = doctor(&free);
     assert!(current("sqlite", "schema").starts_with("ok: current: "), "{}", current("sqlite", "schema"));
-    assert!(current("sqlite", "lock").contains("no process serves"));
+    assert!(current("sqlite", "lock").starts_with("ok: no process "), "{}", current("sqlite", "lock"));
+    let shared = doctor(&[
+        free[0],
+        free[1],
+        "inventory.backend=redis",
+        "inventory.url=redis://127.0.0.1:1",
+        "queue.backend=rabbitmq",
+        "queue.url=amqp://127.0.0.1:1",
+    ]);
+    assert!(shared("partitions", "epochs").contains("never brought up"), "{}", shared("partitions", "epochs"));
+    assert_eq!(names(), before, "doctor has made a file");
 }
 
 /// What a real bash offers for a line that is begun.

@@ -4,9 +4,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use clap::CommandFactory;
-use rushgate::cli::Cli;
-
 use crate::commands::misunderstood;
 
 #[path = "documents/commands.rs"]
@@ -101,22 +98,6 @@ fn missing_links(document: &Path) -> Vec<String> {
     };
     let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
     links.filter(|link| !leads(link)).map(Into::into).collect()
-}
-
-#[test]
-fn every_command_of_the_readme_and_of_every_example_is_understood() {
-    let mut lines: BTreeSet<String> =
-        readme().lines().filter(|line| line.starts_with("rushgate ")).map(Into::into).collect();
-    assert!(lines.len() > 5, "the readme shows no commands any more");
-    let mut open = vec![Cli::command()];
-    while let Some(command) = open.pop() {
-        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        lines.extend(help.lines().map(str::trim).filter(|line| line.starts_with("rushgate ")).map(Into::into));
-        open.extend(command.get_subcommands().cloned());
-    }
-    for line in lines {
-        assert_eq!(misunderstood(&line), None);
-    }
 }
 
 // ── for operators ──

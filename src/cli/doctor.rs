@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::remote::{Remote, table};
 use crate::cli::{Exit, Failure};
 use crate::config;
-use crate::doctor::{self, listeners};
+use crate::doctor;
 use crate::finding::{Finding, State};
 use crate::reload::Source;
 
@@ -39,9 +39,8 @@ impl Doctor {
     pub(super) async fn run(self, source: Source) -> Result<Exit, Failure> {
         let findings = match config::load(&source.sources) {
             Ok(loaded) => {
-                let running = self.remote.client(&loaded.settings)?;
+                let asked = self.remote.asked(&loaded.settings)?;
                 let progress = Progress::default();
-                let asked = listeners::Asked { running, always: self.remote.is_named() };
                 let findings = doctor::examine(&loaded, &asked, &|part| progress.seen(part)).await;
                 progress.end();
                 findings
@@ -49,7 +48,7 @@ impl Doctor {
             // Where the settings are wrong, what they would have named is not known.
             Err(problems) => doctor::of_problems(&problems),
         };
-        let worst = findings.iter().map(|finding| finding.state).max().unwrap_or(State::Ok);
+        let worst = verdict(&findings);
         self.remote.print(&document(&findings, worst), |_| shown(&findings))?;
         Ok(if worst == State::Wrong { Exit::Failed } else { Exit::Done })
     }
@@ -75,6 +74,12 @@ impl Progress {
             let _nobody_sees_it = write!(io::stderr(), "\r\x1b[K");
         }
     }
+}
+
+/// The worst that is known. What cannot be known from here is no judgement.
+fn verdict(findings: &[Finding]) -> State {
+    let known = findings.iter().map(|finding| finding.state).filter(|state| *state != State::Unknown);
+    known.max().unwrap_or(State::Ok)
 }
 
 fn count(findings: &[Finding], state: State) -> usize {
@@ -121,6 +126,17 @@ fn cut(finding: &Finding) -> String {
 mod tests {
     use super::*;
     use crate::finding::{Findings, remedy};
+
+    #[test]
+    fn what_is_not_known_does_not_outrank_what_is_well() {
+        let mut findings = Findings::of("redis");
+        findings.ok("version", "Redis 7.0.15");
+        findings.unknown("clock", "not told");
+        assert_eq!(verdict(&findings.clone().done()), State::Ok);
+        findings.unknown("clock", "not told");
+        findings.warn("memory", "no maxmemory", remedy("killed", "set it"));
+        assert_eq!(verdict(&findings.done()), State::Warning);
+    }
 
     #[test]
     fn what_is_wrong_comes_first_with_its_reason_and_its_remedy() {

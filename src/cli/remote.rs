@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::admin::client::{Client, ClientError};
 use crate::cli::{Exit, Failure};
 use crate::config::Settings;
-use crate::doctor::listeners::url_of;
+use crate::doctor::listeners::{Asked, Named, url_of};
 
 /// The environment variable that holds the admin token for these commands.
 pub(super) const TOKEN: &str = "RUSHGATE_ADMIN_TOKEN";
@@ -38,17 +38,23 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    /// Is somebody named to ask, whatever the settings say?
-    pub(super) fn is_named(&self) -> bool {
-        self.admin.is_some()
+    /// For a look at whoever holds the admin listener of these settings, and at whoever was named. A URL that is none is a finding.
+    pub(super) fn asked(&self, settings: &Settings) -> Result<Asked, Failure> {
+        let here = self.client_of(&url_of(&settings.admin.listen), settings)?;
+        let named = self.admin.clone().map(|url| Named { client: self.client_of(&url, settings), url });
+        Ok(Asked { here, named })
     }
 
     pub(super) fn client(&self, settings: &Settings) -> Result<Client, Failure> {
         let url = self.admin.clone().unwrap_or_else(|| url_of(&settings.admin.listen));
+        Ok(self.client_of(&url, settings)?)
+    }
+
+    fn client_of(&self, url: &str, settings: &Settings) -> Result<Client, ClientError> {
         let token = self.token.as_deref().unwrap_or(&settings.admin.token.0);
         let login = || ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default();
         let operator = self.operator.clone().unwrap_or_else(login);
-        Ok(Client::new(&url, token, &operator)?)
+        Client::new(url, token, &operator)
     }
 
     /// Prints an answer: as JSON if that is wanted, else as people like it.

@@ -11,7 +11,7 @@ use crate::admin::client::{Client, ClientError};
 use crate::config::Settings;
 use crate::config::settings::Role;
 use crate::doctor::has_role;
-use crate::finding::{Finding, Findings, Remedy, remedy};
+use crate::finding::{Findings, Remedy, remedy};
 
 /// Keys that are not asked to be the same: a name may be drawn by chance.
 const OWN: &[&str] = &["node.id"];
@@ -23,14 +23,22 @@ const NAMED: usize = 5;
 /// Who to ask whether a process runs with these settings.
 #[derive(Debug)]
 pub struct Asked {
-    pub running: Client,
-    /// Also where nobody holds the admin listener of these settings: somebody else was named.
-    pub always: bool,
+    /// Whoever holds the admin listener of these settings.
+    pub here: Client,
+    pub named: Option<Named>,
 }
 
-/// Looks at the listeners of these settings. If the admin listener is held, whoever holds it is asked who they are.
-pub async fn examine(settings: &Settings, asked: &Asked) -> Vec<Finding> {
-    let mut findings = Findings::of("listeners");
+/// A process that was named, whatever the settings say.
+#[derive(Debug)]
+pub struct Named {
+    pub url: String,
+    /// Or why it cannot be asked.
+    pub client: Result<Client, ClientError>,
+}
+
+/// Looks at the listeners of these settings. If the admin listener is held, whoever holds it is asked who they are; and whoever was named
+/// is, wherever that is.
+pub async fn examine(settings: &Settings, asked: &Asked, mut findings: Findings) {
     if has_role(settings, Role::Gateway) {
         match look(&settings.http.listen).await {
             Ok(false) => findings.ok("public", format!("{} is free", settings.http.listen)),
@@ -38,15 +46,30 @@ pub async fn examine(settings: &Settings, asked: &Asked) -> Vec<Finding> {
             Err(error) => unusable(&mut findings, "public", ("http.listen", &settings.http.listen), &error),
         }
     }
-    match look(&settings.admin.listen).await {
-        _ if asked.always => named(&mut findings, settings, &asked.running).await,
-        Ok(false) => {
-            findings.ok("admin", format!("{} is free: no process of this config runs here", settings.admin.listen));
+    let listen = &settings.admin.listen;
+    match look(listen).await {
+        Ok(false) => findings.ok("admin", format!("{listen} is free: no process of this config runs here")),
+        Ok(true) => {
+            if holds(&mut findings, listen, &asked.here).await && asked.named.is_none() {
+                runs(&mut findings, settings, &asked.here).await;
+            }
         }
-        Ok(true) => admin(&mut findings, settings, &asked.running).await,
-        Err(error) => unusable(&mut findings, "admin", ("admin.listen", &settings.admin.listen), &error),
+        Err(error) => unusable(&mut findings, "admin", ("admin.listen", listen), &error),
     }
-    findings.done()
+    if let Some(Named { url, client }) = &asked.named {
+        match client {
+            Ok(client) => {
+                if named(&mut findings, url, client).await {
+                    runs(&mut findings, settings, client).await;
+                }
+            }
+            Err(error) => {
+                let mend = "name it by --admin http://HOST:PORT (RUSHGATE_ADMIN_URL)";
+                let why = "the process that was named is not looked at";
+                findings.wrong("named process", error.to_string(), remedy(why, mend));
+            }
+        }
+    }
 }
 
 /// Is it held? The socket is bound as the program's own would be, and never listens: it is in nobody's way.
@@ -93,9 +116,9 @@ async fn public(findings: &mut Findings, listen: &str) {
         Ok(client) => in_time(client.ready()).await,
         Err(error) => Err(error.to_string()),
     };
-    match asked {
-        Ok((true, _)) => findings.ok("public", format!("{listen} is held, by a gateway that is ready")),
-        Ok((false, text)) if text.ends_with("ready\n") => {
+    match asked.map(readiness) {
+        Ok(Some(Ok(()))) => findings.ok("public", format!("{listen} is held, by a gateway that is ready")),
+        Ok(Some(Err(_))) => {
             let why = "the balancer sends nobody here";
             findings.warn(
                 "public",
@@ -103,38 +126,59 @@ async fn public(findings: &mut Findings, listen: &str) {
                 remedy(why, "rushgate ready"),
             );
         }
-        Ok(_) | Err(_) => {
+        Ok(None) | Err(_) => {
             findings.wrong("public", format!("{listen} is held, and not by a gateway"), stranger(listen, key));
         }
     }
 }
 
-/// Who was named is asked, wherever that is.
-async fn named(findings: &mut Findings, settings: &Settings, running: &Client) {
-    if let Err(error) = in_time(running.ready()).await {
-        let mend = "rushgate serve there, or name another by --admin URL (RUSHGATE_ADMIN_URL)";
-        return findings.wrong("admin", error, remedy("the process that was named does not run, or hangs", mend));
+/// What a process says of its readiness; none if that is not how this program says it.
+fn readiness((is_ready, text): (bool, String)) -> Option<Result<(), String>> {
+    match (is_ready, text.lines().last()?) {
+        (true, "ready") => Some(Ok(())),
+        (false, "not ready") => {
+            let failing: Vec<_> = text.lines().filter(|line| line.starts_with("[-]")).collect();
+            Some(Err(failing.join("; ")))
+        }
+        _ => None,
     }
-    admin(findings, settings, running).await;
 }
 
-/// Who runs here: is it ready, of this version, with these settings?
-async fn admin(findings: &mut Findings, settings: &Settings, running: &Client) {
-    let listen = &settings.admin.listen;
-    match in_time(running.ready()).await {
-        Ok((true, _)) => findings.ok("admin", format!("{listen} is held, by a process that is ready")),
-        Ok((false, text)) if text.ends_with("ready\n") => {
-            let failing: Vec<_> = text.lines().filter(|line| line.starts_with("[-]")).collect();
-            let why = "it is out of the balancer until all its checks hold";
-            findings.wrong(
-                "admin",
-                format!("{listen} is held, not ready: {}", failing.join("; ")),
-                remedy(why, "mend what it names; see below"),
-            );
+fn not_ready(findings: &mut Findings, check: &'static str, found: String) {
+    let why = "it is out of the balancer until all its checks hold";
+    findings.wrong(check, found, remedy(why, "mend what it names; see below"));
+}
+
+/// Is it a process of this program that was named? Tells how it stands.
+async fn named(findings: &mut Findings, url: &str, client: &Client) -> bool {
+    let check = "named process";
+    match in_time(client.ready()).await.map(readiness) {
+        Ok(Some(Ok(()))) => findings.ok(check, format!("{url} is ready")),
+        Ok(Some(Err(failing))) => not_ready(findings, check, format!("{url} is not ready: {failing}")),
+        Ok(None) => {
+            let mend = "name the admin API of a process by --admin URL (RUSHGATE_ADMIN_URL)";
+            let why = "the process that was named is none of rushgate's";
+            findings.wrong(check, format!("{url} answers, and not as rushgate does"), remedy(why, mend));
+            return false;
         }
-        Ok(_) => {
+        Err(error) => {
+            let mend = "rushgate serve there, or name another by --admin URL (RUSHGATE_ADMIN_URL)";
+            findings.wrong(check, error, remedy("the process that was named does not run, or hangs", mend));
+            return false;
+        }
+    }
+    true
+}
+
+/// Is it a process of this program that holds the admin listener? Tells how it stands.
+async fn holds(findings: &mut Findings, listen: &str, client: &Client) -> bool {
+    match in_time(client.ready()).await.map(readiness) {
+        Ok(Some(Ok(()))) => findings.ok("admin", format!("{listen} is held, by a process that is ready")),
+        Ok(Some(Err(failing))) => not_ready(findings, "admin", format!("{listen} is held, not ready: {failing}")),
+        Ok(None) => {
             let found = format!("{listen} is held, and not by rushgate");
-            return findings.wrong("admin", found, stranger(listen, "admin.listen"));
+            findings.wrong("admin", found, stranger(listen, "admin.listen"));
+            return false;
         }
         Err(error) => {
             let found = format!("{listen} is held, by something else or by a process that hangs: {error}");
@@ -142,9 +186,15 @@ async fn admin(findings: &mut Findings, settings: &Settings, running: &Client) {
             let mend = format!(
                 "{mend}. If it is rushgate, look at its log and restart it: systemctl restart rushgate-gateway"
             );
-            return findings.wrong("admin", found, Remedy(why, mend));
+            findings.wrong("admin", found, Remedy(why, mend));
+            return false;
         }
     }
+    true
+}
+
+/// Who runs there: of this version, with these settings?
+async fn runs(findings: &mut Findings, settings: &Settings, running: &Client) {
     match in_time(running.text("/metrics")).await {
         Ok(metrics) => version(findings, &metrics),
         Err(error) => findings.unknown("version", error),
@@ -203,7 +253,7 @@ fn compare(findings: &mut Findings, settings: &Settings, running: &str) {
         })
         .collect();
     if differing.is_empty() {
-        return findings.ok("running config", "the same as here");
+        return findings.ok("running config", "the same as here, but for secrets, which are not compared");
     }
     let more = differing.len().saturating_sub(NAMED);
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
@@ -262,6 +312,16 @@ mod tests {
         assert_eq!(state(&format!("a 1\nrushgate_build_info{{version=\"{ours}\"}} 1\n")), State::Ok);
         assert_eq!(state("rushgate_build_info{version=\"0.0.1\"} 1\n"), State::Warning);
         assert_eq!(state("a 1\n"), State::Unknown);
+    }
+
+    #[test]
+    fn a_web_server_that_answers_anything_with_200_is_no_gateway() {
+        let said = |status: u16, text: &str| readiness((status == 200, text.to_owned()));
+        assert_eq!(said(200, "[+]store ok\nready\n"), Some(Ok(())));
+        assert_eq!(said(503, "[+]store ok\n[-]queue: away\nnot ready\n"), Some(Err("[-]queue: away".to_owned())));
+        for (status, text) in [(200, "<html>welcome</html>"), (200, ""), (200, "not ready\n"), (503, "already\n")] {
+            assert_eq!(said(status, text), None, "{text}");
+        }
     }
 
     #[tokio::test]

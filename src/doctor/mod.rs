@@ -43,27 +43,32 @@ pub fn of_problems(problems: &Problems) -> Vec<Finding> {
 pub async fn examine(loaded: &Loaded, asked: &Asked, seen: &(dyn Fn(&str) + Sync)) -> Vec<Finding> {
     let settings = &loaded.settings;
     let mut parts: Vec<Part<'_>> = vec![
-        part("config", async { of_config(loaded) }),
-        part("machine", async { machine::examine(settings) }),
-        part("listeners", listeners::examine(settings, asked)),
+        part("config", async |findings| of_config(loaded, findings)),
+        part("machine", async |findings| machine::examine(settings, findings)),
+        part("listeners", |findings| listeners::examine(settings, asked, findings)),
     ];
     match settings.inventory.backend {
         InventoryBackend::Memory => {}
         InventoryBackend::Redis => {
-            parts.push(part("redis", inventory::redis::doctor::examine(&settings.inventory)));
-            parts.push(part("partitions", partitions(settings)));
+            parts.push(part("redis", |findings| inventory::redis::doctor::examine(&settings.inventory, findings)));
+            parts.push(part("partitions", |findings| partitions(settings, findings)));
         }
     }
     match settings.queue.backend {
         QueueBackend::Memory => {}
-        QueueBackend::Rabbitmq => parts.push(part("rabbitmq", queue::rabbitmq::doctor::examine(&settings.queue))),
+        QueueBackend::Rabbitmq => {
+            parts.push(part("rabbitmq", |findings| queue::rabbitmq::doctor::examine(&settings.queue, findings)));
+        }
     }
     match settings.store.backend {
-        StoreBackend::Sqlite => parts.push(part("sqlite", store::sqlite::doctor::examine(&settings.store))),
+        StoreBackend::Sqlite => {
+            parts.push(part("sqlite", |findings| store::sqlite::doctor::examine(&settings.store, findings)));
+        }
         StoreBackend::Mysql => {
-            parts.push(part("mysql", store::mysql::doctor::examine(settings)));
+            parts.push(part("mysql", |findings| store::mysql::doctor::examine(settings, findings)));
             if !settings.store.read_url.is_empty() {
-                parts.push(part("replica", store::mysql::doctor::examine_replica(&settings.store)));
+                parts
+                    .push(part("replica", |findings| store::mysql::doctor::examine_replica(&settings.store, findings)));
             }
         }
     }
@@ -81,24 +86,20 @@ struct Part<'a> {
     look: BoxFuture<'a, Vec<Finding>>,
 }
 
-fn part<'a>(name: &'static str, look: impl Future<Output = Vec<Finding>> + Send + 'a) -> Part<'a> {
+/// What the look has found until its time is over is kept.
+fn part<'a, L: Future<Output = ()> + Send + 'a>(name: &'static str, look: impl FnOnce(Findings) -> L) -> Part<'a> {
+    let mut findings = Findings::of(name);
+    let look = look(findings.clone());
     let bounded = async move {
-        tokio::time::timeout(PATIENCE, look).await.unwrap_or_else(|_| {
-            let mut findings = Findings::of(name);
-            let why = "it answers, and too slowly to be looked at; whoever buys waits as long";
-            findings.wrong(
-                "answers",
-                format!("not looked at within {PATIENCE:?}"),
-                remedy(why, "look at its load and its disk"),
-            );
-            findings.done()
-        })
+        if tokio::time::timeout(PATIENCE, look).await.is_err() {
+            findings.stopped(PATIENCE);
+        }
+        findings.done()
     };
     Part { name, look: bounded.boxed() }
 }
 
-fn of_config(loaded: &Loaded) -> Vec<Finding> {
-    let mut findings = Findings::of("config");
+fn of_config(loaded: &Loaded, mut findings: Findings) {
     let settings = &loaded.settings;
     findings.ok("settings", format!("right; {} keys are set", loaded.set_keys()));
     if settings.payment.provider == crate::config::settings::PaymentProvider::Sandbox && is_shared(settings) {
@@ -106,7 +107,6 @@ fn of_config(loaded: &Loaded) -> Vec<Finding> {
         let mend = "payment.provider = \"signed-callback\" with RUSHGATE__PAYMENT__CALLBACK_SECRET";
         findings.warn("payment", "payment.provider is sandbox", remedy(why, mend));
     }
-    findings.done()
 }
 
 /// Is it a deployment of several processes, and no trial in one?
@@ -115,33 +115,26 @@ fn is_shared(settings: &Settings) -> bool {
 }
 
 /// Which epoch of each partition is open by the store, and whether inventory and queue have it.
-async fn partitions(settings: &Settings) -> Vec<Finding> {
-    let mut findings = Findings::of("partitions");
-    let scopes = match open_scopes(settings, &mut findings).await {
-        Ok(scopes) => scopes,
-        Err(why) => {
-            findings.unknown("epochs", why);
-            return findings.done();
+async fn partitions(settings: &Settings, mut findings: Findings) {
+    match open_scopes(settings, &mut findings).await {
+        Ok(scopes) if scopes.is_empty() => {}
+        Ok(scopes) => {
+            tokio::join!(
+                inventory::redis::doctor::examine_scopes(&settings.inventory, &scopes, findings.clone()),
+                queue::rabbitmq::doctor::examine_scopes(&settings.queue, &scopes, findings)
+            );
         }
-    };
-    let mut found = findings.done();
-    if !scopes.is_empty() {
-        let (inventory, queue) = tokio::join!(
-            inventory::redis::doctor::examine_scopes(&settings.inventory, &scopes),
-            queue::rabbitmq::doctor::examine_scopes(&settings.queue, &scopes)
-        );
-        found.extend(inventory.into_iter().chain(queue));
+        Err(why) => findings.unknown("epochs", why),
     }
-    found
 }
 
 async fn open_scopes(settings: &Settings, findings: &mut Findings) -> Result<Vec<Scope>, String> {
     let told = |fault: &dyn std::fmt::Display| fault.to_string().replace(['\r', '\n'], " ");
-    // To open a file would make it.
-    if settings.store.backend == StoreBackend::Sqlite && !store::sqlite::doctor::is_there(&settings.store) {
-        return Err("looked at when the store is there".to_owned());
-    }
-    let store = roles::open_store(settings).map_err(|error| told(&format!("{error:#}")))?;
+    let store = match settings.store.backend {
+        // To open a file as a process does would make it, or files beside it.
+        StoreBackend::Sqlite => store::sqlite::doctor::opened(&settings.store).await?,
+        StoreBackend::Mysql => roles::open_store(settings).map_err(|error| told(&format!("{error:#}")))?,
+    };
     if store.schema().await.map_err(|fault| told(&fault))? != Schema::Current {
         return Err("looked at when the store's schema is this program's".to_owned());
     }
@@ -179,8 +172,13 @@ mod tests {
     use crate::finding::State;
 
     #[tokio::test(start_paused = true)]
-    async fn a_part_that_never_ends_is_told_and_holds_nobody_up() {
-        let found = part("redis", std::future::pending()).look.await;
-        assert_eq!((found.len(), found[0].part, found[0].state), (1, "redis", State::Wrong));
+    async fn a_part_that_never_ends_is_told_with_what_it_found_and_holds_nobody_up() {
+        let found = part("redis", async |mut findings: Findings| {
+            findings.ok("version", "7.0");
+            std::future::pending().await;
+        });
+        let found = found.look.await;
+        let told: Vec<_> = found.iter().map(|finding| (finding.part, finding.check, finding.state)).collect();
+        assert_eq!(told, [("redis", "version", State::Ok), ("redis", "answers", State::Wrong)]);
     }
 }

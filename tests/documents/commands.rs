@@ -30,6 +30,19 @@ const PLACEHOLDERS: &[(&str, &str)] = &[
     ("concert.json", "README.md"),
 ];
 
+/// Programs that start another, and the word behind which that stands.
+const STARTERS: &[(&str, &[&str])] = &[
+    ("docker", &["run", "exec"]),
+    ("env", &["env"]),
+    ("exec", &["exec"]),
+    ("kubectl", &["--"]),
+    ("sudo", &["sudo"]),
+    ("systemd-run", &["systemd-run"]),
+    ("time", &["time"]),
+];
+/// The image that the documents build.
+const IMAGE: &str = "rushgate:latest";
+
 /// Why the command line does not take this command, or what it names is not there; nothing if all is well.
 pub(crate) fn misunderstood(line: &str) -> Option<String> {
     told_wrong(line, false)
@@ -51,9 +64,23 @@ fn shell_commands(line: &str) -> Vec<Vec<String>> {
         let words = command.split_whitespace().take_while(|word| !word.starts_with(['>', '<', '#']));
         words.map(|word| word.trim_matches(['"', '\'']).to_owned()).collect::<Vec<_>>()
     });
-    let is_ours =
-        |words: &Vec<String>| words.first().is_some_and(|word| word == "rushgate" || word.ends_with("/rushgate"));
-    commands.filter(is_ours).collect()
+    commands.filter_map(|words| called(&words)).collect()
+}
+
+/// The program's own words, also behind a program that starts it.
+fn called(words: &[String]) -> Option<Vec<String>> {
+    let is_ours = |word: &String| word == "rushgate" || word.ends_with("/rushgate");
+    let first = words.first()?;
+    if is_ours(first) {
+        return Some(words.to_vec());
+    }
+    // Before that word stand the starter's own, in which the name may be that of a namespace.
+    let (_, behind) = STARTERS.iter().find(|(starter, _)| starter == first)?;
+    let own = words.iter().position(|word| behind.contains(&word.as_str()))?;
+    // What follows the image's name are words for the program, which the image begins with.
+    let at = own + 1 + words[own + 1..].iter().position(|word| is_ours(word) || word == IMAGE)?;
+    let program = std::iter::once("rushgate".to_owned());
+    Some(program.chain(words[at + 1..].iter().cloned()).collect())
 }
 
 fn parse(words: &[String], in_prose: bool) -> Result<ArgMatches, String> {
@@ -202,6 +229,9 @@ fn a_command_that_is_none_is_found_wherever_it_stands() {
         "rushgate sale create concert-1 nothing.json",
         "true && rushgate redy",
         "/usr/bin/rushgate serv",
+        "systemd-run --pty --property=DynamicUser=yes rushgate docter --config FILE",
+        "docker run --rm rushgate:latest redy",
+        "kubectl exec deploy/gateway -- rushgate sale lst",
     ] {
         assert!(misunderstood(wrong).is_some(), "{wrong}");
     }
@@ -211,6 +241,8 @@ fn a_command_that_is_none_is_found_wherever_it_stands() {
         "rushgate config show --config shop.toml | grep -v '# default'",
         "rushgate sale add-stock concert-1 standard -20 --dry-run    # nothing changes",
         "install rushgate",
+        "kubectl -n rushgate get pods",
+        "docker compose -f config/deploy/compose.yaml exec gateway-1 rushgate sale list",
     ] {
         assert_eq!(misunderstood(right), None);
     }

@@ -133,7 +133,9 @@ fn a_new_user_does_what_the_readme_says() {
     for field in ["order", "sale", "status", "amount", "currency", "pay_by", "lines"] {
         assert!(shown.contains(&format!("\"{field}\"")) && !order[field].is_null(), "{field}: {shown}, {order}");
     }
-    for (line, status) in block(&readme, "sh", ORDER).lines().zip(["held", "paid"]) {
+    let lines: Vec<_> = block(&readme, "sh", ORDER).lines().collect();
+    assert_eq!(lines.len(), 2, "each line has its answer here: {lines:?}");
+    for (line, status) in lines.into_iter().zip(["held", "paid"]) {
         let answer: Value = serde_json::from_str(&user.run(&line.replace(ORDER, id))).expect("an answer");
         assert_eq!(answer["status"], status, "{line}: {answer}");
     }

@@ -14,6 +14,7 @@ pub(crate) struct PrivateMariaDb {
     process: Process,
     port: u16,
     settings: String,
+    zone: Option<String>,
     dir: TempDir,
 }
 
@@ -27,7 +28,16 @@ impl PrivateMariaDb {
         Self::begin(format!("--defaults-file={settings}")).await
     }
 
+    /// On a machine of this time zone, as POSIX writes it: `EST5` is five hours behind UTC.
+    pub(crate) async fn start_in(zone: &str) -> Self {
+        Self::begin_in("--no-defaults".to_owned(), Some(zone.to_owned())).await
+    }
+
     async fn begin(settings: String) -> Self {
+        Self::begin_in(settings, None).await
+    }
+
+    async fn begin_in(settings: String, zone: Option<String>) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         std::fs::create_dir(dir.path().join("tmp")).expect("a folder");
         let mut install = Command::new("mariadb-install-db");
@@ -41,7 +51,8 @@ impl PrivateMariaDb {
                     CREATE USER IF NOT EXISTS rushgate@'127.0.0.1';\nGRANT ALL ON `rushgate%`.* TO rushgate@'127.0.0.1';\n";
         std::fs::write(dir.path().join("init.sql"), init).expect("its first statements");
         let port = free_port();
-        let server = Self { process: launch(&settings, dir.path(), port), port, settings, dir };
+        let process = launch(&settings, zone.as_deref(), dir.path(), port);
+        let server = Self { process, port, settings, zone, dir };
         server.answers().await;
         server
     }
@@ -61,7 +72,7 @@ impl PrivateMariaDb {
     /// Starts it again on the same port, with what is in its folder. A process that still runs is killed.
     pub(crate) async fn restart(&mut self) {
         self.process.kill();
-        self.process = launch(&self.settings, self.dir.path(), self.port);
+        self.process = launch(&self.settings, self.zone.as_deref(), self.dir.path(), self.port);
         self.answers().await;
     }
 
@@ -100,8 +111,9 @@ fn options(dir: &Path) -> Vec<String> {
     options
 }
 
-fn launch(settings: &str, dir: &Path, port: u16) -> Process {
+fn launch(settings: &str, zone: Option<&str>, dir: &Path, port: u16) -> Process {
     let mut command = owned("mariadbd");
+    command.envs(zone.map(|zone| ("TZ", zone)));
     command.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
     command.arg(settings).args(options(dir)).args([
         &format!("--init-file={}", dir.join("init.sql").display()),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::clock::{Clock, SystemClock};
 use crate::config::settings;
 use crate::domain::{Scope, UnixMillis};
-use crate::finding::{Finding, Findings, Remedy, remedy};
+use crate::finding::{Findings, Remedy, Silence, remedy};
 use crate::inventory::Fault;
 use crate::inventory::redis::connection::{Target, field, run_id};
 use crate::inventory::redis::fault;
@@ -18,7 +18,6 @@ use crate::inventory::redis::keys::{self, Part};
 use crate::inventory::redis::scripts::Scripts;
 use crate::reach;
 
-const PART: &str = "redis";
 /// The oldest version whose scripts and streams do what is asked of them.
 const OLDEST: (u64, u64) = (6, 2);
 /// How long one answer may take here; what the gateways allow is another matter, and judged.
@@ -32,29 +31,32 @@ const FILLING: u64 = 75;
 const FULL: u64 = 95;
 
 /// Looks at the server of these settings, from its name to its clock.
-pub async fn examine(settings: &settings::Inventory) -> Vec<Finding> {
-    let mut findings = Findings::of(PART);
+pub async fn examine(settings: &settings::Inventory, mut findings: Findings) {
     if reach::examine(&mut findings, &settings.url, ("inventory.url", "redis-server")).await.is_none() {
-        return findings.done();
+        return;
     }
     match connect(settings).await {
-        Ok(connection) => Look { settings, connection, findings }.all().await,
+        Ok(connection) => {
+            let silence = Silence::default();
+            let look =
+                Look { settings, connection, findings: findings.clone(), silence: silence.clone(), answered: false };
+            if !silence.bounds(look.all()).await {
+                findings.stopped(PATIENCE);
+            }
+        }
         Err(error) => {
             let (check, remedy) = refused(&error, settings);
             findings.wrong(check, told(&error), remedy);
-            findings.done()
         }
     }
 }
 
 /// Looks whether each of these scopes, which the store says are open, is open here, with this version's scripts.
-pub async fn examine_scopes(settings: &settings::Inventory, scopes: &[Scope]) -> Vec<Finding> {
-    let mut findings = Findings::of("partitions");
+pub async fn examine_scopes(settings: &settings::Inventory, scopes: &[Scope], mut findings: Findings) {
     let mut connection = match connect(settings).await {
         Ok(connection) => connection,
         Err(error) => {
-            findings.unknown("inventory", told(&error));
-            return findings.done();
+            return findings.unknown("inventory", told(&error));
         }
     };
     let mut open = 0;
@@ -69,13 +71,16 @@ pub async fn examine_scopes(settings: &settings::Inventory, scopes: &[Scope]) ->
                     "run a writer; rushgate ready",
                 ),
             ),
-            Err(fault) => findings.unknown("inventory", format!("{scope}: {fault}")),
+            // Whoever does not answer for one answers for none.
+            Err(fault) => {
+                findings.unknown("inventory", format!("{scope} and those behind it: {fault}"));
+                break;
+            }
         }
     }
     if open > 0 {
         findings.ok("inventory", format!("{open} of {} can be joined", scopes.len()));
     }
-    findings.done()
 }
 
 /// By the cheapest script that changes nothing. It goes by digest, as those that sell do, so it also tells whether they are there.
@@ -137,6 +142,13 @@ fn refused(error: &RedisError, settings: &settings::Inventory) -> (&'static str,
             remedy("it reads its data; claims are refused until it has", "wait: INFO persistence, loading_eta_seconds"),
         );
     }
+    if text.contains("DB index") || text.contains("database number") {
+        let mend = "set inventory.url to a database that it has: redis-cli CONFIG GET databases; /0 is always there";
+        return ("database", remedy(why, mend));
+    }
+    if error.code().is_some() {
+        return ("refused", remedy(why, "it is Redis and says no, by these words of its own"));
+    }
     ("connection", remedy(why, "is it Redis 6.2 or later that listens there?"))
 }
 
@@ -156,16 +168,18 @@ struct Look<'a> {
     settings: &'a settings::Inventory,
     connection: MultiplexedConnection,
     findings: Findings,
+    silence: Silence,
+    /// It has answered here once.
+    answered: bool,
 }
 
 impl Look<'_> {
-    async fn all(mut self) -> Vec<Finding> {
+    async fn all(mut self) {
         let info = match self.ask::<String>(&["INFO", "everything"]).await {
             Ok(info) => info,
             Err(error) => {
                 let (check, remedy) = refused(&error, self.settings);
-                self.findings.wrong(check, told(&error), remedy);
-                return self.findings.done();
+                return self.findings.wrong(check, told(&error), remedy);
             }
         };
         self.version(&info);
@@ -178,11 +192,16 @@ impl Look<'_> {
         self.scripts().await;
         self.latency().await;
         self.clock().await;
-        self.findings.done()
     }
 
+    /// An answer. Once there was one, the first that does not come ends the look.
     async fn ask<T: FromRedisValue>(&mut self, words: &[&str]) -> Result<T, RedisError> {
-        redis::cmd(words[0]).arg(&words[1..]).query_async(&mut self.connection).await
+        let answer = redis::cmd(words[0]).arg(&words[1..]).query_async(&mut self.connection).await;
+        match &answer {
+            Err(error) if error.is_timeout() && self.answered => self.silence.end().await,
+            answer => self.answered |= answer.is_ok(),
+        }
+        answer
     }
 
     /// A setting of the server's; none where CONFIG is not for us, as with many providers.
@@ -229,11 +248,24 @@ impl Look<'_> {
 
     async fn persistence(&mut self, info: &str) {
         let refuses = |check: &str| field(info, check) == "err";
-        let stops = self.config("stop-writes-on-bgsave-error").await.is_none_or(|stops| stops == "yes");
-        if refuses("aof_last_write_status") || (refuses("rdb_last_bgsave_status") && stops) {
-            let why = "it takes no writes while it cannot write to its disk, so nothing can be granted";
-            let mend = "look at its log and its disk (df); redis-cli INFO persistence";
-            return self.findings.wrong("persistence", "its last write to the disk failed", remedy(why, mend));
+        let stops = if refuses("aof_last_write_status") {
+            Some(true)
+        } else if refuses("rdb_last_bgsave_status") {
+            self.stops_without_snapshots().await
+        } else {
+            Some(false)
+        };
+        match stops {
+            Some(false) => {}
+            Some(true) => {
+                let why = "it takes no writes while it cannot write to its disk, so nothing can be granted";
+                let mend = "look at its log and its disk (df); redis-cli INFO persistence";
+                return self.findings.wrong("persistence", "its last write to the disk failed", remedy(why, mend));
+            }
+            None => {
+                let found = "its last snapshot failed, and whether it takes no writes for that is not told (no right to CONFIG)";
+                return self.findings.unknown("persistence", found);
+            }
         }
         if field(info, "aof_enabled") != "1" {
             let why = "a restart of Redis loses what it holds. No order is lost: the partitions are rebuilt from the \
@@ -251,8 +283,17 @@ impl Look<'_> {
                 self.findings.warn("persistence", "appendonly yes, appendfsync no", remedy(why, mend));
             }
             Some(fsync) => self.findings.ok("persistence", format!("appendonly yes, appendfsync {fsync}")),
-            None => self.findings.ok("persistence", "appendonly yes; appendfsync is not told (no right to CONFIG)"),
+            None => {
+                self.findings.unknown("persistence", "appendonly yes; appendfsync is not told (no right to CONFIG)");
+            }
         }
+    }
+
+    /// Only a server that is to make snapshots stops when one fails.
+    async fn stops_without_snapshots(&mut self) -> Option<bool> {
+        let stops = self.config("stop-writes-on-bgsave-error").await? == "yes";
+        let saves = !self.config("save").await?.is_empty();
+        Some(stops && saves)
     }
 
     fn memory(&mut self, info: &str) {
@@ -295,7 +336,10 @@ impl Look<'_> {
         if field(info, "cluster_enabled") != "1" {
             return self.findings.ok("cluster", "none: one server");
         }
-        let nodes = self.ask::<String>(&["CLUSTER", "NODES"]).await.unwrap_or_default();
+        let nodes = match self.ask::<String>(&["CLUSTER", "NODES"]).await {
+            Ok(nodes) => nodes,
+            Err(error) => return self.findings.unknown("cluster", format!("cluster mode: {}", told(&error))),
+        };
         let own = nodes.lines().find(|line| line.contains("myself")).unwrap_or_default();
         if own.split_whitespace().any(|slots| slots == "0-16383") {
             return self.findings.ok("cluster", "cluster mode, and all slots are here");

@@ -1,18 +1,21 @@
 //! A look at the file for `rushgate doctor`: reads only, and makes nothing, not even the file.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 
-use super::{MIGRATOR, applied, connect};
+use super::{MIGRATOR, SqliteStore, applied, connect};
+use crate::clock::SystemClock;
 use crate::config::settings;
-use crate::finding::{Finding, Findings, remedy};
+use crate::finding::{Findings, remedy};
 use crate::store::failure::{Failure, within};
-use crate::store::{Schema, schema};
+use crate::store::{Schema, Store, schema};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes on the disk. Below the first the file cannot grow for long, below the second for no time.
@@ -20,30 +23,52 @@ const LITTLE_SPACE: u64 = 1 << 30;
 const NO_SPACE: u64 = 64 << 20;
 
 /// Looks at the file of these settings.
-pub async fn examine(settings: &settings::Store) -> Vec<Finding> {
-    let mut findings = Findings::of("sqlite");
+pub async fn examine(settings: &settings::Store, mut findings: Findings) {
     let url = settings.url.as_str();
     let options = match SqliteConnectOptions::from_str(url) {
         Ok(options) => options,
         Err(error) => {
             let why = "no process starts without its store";
             findings.wrong("file", format!("{url}: {error}"), remedy(why, "set store.url to sqlite://FILE"));
-            return findings.done();
+            return;
         }
     };
     let path = options.get_filename().to_owned();
-    if folder(&mut findings, &path) && file(&mut findings, &path) {
-        lock(&mut findings, &path);
-        let options = options.read_only(true).create_if_missing(false).disable_statement_logging();
+    // A file system that is away answers nothing, for as long as it likes.
+    let mut told = findings.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let goes_on = folder(&mut told, &path) && file(&mut told, &path);
+        if goes_on {
+            lock(&mut told, &path);
+        }
+        goes_on.then(|| untouched(options))
+    });
+    if let Ok(Some(options)) = looked.await {
         content(&mut findings, &options).await;
     }
-    findings.done()
 }
 
-/// Is there a file at these settings' URL?
-pub fn is_there(settings: &settings::Store) -> bool {
-    let options = SqliteConnectOptions::from_str(settings.url.as_str());
-    options.is_ok_and(|options| options.get_filename().exists())
+/// The store of these settings, for reads that make and change nothing.
+pub async fn opened(settings: &settings::Store) -> Result<Arc<dyn Store>, String> {
+    let url = settings.url.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let options = SqliteConnectOptions::from_str(url.as_str()).map_err(|error| error.to_string())?;
+        let path = options.get_filename().to_owned();
+        if !path.exists() {
+            return Err("looked at when the store is there".to_owned());
+        }
+        Ok(SqliteStore::over(path, &untouched(options.clone()), &untouched(options), Arc::new(SystemClock)))
+    });
+    let store = opened.await.map_err(|error| error.to_string())??;
+    Ok(Arc::new(store))
+}
+
+/// Without its log nobody has the file open. To open it as others do, even for reading, would make the log and its index.
+fn untouched(options: SqliteConnectOptions) -> SqliteConnectOptions {
+    let mut log = options.get_filename().to_owned().into_os_string();
+    log.push("-wal");
+    let is_alone = !Path::new(&log).exists();
+    options.read_only(true).create_if_missing(false).immutable(is_alone).disable_statement_logging()
 }
 
 /// The folder of the file, or of those that are there the one in which it would be made.
@@ -114,7 +139,13 @@ fn lock(findings: &mut Findings, path: &Path) {
         Ok(Err(TryLockError::WouldBlock)) => {
             findings.ok("lock", "a process serves from this file; a second one would refuse to");
         }
-        Ok(_) | Err(_) => findings.ok("lock", "no process serves from this file"),
+        Ok(Ok(())) => findings.ok("lock", "no process serves from this file"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            findings.ok("lock", "no process has served from this file");
+        }
+        Ok(Err(TryLockError::Error(error))) | Err(error) => {
+            findings.unknown("lock", format!("{}: {error}", Path::new(&beside).display()));
+        }
     }
 }
 

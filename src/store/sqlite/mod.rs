@@ -89,14 +89,24 @@ impl SqliteStore {
             .busy_timeout(BUSY)
             .disable_statement_logging();
         let reading = options.clone().pragma("query_only", "ON");
-        let pool = |size, options: SqliteConnectOptions| {
+        Ok(Self::over(path, &options, &reading, clock))
+    }
+
+    fn over(
+        path: PathBuf,
+        writing: &SqliteConnectOptions,
+        reading: &SqliteConnectOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let pool = |size, options: &SqliteConnectOptions| {
+            let options = options.clone();
             let connect = move || -> futures_util::future::BoxFuture<'static, _> {
                 let options = options.clone();
                 Box::pin(async move { connect(&options).await })
             };
             Pool::new(size, LIMIT, Box::new(connect))
         };
-        Ok(Self(Arc::new(Inner { path, writer: pool(1, options), readers: pool(READERS, reading), clock })))
+        Self(Arc::new(Inner { path, writer: pool(1, writing), readers: pool(READERS, reading), clock }))
     }
 
     /// Keeps other processes from serving from this file, as long as the lock lives: each has an inventory of its own, and would

@@ -21,6 +21,14 @@ pub(super) fn told(why: &Unconnected) -> String {
     text.replace(['\r', '\n'], " ")
 }
 
+/// What gives the user all rights to what is ours, and no other.
+pub(super) fn set_permissions(settings: &settings::Queue) -> String {
+    let (vhost, namespace) = (vhost(settings), settings.namespace.replace('.', r"\."));
+    format!(
+        r"rabbitmqctl set_permissions -p {vhost} USER '^{namespace}\.' '^({namespace}\.|amq\.default$)' '^{namespace}\.'"
+    )
+}
+
 /// By the names of AMQP's answers, in which the client tells them.
 pub(super) fn unconnected(why: &Unconnected, settings: &settings::Queue) -> (&'static str, Remedy) {
     let text = told(why).to_uppercase().replace('-', "_");
@@ -39,11 +47,22 @@ pub(super) fn unconnected(why: &Unconnected, settings: &settings::Queue) -> (&'s
             format!("rabbitmqctl add_vhost {vhost}; or name another behind the host in queue.url, where %2f is /");
         return ("virtual host", remedy(cost, mend));
     }
-    if text.contains("NOT_ALLOWED") {
+    if text.contains("LIMIT") {
         let mend = format!(
-            r"rabbitmqctl set_permissions -p {vhost} USER '^rushgate\.' '^(rushgate\.|amq\.default$)' '^rushgate\.'"
+            "rabbitmqctl list_connections tells who keeps them; rabbitmqctl list_vhost_limits -p {vhost}, rabbitmqctl \
+             list_user_limits --user USER and connection_max in rabbitmq.conf tell the limits"
         );
+        return ("connections", remedy(cost, mend));
+    }
+    if text.contains("NOT_ALLOWED") && text.contains("DOWN") {
+        let mend = format!("rabbitmqctl restart_vhost -p {vhost}; the broker's log tells why it went down");
         return ("virtual host", remedy(cost, mend));
+    }
+    if text.contains("NOT_ALLOWED") && text.contains("REFUSED") {
+        return ("virtual host", remedy(cost, set_permissions(settings)));
+    }
+    if text.contains("NOT_ALLOWED") {
+        return ("refused", remedy(cost, "it is RabbitMQ and says no, by these words of its own; its log tells more"));
     }
     ("connection", remedy(cost, "rabbitmqctl list_connections; the broker's log tells why"))
 }

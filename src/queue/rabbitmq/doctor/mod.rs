@@ -7,16 +7,17 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use lapin::options::{
     BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::types::{FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, ErrorKind, Event, ExchangeKind};
+use lapin::{BasicProperties, Channel, Confirmation, ErrorKind, Event, ExchangeKind};
 use tokio::time::timeout;
 
 use self::greeting::greet;
-use self::meet::{connect, told, unconnected, vhost};
+use self::meet::{connect, set_permissions, told, unconnected, vhost};
 use crate::config::settings;
 use crate::domain::Scope;
-use crate::finding::{Finding, Findings, remedy};
+use crate::finding::{Findings, remedy};
 use crate::queue::LaneId;
 use crate::queue::rabbitmq::session::Session;
 use crate::queue::rabbitmq::topology;
@@ -26,54 +27,61 @@ use crate::reach;
 mod greeting;
 mod meet;
 
-const PART: &str = "rabbitmq";
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Answers of AMQP.
 const NO_ANSWER: u16 = 0;
 const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
-const RESOURCE_LOCKED: u16 = 405;
 const PRECONDITION_FAILED: u16 = 406;
 
 /// Looks at the broker of these settings, from its name to its queues.
-pub async fn examine(settings: &settings::Queue) -> Vec<Finding> {
-    let mut findings = Findings::of(PART);
+pub async fn examine(settings: &settings::Queue, mut findings: Findings) {
     let Some(mut way) = reach::examine(&mut findings, &settings.url, ("queue.url", "rabbitmq-server")).await else {
-        return findings.done();
+        return;
     };
     if !greet(&mut findings, &mut way.stream).await {
-        return findings.done();
+        return;
     }
     drop(way);
     match connect(settings).await {
         Ok(session) => {
             findings.ok("authentication", format!("the virtual host {} is open to this user", vhost(settings)));
             let names = names(settings);
-            let mut look = Look { settings, names, session, findings, seen: Vec::new() };
+            let mut look = Look { settings, names, session, findings, no_configure: None };
             look.all().await;
             look.session.close().await;
-            look.findings.done()
         }
         Err(why) => {
             let (check, remedy) = unconnected(&why, settings);
             findings.wrong(check, told(&why), remedy);
-            findings.done()
         }
     }
 }
 
 /// Looks whether each of these scopes, which the store says are open, has its exchange.
-pub async fn examine_scopes(settings: &settings::Queue, scopes: &[Scope]) -> Vec<Finding> {
-    let mut findings = Findings::of("partitions");
+pub async fn examine_scopes(settings: &settings::Queue, scopes: &[Scope], mut findings: Findings) {
     let session = match connect(settings).await {
         Ok(session) => session,
         Err(why) => {
-            findings.unknown("exchange", told(&why));
-            return findings.done();
+            return findings.unknown("exchange", told(&why));
         }
     };
     let (names, mut open) = (names(settings), 0);
+    if !has_queues(&session, &names).await {
+        let found = format!(
+            "the store says that {} partitions are open, and the virtual host {} has no queue of {}",
+            scopes.len(),
+            vhost(settings),
+            settings.namespace
+        );
+        let why = "what is granted elsewhere is published elsewhere: this is most likely another virtual host or namespace \
+                   than the writers'";
+        let mend = "compare queue.url (its end) and queue.namespace with theirs; if they are the same, the broker has lost \
+                    what it had: run a writer";
+        findings.wrong("exchange", found, remedy(why, mend));
+        return session.close().await;
+    }
     for scope in scopes {
         match has_exchange(&session, names.exchange(*scope)).await {
             Ok(()) => open += 1,
@@ -83,14 +91,35 @@ pub async fn examine_scopes(settings: &settings::Queue, scopes: &[Scope]) -> Vec
                 let mend = "run a writer, which recovers it; never make the exchange by hand";
                 findings.wrong("exchange", format!("{} is not there", names.exchange(*scope)), remedy(why, mend));
             }
-            Err(trouble) => findings.unknown("exchange", format!("{scope}: {}", trouble.text)),
+            // Whoever does not answer for one answers for none.
+            Err(trouble) => {
+                findings.unknown("exchange", format!("{scope} and those behind it: {}", trouble.text));
+                break;
+            }
         }
     }
     if open > 0 {
         findings.ok("exchange", format!("{open} of {} are there", scopes.len()));
     }
     session.close().await;
-    findings.done()
+}
+
+/// Is there one of those that every process declares? Without an answer it is taken for there.
+async fn has_queues(session: &Session, names: &Names) -> bool {
+    for lane in names.all() {
+        match depth(session, names.queue(lane)).await {
+            Err(trouble) if trouble.code == NOT_FOUND => {}
+            _ => return true,
+        }
+    }
+    false
+}
+
+async fn depth(session: &Session, queue: ShortString) -> Result<(u32, u32), Trouble> {
+    let channel = channel(session).await?;
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = asked(channel.queue_declare(queue, passive, FieldTable::default())).await?;
+    Ok((queue.message_count(), queue.consumer_count()))
 }
 
 async fn has_exchange(session: &Session, exchange: ShortString) -> Result<(), Trouble> {
@@ -133,8 +162,8 @@ struct Look<'a> {
     names: Names,
     session: Arc<Session>,
     findings: Findings,
-    /// The queues that are there as they should be, with their messages and consumers.
-    seen: Vec<(LaneId, u32, u32)>,
+    /// What the broker said to who declared a queue and may not.
+    no_configure: Option<String>,
 }
 
 impl Look<'_> {
@@ -148,10 +177,10 @@ impl Look<'_> {
     /// Which queues are there, and with the arguments that are asked for? A declaration of a queue that is there with the same
     /// arguments does nothing, and with others is refused; it needs the right to configure.
     async fn queues(&mut self) -> Vec<(LaneId, u32, u32)> {
-        let (mut depths, mut missing, mut wrong, mut no_right) = (Vec::new(), Vec::new(), 0, false);
+        let (mut depths, mut missing, mut wrong) = (Vec::new(), Vec::new(), 0);
         for lane in self.names.all() {
             let name = self.names.queue(lane);
-            match self.depth(lane).await {
+            match depth(&self.session, name.clone()).await {
                 Ok((messages, consumers)) => depths.push((lane, messages, consumers)),
                 Err(trouble) if trouble.code == NOT_FOUND => {
                     missing.push(name.to_string());
@@ -160,17 +189,16 @@ impl Look<'_> {
                 Err(trouble) => {
                     wrong += 1;
                     self.unasked("queues", &trouble);
-                    continue;
+                    // The next one would be waited for as long.
+                    break;
                 }
             }
-            match self.declare(lane).await {
-                Ok(()) => self.seen.extend(depths.last().copied()),
-                Err(trouble) => {
-                    wrong += 1;
-                    // The right is one for all of them, most likely.
-                    if trouble.code != ACCESS_REFUSED || !std::mem::replace(&mut no_right, true) {
-                        self.misdeclared(name.as_str(), &trouble);
-                    }
+            if let Err(trouble) = self.declare(lane).await {
+                wrong += 1;
+                let is_silent = trouble.code == NO_ANSWER;
+                self.misdeclared(name.as_str(), trouble);
+                if is_silent {
+                    break;
                 }
             }
         }
@@ -192,20 +220,13 @@ impl Look<'_> {
         depths
     }
 
-    async fn depth(&self, lane: LaneId) -> Result<(u32, u32), Trouble> {
-        let channel = channel(&self.session).await?;
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let queue = asked(channel.queue_declare(self.names.queue(lane), passive, FieldTable::default())).await?;
-        Ok((queue.message_count(), queue.consumer_count()))
-    }
-
     async fn declare(&self, lane: LaneId) -> Result<(), Trouble> {
         let channel = channel(&self.session).await?;
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         asked(channel.queue_declare(self.names.queue(lane), options, self.names.arguments(lane))).await.map(drop)
     }
 
-    fn misdeclared(&mut self, name: &str, trouble: &Trouble) {
+    fn misdeclared(&mut self, name: &str, trouble: Trouble) {
         match trouble.code {
             PRECONDITION_FAILED => {
                 let why =
@@ -222,8 +243,9 @@ impl Look<'_> {
                     remedy(why, mend),
                 );
             }
-            ACCESS_REFUSED => self.no_right("configure", &trouble.text),
-            _ => self.unasked("queues", trouble),
+            // Told with the other rights.
+            ACCESS_REFUSED => self.no_configure = Some(trouble.text),
+            _ => self.unasked("queues", &trouble),
         }
     }
 
@@ -235,47 +257,58 @@ impl Look<'_> {
     }
 
     fn no_right(&mut self, right: &str, said: &str) {
-        let (vhost, namespace) = (vhost(self.settings), &self.settings.namespace);
         let why = "the user needs to configure, write and read all that is ours";
-        let mend = format!(
-            r"rabbitmqctl set_permissions -p {vhost} USER '^{namespace}\.' '^({namespace}\.|amq\.default$)' '^{namespace}\.'"
-        );
-        self.findings.wrong("permissions", format!("no right to {right}: {said}"), remedy(why, mend));
+        let found = format!("no right to {right}: {said}");
+        self.findings.wrong("permissions", found, remedy(why, set_permissions(self.settings)));
     }
 
-    /// The rights to write and to read, by what changes nothing: to unbind what is not bound, and to fetch one message from a queue
-    /// with a single active consumer, where that is refused to everybody (405), after the right to it was looked at.
+    /// The rights, by what changes nothing: the broker looks at them before it looks whether the queue is there, and this one is not.
     async fn rights(&mut self) {
-        let Some((lane, ..)) = self.seen.iter().find(|(lane, ..)| *lane != LaneId::Dead).copied() else {
-            return self
-                .findings
-                .unknown("permissions", "the rights to write and read can be tried when the queues are there");
-        };
-        let (queue, dead) = (self.names.queue(lane), self.names.queue(LaneId::Dead));
-        let unbound = match channel(&self.session).await {
-            Ok(channel) => {
-                let nobody = ShortString::from("nobody binds by this");
-                asked(channel.queue_unbind(queue.clone(), dead, nobody, FieldTable::default())).await
+        let nobody = ShortString::from(format!("{}.nobody has this queue", self.settings.namespace));
+        let (mut missing, mut said) = (Vec::new(), String::new());
+        let tried = [
+            ("configure", self.delete(nobody.clone()).await),
+            ("write", self.unbind(nobody.clone()).await),
+            ("read", self.fetch(nobody).await),
+        ];
+        let reads = !tried[2].1.as_ref().is_err_and(|trouble| trouble.code == ACCESS_REFUSED);
+        for (right, tried) in tried {
+            match tried {
+                Ok(()) => {}
+                Err(trouble) if trouble.code == NOT_FOUND => {}
+                // To unbind asks for the right to read as well.
+                Err(trouble) if right == "write" && !reads && !trouble.text.contains("write access") => {}
+                Err(trouble) if trouble.code == ACCESS_REFUSED => {
+                    missing.push(right);
+                    said = trouble.text;
+                }
+                Err(trouble) => return self.findings.unknown("permissions", trouble.text),
             }
-            Err(trouble) => Err(trouble),
-        };
-        if let Err(trouble) = &unbound
-            && trouble.code == ACCESS_REFUSED
-        {
-            return self.no_right("write or read", &trouble.text);
         }
-        let fetched = match channel(&self.session).await {
-            Ok(channel) => asked(channel.basic_get(queue, BasicGetOptions { no_ack: false })).await.map(drop),
-            Err(trouble) => Err(trouble),
-        };
-        match fetched {
-            Err(trouble) if trouble.code == ACCESS_REFUSED => self.no_right("read", &trouble.text),
-            Ok(()) => self.findings.ok("permissions", "configure, write and read"),
-            Err(trouble) if trouble.code == RESOURCE_LOCKED => {
-                self.findings.ok("permissions", "configure, write and read");
-            }
-            Err(trouble) => self.findings.unknown("permissions", trouble.text),
+        if let Some(text) = self.no_configure.take().filter(|_| missing.first() != Some(&"configure")) {
+            missing.insert(0, "configure");
+            said = text;
         }
+        if missing.is_empty() {
+            return self.findings.ok("permissions", "configure, write and read");
+        }
+        self.no_right(&missing.join(", "), &said);
+    }
+
+    async fn delete(&self, queue: ShortString) -> Result<(), Trouble> {
+        let channel = channel(&self.session).await?;
+        let options = QueueDeleteOptions { if_unused: true, if_empty: true, ..QueueDeleteOptions::default() };
+        asked(channel.queue_delete(queue, options)).await.map(drop)
+    }
+
+    async fn unbind(&self, queue: ShortString) -> Result<(), Trouble> {
+        let channel = channel(&self.session).await?;
+        asked(channel.queue_unbind(queue.clone(), queue, "nobody binds by this".into(), FieldTable::default())).await
+    }
+
+    async fn fetch(&self, queue: ShortString) -> Result<(), Trouble> {
+        let channel = channel(&self.session).await?;
+        asked(channel.basic_get(queue, BasicGetOptions { no_ack: false })).await.map(drop)
     }
 
     fn backlog(&mut self, depths: &[(LaneId, u32, u32)]) {
@@ -341,7 +374,18 @@ impl Look<'_> {
                 self.findings.wrong("alarms", format!("the broker blocks: {reason}"), remedy(why, mend));
             }
             published = publish(&self.session, &self.settings.namespace) => match published {
-                Ok(()) => self.findings.ok("alarms", "none: a message was taken and came back, since nobody wants it"),
+                Ok(Confirmation::Ack(Some(_))) => {
+                    self.findings.ok("alarms", "none: a message was taken and came back, since nobody wants it");
+                }
+                Ok(Confirmation::Nack(_)) => {
+                    let mend = "rabbitmq-diagnostics alarms; the broker's log tells why";
+                    self.findings.wrong("alarms", "the broker refused a message", remedy(why, mend));
+                }
+                Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => {
+                    let why = "what goes to nobody should come back; a claim whose message went nowhere would be taken for stored";
+                    let mend = "look for a plugin or a proxy in between that keeps what is returned: rabbitmq-plugins list -e";
+                    self.findings.warn("alarms", "a message that nobody wants did not come back", remedy(why, mend));
+                }
                 Err(trouble) if trouble.code == ACCESS_REFUSED => self.no_right("write to amq.default", &trouble.text),
                 Err(trouble) => {
                     let mend = "rabbitmq-diagnostics alarms; rabbitmq-diagnostics check_running; look at its disk";
@@ -352,11 +396,11 @@ impl Look<'_> {
     }
 }
 
-async fn publish(session: &Session, namespace: &str) -> Result<(), Trouble> {
+async fn publish(session: &Session, namespace: &str) -> Result<Confirmation, Trouble> {
     let channel = channel(session).await?;
     asked(channel.confirm_select(ConfirmSelectOptions::default())).await?;
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let nobody = ShortString::from(format!("{namespace}.nobody has this queue"));
     let properties: BasicProperties = topology::persistent();
-    asked(async { channel.basic_publish("".into(), nobody, options, b"", properties).await?.await }).await.map(drop)
+    asked(async { channel.basic_publish("".into(), nobody, options, b"", properties).await?.await }).await
 }

@@ -7,12 +7,12 @@ use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
 use self::meet::{meet, refused, told};
-use super::{CONNECTIONS, MIGRATOR, applied};
+use super::{CONNECTIONS, MIGRATOR, STATEMENTS, applied};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::config::settings::{self, Role};
 use crate::domain::UnixMillis;
-use crate::finding::{Finding, Findings, remedy};
+use crate::finding::{Findings, Silence, remedy};
 use crate::store::failure::{Failure, within};
 use crate::store::schema;
 
@@ -21,37 +21,47 @@ mod meet;
 /// How long one answer may take here; what the program allows is `store.timeout`.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A transaction that is open for longer than this holds others up: none of ours takes as long.
-const LONG_TRANSACTION: u64 = 30;
+const LONG_TRANSACTION: i64 = 30;
 /// How far behind a replica may be before reports surprise people, in seconds.
 const MAX_LAG: u64 = 10;
 
 /// Looks at the server of these settings, from its name to its rights.
-pub async fn examine(settings: &Settings) -> Vec<Finding> {
-    let mut findings = Findings::of("mysql");
+pub async fn examine(settings: &Settings, mut findings: Findings) {
     if let Some(conn) = meet(&mut findings, &settings.store.url, "store.url").await {
-        let mut look = Look { conn, findings };
-        look.primary(settings).await;
-        return look.findings.done();
+        let silence = Silence::default();
+        let mut look = Look { conn, findings: findings.clone(), silence: silence.clone() };
+        if !silence.bounds(look.primary(settings)).await {
+            findings.stopped(PATIENCE);
+        }
     }
-    findings.done()
 }
 
 /// Looks at the replica of these settings: whether it is one, and how far behind.
-pub async fn examine_replica(settings: &settings::Store) -> Vec<Finding> {
-    let mut findings = Findings::of("replica");
+pub async fn examine_replica(settings: &settings::Store, mut findings: Findings) {
     if let Some(conn) = meet(&mut findings, &settings.read_url, "store.read_url").await {
-        let mut look = Look { conn, findings };
-        look.version().await;
-        look.schema().await;
-        look.lag().await;
-        return look.findings.done();
+        let silence = Silence::default();
+        let mut look = Look { conn, findings: findings.clone(), silence: silence.clone() };
+        if !silence.bounds(look.replica()).await {
+            findings.stopped(PATIENCE);
+        }
     }
-    findings.done()
 }
 
 struct Look {
     conn: MySqlConnection,
     findings: Findings,
+    silence: Silence,
+}
+
+/// Waits for an answer, and goes no further without one.
+async fn heard<T, E: Into<Failure>>(
+    silence: &Silence,
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure> {
+    match within(PATIENCE, asked).await {
+        Err(Failure::TooLate(_)) => silence.end().await,
+        answer => answer,
+    }
 }
 
 impl Look {
@@ -68,15 +78,22 @@ impl Look {
         self.durability().await;
         self.binary_log().await;
         self.connections(lanes).await;
+        self.prepared_statements(lanes).await;
         self.locks().await;
         self.clock().await;
         self.rights(is_current).await;
     }
 
+    async fn replica(&mut self) {
+        self.version().await;
+        self.schema().await;
+        self.lag().await;
+    }
+
     /// One value as a text. A name that this version does not have is an error like another.
     async fn value(&mut self, expression: &str) -> Result<String, Failure> {
         let select = format!("SELECT CAST({expression} AS CHAR)");
-        let row = within(PATIENCE, self.conn.fetch_one(AssertSqlSafe(select))).await?;
+        let row = heard(&self.silence, self.conn.fetch_one(AssertSqlSafe(select))).await?;
         Ok(row.try_get::<Option<String>, _>(0)?.unwrap_or_default())
     }
 
@@ -103,7 +120,7 @@ impl Look {
 
     /// Returns whether it is this program's.
     async fn schema(&mut self) -> bool {
-        let rows = within(PATIENCE, applied(&mut self.conn)).await;
+        let rows = heard(&self.silence, applied(&mut self.conn)).await;
         let compared = rows.and_then(|rows| schema::compare(&MIGRATOR, &rows));
         schema::tell(&mut self.findings, &MIGRATOR, compared)
     }
@@ -111,7 +128,7 @@ impl Look {
     /// What the first process that started wrote down, and all others must agree with.
     async fn deployment(&mut self, partitions: u16) {
         let select = "SELECT CAST(partitions AS CHAR) FROM deployment WHERE id = 1";
-        let row = within(PATIENCE, self.conn.fetch_optional(select)).await;
+        let row = heard(&self.silence, self.conn.fetch_optional(select)).await;
         match row.map(|row| row.and_then(|row| text(&row, 0)?.parse::<u16>().ok())) {
             Ok(None) => self.findings.ok("deployment", "not begun: the first process that starts writes it down"),
             Ok(Some(begun)) if begun == partitions => {
@@ -176,11 +193,11 @@ impl Look {
             Err(failure) => self.findings.unknown("commits", told(failure)),
         }
         match self.value("@@GLOBAL.innodb_doublewrite").await.as_deref() {
-            Ok("0" | "OFF") => {
+            Ok(off @ ("0" | "OFF" | "DETECT_ONLY")) => {
                 let why = "a page that is half written when the power goes cannot be mended";
                 self.findings.warn(
                     "double write",
-                    "off",
+                    format!("innodb_doublewrite {off}"),
                     remedy(why, "innodb_doublewrite = ON in its configuration, and a restart"),
                 );
             }
@@ -236,21 +253,58 @@ impl Look {
 
     async fn status(&mut self, name: &str) -> Option<usize> {
         let show = format!("SHOW GLOBAL STATUS LIKE '{name}'");
-        let row = within(PATIENCE, self.conn.fetch_one(AssertSqlSafe(show))).await.ok()?;
+        let row = heard(&self.silence, self.conn.fetch_one(AssertSqlSafe(show))).await.ok()?;
         text(&row, 1)?.parse().ok()
     }
 
+    /// The server counts the statements of all its sessions together, and a session keeps those that it has prepared.
+    async fn prepared_statements(&mut self, lanes: usize) {
+        let most =
+            self.value("@@GLOBAL.max_prepared_stmt_count").await.ok().and_then(|most| most.parse::<usize>().ok());
+        let sessions = self.value("@@GLOBAL.max_connections").await.ok().and_then(|most| most.parse::<usize>().ok());
+        let (Some(most), Some(sessions)) = (most, sessions) else {
+            return self.findings.unknown("prepared statements", "it does not tell how many it keeps");
+        };
+        let (all, own) = (sessions * STATEMENTS, (CONNECTIONS + lanes) * STATEMENTS);
+        let found = format!("max_prepared_stmt_count {most}; a process of this config keeps {own} at most");
+        if most < all {
+            let why = format!(
+                "{sessions} sessions may keep {all} together; past the limit the server prepares no more (error 1461), \
+                 and nothing is stored by whoever asks"
+            );
+            let mend = format!(
+                "SET GLOBAL max_prepared_stmt_count = {}, and the same in its configuration",
+                all.min(1_048_576)
+            );
+            self.findings.warn("prepared statements", found, remedy(why, mend));
+        } else {
+            self.findings.ok("prepared statements", found);
+        }
+    }
+
+    /// When a transaction began the server tells in the time of its own machine, whatever zone the session has.
     async fn locks(&mut self) {
         let select = "SELECT CAST(COALESCE(SUM(trx_state = 'LOCK WAIT'), 0) AS CHAR), \
-                      CAST(COALESCE(MAX(TIMESTAMPDIFF(SECOND, trx_started, NOW())), 0) AS CHAR) FROM information_schema.innodb_trx";
-        let row = match within(PATIENCE, self.conn.fetch_one(select)).await {
+                      CAST(COALESCE(CAST(UNIX_TIMESTAMP() AS SIGNED) - CAST(UNIX_TIMESTAMP(MIN(trx_started)) AS SIGNED), 0) AS CHAR) \
+                      FROM information_schema.innodb_trx";
+        let zone = |zone: &str| format!("SET SESSION time_zone = '{zone}'");
+        if let Err(failure) = heard(&self.silence, self.conn.execute(AssertSqlSafe(zone("SYSTEM")))).await {
+            return self.findings.unknown("locks", told(&failure));
+        }
+        let row = heard(&self.silence, self.conn.fetch_one(select)).await;
+        if let Err(failure) = heard(&self.silence, self.conn.execute(AssertSqlSafe(zone("+00:00")))).await {
+            return self.findings.unknown("locks", told(&failure));
+        }
+        let row = match row {
             Ok(row) => row,
             Err(failure) => {
                 return self.findings.unknown("locks", format!("{} (GRANT PROCESS shows them)", told(&failure)));
             }
         };
-        let number = |column| text(&row, column).and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
-        let (waiting, oldest) = (number(0), number(1));
+        let number = |column| text(&row, column).and_then(|number| number.parse::<i64>().ok());
+        let (Some(waiting), Some(oldest @ 0..)) = (number(0), number(1)) else {
+            return self.findings.unknown("locks", "it does not tell how long its transactions are open");
+        };
         let found = format!("{waiting} transactions wait for a lock; the oldest is open for {oldest} s");
         if oldest > LONG_TRANSACTION {
             let why = "what it has locked nobody can pay, expire or store, and a recovery waits for it";
@@ -297,9 +351,9 @@ impl Look {
     }
 
     async fn lag(&mut self) {
-        let mut asked = within(PATIENCE, self.conn.fetch_optional("SHOW REPLICA STATUS")).await;
+        let mut asked = heard(&self.silence, self.conn.fetch_optional("SHOW REPLICA STATUS")).await;
         if asked.is_err() {
-            asked = within(PATIENCE, self.conn.fetch_optional("SHOW SLAVE STATUS")).await;
+            asked = heard(&self.silence, self.conn.fetch_optional("SHOW SLAVE STATUS")).await;
         }
         let row = match asked {
             Ok(Some(row)) => row,
