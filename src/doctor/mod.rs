@@ -175,7 +175,7 @@ mod tests {
     async fn a_part_that_never_ends_is_told_with_what_it_found_and_holds_nobody_up() {
         let found = part("redis", async |mut findings: Findings| {
             findings.ok("version", "7.0");
-            std::future::pending().await;
+            std::future::pending::<()>().await;
         });
         let found = found.look.await;
         let told: Vec<_> = found.iter().map(|finding| (finding.part, finding.check, finding.state)).collect();
