@@ -48,14 +48,12 @@ impl Audit {
             let answer = progress("repairing", client.audit(&path)).await?;
             let repair: Repair =
                 serde_json::from_value(answer.clone()).context("the answer is no report of a repair")?;
-            self.remote.print(&answer, |_| shown_repair(&repair))?;
-            return Ok(exit(repair.verdict()));
+            return exit(repair.verdict()).after(self.remote.print(&answer, |_| shown_repair(&repair)));
         }
         let path = format!("/admin/v1/audit?wait={}ms{sale}", self.wait.as_millis());
         let answer = progress("auditing", client.audit(&path)).await?;
         let report: Report = serde_json::from_value(answer.clone()).context("the answer is no report of an audit")?;
-        self.remote.print(&answer, |_| shown(&report))?;
-        Ok(exit(report.verdict))
+        exit(report.verdict).after(self.remote.print(&answer, |_| shown(&report)))
     }
 }
 

@@ -23,6 +23,20 @@ pub enum Exit {
     Config = 78,
 }
 
+impl Exit {
+    /// What was found stands, whether it could be told or not: a reader that left makes nothing true.
+    pub fn after<T>(self, told: Result<T, Failure>) -> Result<Self, Failure> {
+        match (self, told) {
+            (exit, Ok(_)) => Ok(exit),
+            (Self::Done, Err(why)) => Err(why),
+            (exit, Err(why)) => {
+                why.tell();
+                Ok(exit)
+            }
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
@@ -101,5 +115,24 @@ impl From<io::Error> for Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Failed(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_stands_though_the_reader_left_or_the_disk_is_full() {
+        let told = |kind: io::ErrorKind| Err::<(), _>(Failure::from(io::Error::from(kind)));
+        let shell = |exit: Exit, kind| exit.after(told(kind)).unwrap_or_else(|why| why.tell());
+        for (exit, closed, full) in [
+            (Exit::Done, Exit::Done, Exit::Failed),
+            (Exit::Failed, Exit::Failed, Exit::Failed),
+            (Exit::Broken, Exit::Broken, Exit::Broken),
+        ] {
+            assert_eq!(shell(exit, io::ErrorKind::BrokenPipe), closed, "{exit:?}");
+            assert_eq!(shell(exit, io::ErrorKind::StorageFull), full, "{exit:?}");
+        }
     }
 }
