@@ -1,27 +1,28 @@
 //! The terminal: keys in, pictures out, and its own state given back however it ends.
 
 use std::io;
+use std::thread;
 use std::time::Duration;
 
-use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::MissedTickBehavior;
+use tokio::sync::mpsc;
 
 use crate::admin::client::Client;
 use crate::cli::top::picture::{Key, Picture};
 use crate::cli::top::{RETRY, draw, next};
 use crate::cli::{Exit, Failure};
 
-/// Between two looks at the keys.
-const KEYS: Duration = Duration::from_millis(50);
+/// Keys that were typed and not taken yet.
+const TYPED: usize = 64;
 
 /// Gives the terminal back when it is dropped; a panic gives it back before it tells.
-struct Screen(DefaultTerminal);
+struct Lent;
 
-impl Drop for Screen {
+impl Drop for Lent {
     fn drop(&mut self) {
-        ratatui::restore();
+        // Where it is gone there is nothing to give back, and nobody to tell.
+        let _gone = ratatui::try_restore();
     }
 }
 
@@ -31,21 +32,26 @@ pub(super) async fn run(client: &Client) -> Result<Exit, Failure> {
     let mut picture = Picture::new(!is_plain);
     let (mut terminated, mut hung_up) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
     let mut interrupted = signal(SignalKind::interrupt())?;
-    let mut screen = Screen(ratatui::try_init()?);
-    let mut keys = tokio::time::interval(KEYS);
-    keys.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Before it is taken: what fails half way is given back too.
+    let _lent = Lent;
+    let mut screen = ratatui::try_init()?;
+    let mut events = events()?;
     let mut coming = Box::pin(next(client, None, Duration::ZERO));
-    screen.0.draw(|frame| draw::draw(frame, &picture))?;
+    screen.draw(|frame| draw::draw(frame, &picture))?;
     loop {
         let is_new = tokio::select! {
             biased;
             _ = terminated.recv() => return Ok(Exit::Done),
             _ = hung_up.recv() => return Ok(Exit::Done),
             _ = interrupted.recv() => return Ok(Exit::Done),
-            _ = keys.tick() => match pressed(&mut picture)? {
-                Pressed::Nothing => false,
-                Pressed::Something => true,
-                Pressed::Quit => return Ok(Exit::Done),
+            event = events.recv() => match event {
+                Some(event) => {
+                    if !heed(&event?, &mut picture) {
+                        return Ok(Exit::Done);
+                    }
+                    true
+                }
+                None => return Ok(Exit::Done),
             },
             (came, watch) = &mut coming => {
                 let pause = if came.is_ok() { Duration::ZERO } else { RETRY };
@@ -58,35 +64,41 @@ pub(super) async fn run(client: &Client) -> Result<Exit, Failure> {
             }
         };
         if is_new {
-            screen.0.draw(|frame| draw::draw(frame, &picture))?;
+            screen.draw(|frame| draw::draw(frame, &picture))?;
         }
     }
 }
 
-enum Pressed {
-    Nothing,
-    Something,
-    Quit,
+/// Reads on a thread of its own, which ends with the process: reading from a terminal that is gone may never return.
+fn events() -> io::Result<mpsc::Receiver<io::Result<Event>>> {
+    let (typed, events) = mpsc::channel(TYPED);
+    let read = move || {
+        loop {
+            let event = event::read();
+            let is_last = event.is_err();
+            if typed.blocking_send(event).is_err() || is_last {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("keys".to_owned()).spawn(read)?;
+    Ok(events)
 }
 
-/// Takes all that was typed since; a terminal of another size is drawn anew.
-fn pressed(picture: &mut Picture) -> io::Result<Pressed> {
-    let mut pressed = Pressed::Nothing;
-    while event::poll(Duration::ZERO)? {
-        pressed = Pressed::Something;
-        let Event::Key(key) = event::read()? else { continue };
-        if key.kind != KeyEventKind::Press {
-            continue;
-        }
-        match key.code {
-            KeyCode::Char('q') | KeyCode::Esc => return Ok(Pressed::Quit),
-            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return Ok(Pressed::Quit),
-            KeyCode::Down | KeyCode::Right | KeyCode::Char('j') => picture.press(Key::Next),
-            KeyCode::Up | KeyCode::Left | KeyCode::Char('k') => picture.press(Key::Previous),
-            KeyCode::Char('p') => picture.press(Key::Hold),
-            KeyCode::Char('?' | 'h') => picture.press(Key::Help),
-            _ => {}
-        }
+/// Takes what was typed; a terminal of another size is drawn anew. Returns whether it goes on.
+fn heed(event: &Event, picture: &mut Picture) -> bool {
+    let Event::Key(key) = event else { return true };
+    if key.kind != KeyEventKind::Press {
+        return true;
     }
-    Ok(pressed)
+    match key.code {
+        KeyCode::Char('q') | KeyCode::Esc => return false,
+        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return false,
+        KeyCode::Down | KeyCode::Right | KeyCode::Char('j') => picture.press(Key::Next),
+        KeyCode::Up | KeyCode::Left | KeyCode::Char('k') => picture.press(Key::Previous),
+        KeyCode::Char('p') => picture.press(Key::Hold),
+        KeyCode::Char('?' | 'h') => picture.press(Key::Help),
+        _ => {}
+    }
+    true
 }
