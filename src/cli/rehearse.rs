@@ -12,7 +12,7 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::remote::{Remote, each, told};
 use crate::cli::{Exit, Failure};
@@ -34,7 +34,7 @@ const PICTURE: Duration = Duration::from_millis(100);
 ///
 /// It makes a sale called rehearsal-… through the admin API, lets buyers come at random instants, and compares every answer with balance,
 /// orders and audit. The sale is closed at the end, also after Ctrl-C (once: those who are there get their answers, and what was is
-/// verified; twice: at once) and closes by itself if the rehearsal is killed. It sells nothing of any other sale, but its orders go to the
+/// verified; twice: at once; a lost terminal is as one) and closes by itself if the rehearsal is killed. It sells nothing of any other sale, but its orders go to the
 /// store, and its claims take the gateways' time: on a deployment that sells at this moment, real buyers feel it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
@@ -120,6 +120,9 @@ impl Rehearse {
         }
         let (admin, stop) = (self.remote.client(&loaded.settings)?, Shutdown::new());
         let rehearsal = Rehearsal::new(settings, admin, Arc::new(SystemClock), stop.clone());
+        if rehearsal.to_come() == 0 {
+            return Err(Failure::usage("--rate and --duration are so small that nobody would come"));
+        }
         if self.dry_run {
             let first = rehearsal.try_out().await?;
             return self.remote.print(&plan(&rehearsal, &first), shown_plan);
@@ -129,16 +132,8 @@ impl Rehearse {
         let files = written.as_ref().ok().cloned().flatten().unwrap_or_default();
         let mut document = report.document();
         document["files"] = files.iter().map(|file| file.display().to_string()).collect();
-        self.remote.print(&document, |_| shown(&report, &files))?;
-        match (exit(report.verdict()), written) {
-            (exit, Ok(_)) => Ok(exit),
-            // What is lost of a report is less than what it says.
-            (Exit::Broken, Err(why)) => {
-                why.tell();
-                Ok(Exit::Broken)
-            }
-            (_, Err(why)) => Err(why),
-        }
+        let printed = self.remote.print(&document, |_| shown(&report, &files));
+        exit(report.verdict()).after(written.and(printed))
     }
 
     fn settings(&self) -> Settings {
@@ -175,36 +170,65 @@ fn exit(verdict: &Verdict) -> Exit {
 /// Runs it, with bars on a terminal, and heeds who wants it to end.
 async fn watched(rehearsal: &Rehearsal, stop: &Shutdown) -> Result<Report, Failure> {
     let progress = Progress::default();
-    let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+    let signals = Signals::new()?;
     tokio::select! {
         biased;
         report = rehearsal.run(&progress) => Ok(report?),
-        never = heed(signals, stop, rehearsal.sale()) => match never {},
+        () = heed(signals, stop, rehearsal.sale()) => Err(rehearsal.left().into()),
         never = draw(&progress) => match never {},
     }
 }
 
-/// The first signal lets nobody come any more, the second leaves everything but the closing of the sale.
-async fn heed(
-    [mut interrupt, mut terminate]: [tokio::signal::unix::Signal; 2],
-    stop: &Shutdown,
-    sale: &str,
-) -> Infallible {
-    loop {
+/// What asks it to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    /// The terminal is gone; none for who was started not to mind (`nohup`).
+    hang_up: Option<Signal>,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let hang_up = if ignores_hang_up(&status) { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, hang_up })
+    }
+
+    async fn next(&mut self) {
+        let hung_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = hung_up => {}
         }
-        let said = if stop.has_begun() {
-            stop.force();
-            format!("closing {sale}")
-        } else {
-            stop.begin();
-            "nobody comes any more; the sale is closed and what was is verified (again: at once)".to_owned()
-        };
+    }
+}
+
+/// Does a process with this status ignore that its terminal is gone? It is signal 1, the lowest bit.
+fn ignores_hang_up(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
+/// The first signal lets nobody come any more, the second leaves everything but the closing of the sale, the third that too.
+async fn heed(mut signals: Signals, stop: &Shutdown, sale: &str) {
+    let closing = format!("closing {sale} (again: without)");
+    let steps: [(fn(&Shutdown), &str); 2] = [
+        (Shutdown::begin, "nobody comes any more; the sale is closed and what was is verified (again: at once)"),
+        (Shutdown::force, &closing),
+    ];
+    for (step, said) in steps {
+        signals.next().await;
+        step(stop);
         let _nobody_sees_it = writeln!(io::stderr(), "rushgate: {said}");
     }
+    signals.next().await;
 }
 
 /// Draws where it is, on a terminal only.
@@ -292,6 +316,12 @@ mod tests {
         assert_eq!(of(&[Word::Unserved, Word::NotVerified], &[]), Exit::Failed);
         assert_eq!(of(&[Word::Pending, Word::NotVerified], &["P99"]), Exit::Broken);
         assert_eq!(of(&[Word::Oversold], &[]), Exit::Broken);
+    }
+
+    #[test]
+    fn who_was_started_not_to_mind_a_lost_terminal_does_not() {
+        assert!(ignores_hang_up("SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n"));
+        assert!(!ignores_hang_up("SigIgn:\t0000000000001000\n") && !ignores_hang_up(""));
     }
 
     #[test]

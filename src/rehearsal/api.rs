@@ -78,8 +78,11 @@ pub(super) enum Ended {
     Done,
     /// It had ended before.
     Before,
-    /// To be asked again.
-    Later(Duration),
+    /// To be asked again. `is_unsent`: it reached nobody.
+    Later {
+        after: Duration,
+        is_unsent: bool,
+    },
     Odd(String),
 }
 
@@ -182,7 +185,7 @@ impl Api {
         match reply.text("outcome") {
             "paid" if reply.status == 200 => Ended::Done,
             "refund_due" if reply.status == 200 => Ended::Before,
-            "late" | "unmatched" if reply.status == 200 => Ended::Later(PAUSE),
+            "late" | "unmatched" if reply.status == 200 => Ended::Later { after: PAUSE, is_unsent: false },
             _ => ended(&reply, "paid"),
         }
     }
@@ -255,7 +258,7 @@ fn understood(reply: &Reply) -> Answer {
         return Answer::Later(outcome, Later { after, is_known: true, order: None });
     }
     if is_lost(reply) {
-        return Answer::Later(Outcome::NoAnswer, Later { after: PAUSE, is_known: false, order: None });
+        return Answer::Later(Outcome::NoAnswer, Later { after: PAUSE, is_known: reply.is_unsent, order: None });
     }
     Answer::Odd(reply.told())
 }
@@ -280,7 +283,7 @@ fn ended(reply: &Reply, wanted: &str) -> Ended {
     }
     let again = matches!(reply.status, 200 | 202) || AGAIN.iter().any(|outcome| outcome.as_str() == code);
     if again || is_lost(reply) {
-        return Ended::Later(reply.retry_after.unwrap_or(PAUSE));
+        return Ended::Later { after: reply.retry_after.unwrap_or(PAUSE), is_unsent: reply.is_unsent };
     }
     Ended::Odd(reply.told())
 }
@@ -297,7 +300,7 @@ mod tests {
     const ORDER: &str = "00ff10ab5c0000000000000000123456";
 
     fn reply(status: u16, body: &serde_json::Value) -> Reply {
-        Reply { status, body: body.clone(), said: body.to_string(), retry_after: None }
+        Reply { status, body: body.clone(), said: body.to_string(), ..Reply::default() }
     }
 
     fn granted() -> serde_json::Value {
@@ -338,6 +341,10 @@ mod tests {
             let Answer::Later(Outcome::NoAnswer, later) = understood(&lost) else { panic!("{lost:?}") };
             assert!(!later.is_known);
         }
+        let unsent = Reply { is_unsent: true, ..Reply::default() };
+        let Answer::Later(Outcome::NoAnswer, later) = understood(&unsent) else { panic!("{unsent:?}") };
+        assert!(later.is_known, "what reached nobody was not done");
+        assert_eq!(ended(&unsent, "paid"), Ended::Later { after: PAUSE, is_unsent: true });
         let pending = understood(&reply(202, &json!({"order": ORDER, "status": "pending"})));
         let Answer::Later(Outcome::Pending, later) = pending else { panic!("{pending:?}") };
         assert_eq!((later.is_known, later.order.as_deref()), (false, Some(ORDER)));
@@ -348,9 +355,9 @@ mod tests {
         let of = |status, body| ended(&reply(status, &body), "paid");
         assert_eq!(of(200, json!({"status": "paid"})), Ended::Done);
         assert_eq!(of(409, json!({"code": "not_held", "status": 409})), Ended::Before);
-        assert_eq!(of(202, json!({"status": "pending"})), Ended::Later(PAUSE));
-        assert_eq!(of(503, json!({"code": "unavailable"})), Ended::Later(PAUSE));
-        assert_eq!(of(0, json!(null)), Ended::Later(PAUSE));
+        assert_eq!(of(202, json!({"status": "pending"})), Ended::Later { after: PAUSE, is_unsent: false });
+        assert_eq!(of(503, json!({"code": "unavailable"})), Ended::Later { after: PAUSE, is_unsent: false });
+        assert_eq!(of(0, json!(null)), Ended::Later { after: PAUSE, is_unsent: false });
         assert!(matches!(of(422, json!({"code": "invalid"})), Ended::Odd(_)));
     }
 }

@@ -207,19 +207,27 @@ impl Buyer {
     pub(super) async fn pay(&mut self, order: &Order) {
         let visited = Arc::clone(&self.visited);
         visited.api.ledger.open().pending += 1;
-        let until = self.patience();
+        let (until, mut was_sent) = (self.patience(), false);
         loop {
             let door = self.door();
             let ended = visited.api.pay(&door, order, &self.headers).await;
+            was_sent |= !matches!(ended, Ended::Later { is_unsent: true, .. });
             let Some(is_done) = self.is_ended(&ended, until).await else { continue };
             let mut heard = visited.api.ledger.open();
-            // Nobody knows what became of it otherwise.
-            let Some(is_done) = is_done else { return };
-            heard.pending -= 1;
-            if is_done {
-                heard.orders.insert(order.id, true);
+            match is_done {
+                Some(true) => {
+                    heard.orders.insert(order.id, true);
+                    heard.ended(Ending::Paid);
+                }
+                Some(false) => heard.ended(Ending::TooLate),
+                // Nobody knows what became of it.
+                None if was_sent => return,
+                None => {
+                    heard.unserved += 1;
+                    heard.ended(Ending::Never);
+                }
             }
-            heard.ended(if is_done { Ending::Paid } else { Ending::TooLate });
+            heard.pending -= 1;
             return;
         }
     }
@@ -246,8 +254,8 @@ impl Buyer {
                 self.visited.api.ledger.open().contradict(said);
                 Some(Some(false))
             }
-            Ended::Later(after) if Instant::now() + *after > until => Some(None),
-            Ended::Later(after) => {
+            Ended::Later { after, .. } if Instant::now() + *after > until => Some(None),
+            Ended::Later { after, .. } => {
                 tokio::time::sleep(*after).await;
                 None
             }

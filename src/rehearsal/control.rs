@@ -133,8 +133,14 @@ impl Control {
         Ok(())
     }
 
-    /// Closes it, if there is one.
+    /// Closes it, if there is one. Not to be waited for beyond that time, whoever holds the line.
     pub(super) async fn close(&self, until: Instant) -> anyhow::Result<()> {
+        tokio::time::timeout_at(until, self.ask_to_close(until))
+            .await
+            .unwrap_or_else(|_| Err(anyhow!("no answer in time")))
+    }
+
+    async fn ask_to_close(&self, until: Instant) -> anyhow::Result<()> {
         while let Err(error) = self.client.post(&self.path("/close"), None).await {
             if matches!(&error, ClientError::Problem { code, .. } if code == "unknown_sale") {
                 break;
@@ -168,22 +174,31 @@ impl Control {
         }
     }
 
-    /// What is in motion arrives first; an audit that still says so when patience ends counts as it is.
+    /// What is in motion arrives first. Where it has not when patience ends, the last audit that said so is the answer.
     pub(super) async fn settled(&self) -> anyhow::Result<Report> {
-        let path = format!("/admin/v1/audit?sale={}&wait={AUDIT_WAIT}", self.sale);
         let until = self.until();
+        let mut moving = None;
+        let settled = tokio::time::timeout_at(until, self.audits(until, &mut moving)).await;
+        match (settled, moving) {
+            (Ok(Ok(report)), _) | (_, Some(report)) => Ok(report),
+            (Ok(Err(why)), None) => Err(why),
+            (Err(_), None) => Err(anyhow!("it took longer than --patience")),
+        }
+    }
+
+    /// Audits until one finds nothing in motion; the last that did is left in `moving`.
+    async fn audits(&self, until: Instant, moving: &mut Option<Report>) -> anyhow::Result<Report> {
+        let path = format!("/admin/v1/audit?sale={}&wait={AUDIT_WAIT}", self.sale);
         loop {
-            let answer = match tokio::time::timeout_at(until, self.client.audit(&path)).await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(error)) => {
-                    again(error, until).await?;
-                    continue;
+            match self.client.audit(&path).await {
+                Ok(answer) => {
+                    let report: Report = serde_json::from_value(answer).context("the answer is no audit")?;
+                    if report.verdict != Verdict::InMotion {
+                        return Ok(report);
+                    }
+                    *moving = Some(report);
                 }
-                Err(_) => return Err(anyhow!("it took longer than --patience")),
-            };
-            let report: Report = serde_json::from_value(answer).context("the answer is no audit")?;
-            if report.verdict != Verdict::InMotion || Instant::now() >= until {
-                return Ok(report);
+                Err(error) => again(error, until).await?,
             }
         }
     }

@@ -52,6 +52,8 @@ pub(super) struct Reply {
     pub(super) body: Value,
     /// The beginning of what was said, or why nothing was.
     pub(super) said: String,
+    /// No connection was made to ask it on, so nobody can have done anything.
+    pub(super) is_unsent: bool,
 }
 
 impl Doors {
@@ -74,19 +76,22 @@ impl Doors {
         let _permit = self.free.acquire().await;
         match tokio::time::timeout(TIMEOUT, self.answer(question)).await {
             Ok(Ok(reply)) => reply,
-            Ok(Err(why)) => Reply { said: why, ..Reply::default() },
+            Ok(Err(nothing)) => nothing,
             Err(_) => Reply { said: "no answer in time".to_owned(), ..Reply::default() },
         }
     }
 
-    async fn answer(&self, Question { method, url, headers, body }: Question<'_>) -> Result<Reply, String> {
+    async fn answer(&self, Question { method, url, headers, body }: Question<'_>) -> Result<Reply, Reply> {
+        let nothing = |said: String, is_unsent| Reply { said, is_unsent, ..Reply::default() };
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
-        *request.uri_mut() = url.parse().map_err(|error| format!("{url}: {error}"))?;
+        *request.uri_mut() = url.parse().map_err(|error| nothing(format!("{url}: {error}"), true))?;
         request.headers_mut().clone_from(headers);
-        let response = self.client.request(request).await.map_err(|error| causes(&error))?;
+        let response = self.client.request(request).await;
+        let response = response.map_err(|error| nothing(causes(&error), error.is_connect()))?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| error.to_string())?.to_bytes();
+        let body = Limited::new(body, MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| nothing(error.to_string(), false))?.to_bytes();
         let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse::<f64>().ok());
         let seconds = seconds.filter(|seconds| (0.0..=MAX_RETRY_AFTER).contains(seconds));
         Ok(Reply {
@@ -94,6 +99,7 @@ impl Doors {
             retry_after: seconds.map(Duration::from_secs_f64),
             body: serde_json::from_slice(&body).unwrap_or_default(),
             said: String::from_utf8_lossy(&body).chars().take(300).collect(),
+            is_unsent: false,
         })
     }
 }
@@ -134,6 +140,26 @@ fn limit_of(limits: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_reached_nobody_is_told_from_what_nobody_answered() {
+        let ask = async |address: std::net::SocketAddr| {
+            let (method, url, headers) = (Method::POST, format!("http://{address}/"), HeaderMap::new());
+            Doors::new(1, 1).ask(Question { method, url, headers: &headers, body: Bytes::new() }).await
+        };
+        let there = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = there.local_addr().unwrap();
+        let (unanswered, ()) = tokio::join!(ask(address), async {
+            use tokio::io::AsyncReadExt;
+            let (mut caller, _) = there.accept().await.unwrap();
+            // It hears the whole question, and leaves.
+            assert!(caller.read(&mut [0; 1024]).await.unwrap() > 0);
+        });
+        assert_eq!((unanswered.status, unanswered.is_unsent), (0, false), "{unanswered:?}");
+        drop(there);
+        let refused = ask(address).await;
+        assert_eq!((refused.status, refused.is_unsent), (0, true), "{refused:?}");
+    }
 
     #[test]
     fn the_limit_of_files_is_the_soft_one_or_the_usual_one() {

@@ -110,7 +110,7 @@ pub(super) struct Heard {
     pub(super) promised: Units,
     /// Claims and payments whose outcome is not known.
     pub(super) pending: u64,
-    /// Claims that heard nothing but to ask again until patience ended, and of which nothing was done.
+    /// Claims and payments that heard nothing but to ask again, or reached nobody, until patience ended, and of which nothing was done.
     pub(super) unserved: u64,
     /// Answers that the interface does not know, or that contradict earlier ones.
     pub(super) odd: u64,

@@ -142,13 +142,22 @@ impl Rehearsal {
                 let sale = self.sale();
                 Err(match closed {
                     Ok(()) => anyhow!("{why:#}; its sale {sale} is closed"),
-                    Err(not) => anyhow!(
-                        "{why:#}; its sale {sale} may be open still ({not:#}); close it: rushgate sale close {sale}"
-                    ),
+                    Err(not) => self.may_be_open(&format!("{why:#}"), &format!("{not:#}")),
                 })
             }
             done => done,
         }
+    }
+
+    /// What is to be said where it was left in the middle of closing its sale.
+    pub fn left(&self) -> anyhow::Error {
+        let why = "interrupted three times: nothing was verified";
+        if self.control.may_be_there() { self.may_be_open(why, "nobody waited for it") } else { anyhow!(why) }
+    }
+
+    fn may_be_open(&self, why: &str, not: &str) -> anyhow::Error {
+        let sale = self.sale();
+        anyhow!("{why}; its sale {sale} may be open still ({not}); close it: rushgate sale close {sale}")
     }
 
     async fn play(&self, progress: &Progress) -> anyhow::Result<Report> {
@@ -170,13 +179,13 @@ impl Rehearsal {
         let truth = truth::verify(&self.visited, &self.control, progress).await;
         let heard = self.visited.api.ledger.open().clone();
         let mut verdict = verdict::judge((self.settings(), &self.visited.document), (&heard, self.to_come), &truth);
-        if interrupted {
-            verdict.interrupted(lasted, self.settings().duration);
+        if let Some(at) = interrupted {
+            verdict.interrupted((at - began, self.settings().duration), truth.is_whole());
         }
         let run = report::Run {
             sale: self.sale().to_owned(),
             document: self.visited.document.clone(),
-            interrupted,
+            interrupted: interrupted.is_some(),
             began_at: self.began_at,
             lasted,
             to_come: self.to_come,
@@ -234,8 +243,8 @@ impl Rehearsal {
         Ok(())
     }
 
-    /// Lets the crowd come, and waits until all of it has left. Returns whether that was cut short.
-    async fn let_them_come(&self, began: Instant, progress: &Progress) -> anyhow::Result<bool> {
+    /// Lets the crowd come, and waits until all of it has left. Returns when that was cut short, if it was.
+    async fn let_them_come(&self, began: Instant, progress: &Progress) -> anyhow::Result<Option<Instant>> {
         let (visited, settings) = (&self.visited, self.settings());
         let span = Span { began, lasts: settings.duration };
         let places = Arc::new(Semaphore::new(settings.vus));
@@ -243,6 +252,8 @@ impl Rehearsal {
         progress.begin(Stage::Crowd, self.to_come);
         let mut looked = began;
         for Arrival { number, due, chance } in self.arrivals() {
+            // Where more are due than can be let in, others are heeded too.
+            tokio::task::consume_budget().await;
             let due = began + due;
             let now = Instant::now();
             if (due > now && visited.stop.wait(tokio::time::sleep_until(due)).await) || visited.stop.has_begun() {
@@ -268,7 +279,13 @@ impl Rehearsal {
                 drop(place);
             });
         }
-        let interrupted = visited.stop.has_begun();
+        let mut interrupted = None;
+        let mut heed = || {
+            if visited.stop.has_begun() {
+                interrupted.get_or_insert_with(Instant::now);
+            }
+        };
+        heed();
         progress.begin(Stage::Leaving, 0);
         // Whoever is here gets an answer, and slow ones pay.
         let longest = settings.hold * 2 + settings.patience * 4 + MARGIN;
@@ -277,11 +294,15 @@ impl Rehearsal {
             tokio::select! {
                 biased;
                 _all = &mut leaving => break,
-                () = tokio::time::sleep(LOOK) => self.look(progress, None),
+                () = tokio::time::sleep(LOOK) => {
+                    heed();
+                    self.look(progress, None);
+                }
             }
         }
+        heed();
         self.look(progress, None);
-        Ok(interrupted || visited.stop.has_begun())
+        Ok(interrupted)
     }
 
     fn look(&self, progress: &Progress, done: Option<u64>) {

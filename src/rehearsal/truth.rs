@@ -92,7 +92,7 @@ pub(super) async fn verify(visited: &Arc<Visited>, control: &Control, progress: 
     let closed = control.close(Instant::now() + visited.api.settings.patience).await;
     truth.closed = Some(closed.map_err(|why| format!("{why:#}")));
     progress.begin(Stage::Audit, 0);
-    let audited = control.settled().await.map(|report| truth.explain(report));
+    let audited = control.settled().await.and_then(|report| truth.explain(report));
     truth.read(Part::Audit, audited);
     let balanced = control.whole_balance().await.map(|balance| truth.account(balance));
     truth.read(Part::Balance, balanced);
@@ -119,6 +119,11 @@ impl Truth {
         self.parts.get(&part).is_some_and(Result::is_ok)
     }
 
+    /// Were all parts read to their end?
+    pub(super) fn is_whole(&self) -> bool {
+        Part::ALL.into_iter().all(|part| self.is_read(part))
+    }
+
     fn read(&mut self, part: Part, done: anyhow::Result<()>) {
         let done = done.map_err(|why| format!("{why:#}"));
         if let Err(why) = &done {
@@ -127,7 +132,8 @@ impl Truth {
         self.parts.insert(part, done);
     }
 
-    fn explain(&mut self, report: Report) {
+    /// What an audit differs by. One with something in motion still is kept, and is not read to its end: it proves nothing yet.
+    fn explain(&mut self, report: Report) -> anyhow::Result<()> {
         let findings = || report.sales.iter().flat_map(|sale| &sale.findings).chain(&report.findings);
         let told = |Finding { invariant, what, orders, .. }: &Finding| {
             format!("audit: {invariant:?}: {what} {}", orders.join(" ")).trim_end().to_owned()
@@ -135,8 +141,14 @@ impl Truth {
         self.notes.extend(findings().map(told));
         self.notes.extend(report.sales.iter().flat_map(|sale| sale.notes.iter().cloned()));
         let differing = findings().map(|finding| finding.count.max(1)).sum::<u64>();
-        self.unexplained += if report.verdict == Verdict::Clean { differing } else { differing.max(1) };
+        let (verdict, motion) = (report.verdict, format!("{:?}", report.motion));
         self.audit = Some(report);
+        match verdict {
+            Verdict::Clean => self.unexplained += differing,
+            Verdict::Broken => self.unexplained += differing.max(1),
+            Verdict::InMotion => return Err(anyhow!("in motion when --patience ended: {motion}")),
+        }
+        Ok(())
     }
 
     fn account(&mut self, balance: Balance) {
@@ -315,12 +327,13 @@ mod tests {
     }
 
     #[test]
-    fn an_audit_that_is_not_clean_is_unexplained_even_if_it_blames_nobody() {
+    fn an_audit_that_is_broken_is_unexplained_even_if_it_blames_nobody_and_one_in_motion_proves_nothing() {
         let of = |verdict, findings| {
             let sale = SaleReport { sale: "s".to_owned(), verdict, orders: 0, findings, notes: Vec::new() };
             let mut truth = Truth::default();
-            truth.explain(Report { verdict, sales: vec![sale], findings: Vec::new(), motion: Motion::default() });
-            (truth.unexplained, truth.notes.len())
+            let report = Report { verdict, sales: vec![sale], findings: Vec::new(), motion: Motion::default() };
+            let is_read = truth.explain(report).is_ok();
+            (truth.unexplained, truth.notes.len(), is_read)
         };
         let finding = |count| Finding {
             invariant: Invariant::I9,
@@ -329,8 +342,10 @@ mod tests {
             count,
             orders: Vec::new(),
         };
-        assert_eq!(of(Verdict::Clean, Vec::new()), (0, 0));
-        assert_eq!(of(Verdict::InMotion, Vec::new()), (1, 0));
-        assert_eq!(of(Verdict::Broken, vec![finding(0), finding(3)]), (4, 2));
+        assert_eq!(of(Verdict::Clean, Vec::new()), (0, 0, true));
+        assert_eq!(of(Verdict::Broken, Vec::new()), (1, 0, true));
+        assert_eq!(of(Verdict::Broken, vec![finding(0), finding(3)]), (4, 2, true));
+        // What is on its way may explain all of it.
+        assert_eq!(of(Verdict::InMotion, vec![finding(3)]), (0, 1, false));
     }
 }

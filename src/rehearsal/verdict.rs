@@ -73,12 +73,11 @@ impl Verdict {
     }
 
     /// It was cut short: what was until then may be true, and a part of it was never asked.
-    pub(super) fn interrupted(&mut self, after: Duration, of: Duration) {
+    pub(super) fn interrupted(&mut self, (after, of): (Duration, Duration), is_whole: bool) {
         let (after, of) = (after.as_secs_f64(), of.as_secs_f64());
-        self.missed.insert(
-            0,
-            format!("INTERRUPTED: {after:.1} s after the first of {of} s; what was until then was verified"),
-        );
+        let rest =
+            if is_whole { "what was until then was verified" } else { "what was until then was not all verified" };
+        self.missed.insert(0, format!("INTERRUPTED: {after:.1} s after the first of {of} s; {rest}"));
     }
 
     /// What is wrong, a line each, the worst first.
@@ -115,11 +114,19 @@ pub(super) fn judge(
         }
         let count = |orders: &[OrderId]| orders.len() as u64;
         let Truth { lost, unasked, lost_payments, unasked_payments, .. } = truth;
-        say(Word::Lost, count(lost), format!("{} that heard yes and have no row{}", orders(lost), named(lost)));
+        if truth.is_read(Part::Audit) {
+            say(Word::Lost, count(lost), format!("{} that heard yes and have no row{}", orders(lost), named(lost)));
+            let said =
+                format!("{} payments were confirmed, and their orders are not paid in the store", lost_payments.len());
+            say(Word::LostPayment, count(lost_payments), format!("{said}{}", named(lost_payments)));
+        } else {
+            // They may be on their way: nobody has said that nothing is.
+            let said = format!("{} that heard yes and have no row yet{}", orders(lost), named(lost));
+            say(Word::NotVerified, count(lost), said);
+            let said = format!("{} confirmed payments are not in the store yet", lost_payments.len());
+            say(Word::NotVerified, count(lost_payments), format!("{said}{}", named(lost_payments)));
+        }
         say(Word::Unasked, count(unasked), format!("{} in the store that no buyer heard yes for", orders(unasked)));
-        let said =
-            format!("{} payments were confirmed, and their orders are not paid in the store", lost_payments.len());
-        say(Word::LostPayment, count(lost_payments), format!("{said}{}", named(lost_payments)));
         let said = format!("{} orders are paid in the store, and nobody heard that", unasked_payments.len());
         say(Word::UnaskedPayment, count(unasked_payments), said);
     }
@@ -132,15 +139,26 @@ pub(super) fn judge(
         format!("inventory, store and audit differ by {unexplained} (units, or orders)"),
     );
     let Heard { unserved, pending, odd, .. } = heard;
-    say(Word::Unserved, *unserved, format!("{unserved} claims heard nothing but to ask again, until patience ended"));
+    say(
+        Word::Unserved,
+        *unserved,
+        format!(
+            "{unserved} claims or payments heard nothing but to ask again, or reached nobody, until patience ended"
+        ),
+    );
     say(Word::Pending, *pending, format!("of {pending} claims or payments nobody knows what became"));
     let said = format!("{odd} answers that the interface does not know, or that contradict others");
     say(Word::Contradicted, *odd, said);
+    say(Word::NotVerified, u64::from(heard.came == 0), "nobody came, so nothing is proved of a crowd".to_owned());
     for said in unproven(truth) {
         say(Word::NotVerified, 1, said);
     }
     broken.sort();
-    Verdict { broken, missed: missed(settings, heard, to_come) }
+    let mut missed = missed(settings, heard, to_come);
+    if let Some(Err(why)) = &truth.closed {
+        missed.insert(0, format!("NOT CLOSED: the sale may be open still: {why}"));
+    }
+    Verdict { broken, missed }
 }
 
 /// The parts that prove nothing.
@@ -218,7 +236,8 @@ mod tests {
     }
 
     fn judged(heard: &Heard, truth: &Truth) -> Verdict {
-        judge((&rush(), &concert(300, Duration::from_secs(10))), (heard, 1000), truth)
+        let heard = Heard { came: 1000, ..heard.clone() };
+        judge((&rush(), &concert(300, Duration::from_secs(10))), (&heard, 1000), truth)
     }
 
     fn said(heard: &Heard, truth: &Truth) -> String {
@@ -249,7 +268,7 @@ mod tests {
             ),
             (
                 said(&Heard { unserved: 1, ..Heard::default() }, &all),
-                "UNSERVED: 1 claims heard nothing but to ask again, until patience ended",
+                "UNSERVED: 1 claims or payments heard nothing but to ask again, or reached nobody, until patience ended",
             ),
             (
                 said(&Heard { pending: 1, ..Heard::default() }, &all),
@@ -315,6 +334,40 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_may_be_on_their_way_are_not_lost_and_no_promise_is_broken() {
+        let id: OrderId = ORDER.parse().unwrap();
+        let mut truth = Truth { lost: vec![id], lost_payments: vec![id], ..truth() };
+        assert!(judged(&promised(300), &truth).is_untrue());
+        truth.parts.insert(Part::Audit, Err("in motion".to_owned()));
+        let verdict = judged(&promised(300), &truth);
+        assert!(!verdict.passed() && !verdict.is_untrue(), "{verdict:?}");
+        let lines: Vec<_> = verdict.lines().collect();
+        assert_eq!(lines[0], format!("NOT VERIFIED: 1 confirmed payments are not in the store yet: {ORDER}"));
+        assert_eq!(lines[1], format!("NOT VERIFIED: 1 order that heard yes and have no row yet: {ORDER}"));
+    }
+
+    #[test]
+    fn where_nobody_came_or_the_sale_is_open_still_nothing_passes() {
+        let document = concert(300, Duration::from_secs(10));
+        let nobody = judge((&rush(), &document), (&Heard::default(), 1000), &truth());
+        assert_eq!(nobody.lines().next().unwrap(), "NOT VERIFIED: nobody came, so nothing is proved of a crowd");
+        let open = judged(&promised(300), &Truth { closed: Some(Err("away".to_owned())), ..truth() });
+        assert_eq!(open.missed, ["NOT CLOSED: the sale may be open still: away"]);
+        assert!(!open.passed() && !open.is_untrue());
+    }
+
+    #[test]
+    fn an_interruption_claims_no_more_than_was_read() {
+        let said = |is_whole| {
+            let mut verdict = Verdict::default();
+            verdict.interrupted((Duration::from_millis(1500), Duration::from_secs(30)), is_whole);
+            verdict.missed.remove(0)
+        };
+        assert_eq!(said(true), "INTERRUPTED: 1.5 s after the first of 30 s; what was until then was verified");
+        assert!(said(false).ends_with("was not all verified"));
+    }
+
+    #[test]
     fn a_bound_that_is_missed_is_told_with_what_was_measured() {
         let mut heard = Heard { requests: 1000, failed: 1, away: 1, ..Heard::default() };
         heard.answer((Outcome::Held, Kind::Yes), Duration::from_millis(1234), None);
@@ -332,7 +385,7 @@ mod tests {
         assert_eq!(verdict.missed.len(), 3);
         assert!(judged(&Heard { requests: 1001, failed: 1, ..Heard::default() }, &truth()).passed());
         let away = Settings { away: 10, ..rush() };
-        let heard = Heard { away: 100, ..Heard::default() };
+        let heard = Heard { came: 900, away: 100, ..Heard::default() };
         let document = concert(300, Duration::from_secs(10));
         assert!(judge((&away, &document), (&heard, 1000), &truth()).passed());
     }

@@ -62,7 +62,7 @@ function attempt(what: string, action: () => void): boolean {
   }
 }
 
-/** What is in motion arrives first; an audit that still says so when patience ends counts as it is. */
+/** What is in motion arrives first; an audit that still says so when patience ends is the answer. */
 function settled(admin: Admin, sale: string): Audit {
   for (;;) {
     const audit = admin.audit(sale, AUDIT_WAIT);
@@ -76,6 +76,8 @@ function explain(audit: Audit) {
     console.error(`audit: ${finding.invariant}: ${finding.what}: ${finding.orders.join(' ')}`);
   });
   const differing = findings.reduce((sum, finding) => sum + Math.max(1, finding.count), 0);
+  // What is on its way may explain all of it, so that audit is not read to its end.
+  if (audit.verdict === 'in_motion') throw new Error('something was in motion still when PATIENCE ended');
   metrics.unexplained.add(audit.verdict === 'clean' ? differing : Math.max(1, differing));
 }
 

@@ -71,6 +71,11 @@ export default function () {
   same('no end', judge({}, CAPACITIES).broken.join(), 'NOT VERIFIED: nothing was read at the end, so nothing is proved');
   same('no audit', said(counted('verified{part:audit}', 0)),
     'failed: NOT VERIFIED: the audit could not be read to the end, so it proves nothing');
+  same('rows that may be on their way', said({ ...counted('verified{part:audit}', 0), ...counted('yes_without_row', 1), ...ids(ORDER),
+    ...counted('paid_without_row', 1) }),
+    'failed: NOT VERIFIED: 1 confirmed payments are not in the store yet'
+    + ` | NOT VERIFIED: 1 order that heard yes and have no row yet: ${ORDER}`
+    + ' | NOT VERIFIED: the audit could not be read to the end, so it proves nothing');
   same('a gateway away', said(counted('verified{part:gateways}', 0)),
     'failed: NOT VERIFIED: at the end a gateway was away, or neither sold nor refused what is free, so units may be stranded');
   // Without rows, all yeses are without their row.

@@ -71,9 +71,7 @@ function truth(name: string, value: number, metrics: Metrics, capacities: Readon
     case 'rushgate_unserved': return `UNSERVED: ${value} claims heard nothing but to ask again, until patience ended`;
     case 'rushgate_unexplained': return `UNEXPLAINED: inventory, store and audit differ by ${value} (units, or orders)`;
     case 'rushgate_yes_without_row': return rows(value, metrics);
-    case 'rushgate_paid_without_row': return value > 0
-      ? `LOST PAYMENT: ${value} payments were confirmed, and their orders are not paid in the store`
-      : `UNASKED PAYMENT: ${-value} orders are paid in the store, and nobody heard that`;
+    case 'rushgate_paid_without_row': return payments(value, metrics);
     case 'rushgate_pending': return `PENDING: of ${value} claims or payments nobody knows what became`;
     case 'rushgate_odd_answers': return `CONTRADICTED: ${value} answers that the interface does not know, or that contradict others`;
     default: return undefined;
@@ -84,7 +82,22 @@ function rows(difference: number, metrics: Metrics): string {
   if (difference < 0) return `UNASKED: ${orders(-difference)} in the store that no buyer heard yes for`;
   const sums = PARTS.map((part) => count(metrics, `rushgate_yes_without_row_parts{part:${part}}`));
   const id = difference === 1 ? fromParts(sums) : undefined;
-  return `LOST: ${orders(difference)} that heard yes and have no row${id === undefined ? '' : `: ${id}`}`;
+  const named = id === undefined ? '' : `: ${id}`;
+  return mayArrive(metrics)
+    ? `NOT VERIFIED: ${orders(difference)} that heard yes and have no row yet${named}`
+    : `LOST: ${orders(difference)} that heard yes and have no row${named}`;
+}
+
+function payments(difference: number, metrics: Metrics): string {
+  if (difference < 0) return `UNASKED PAYMENT: ${-difference} orders are paid in the store, and nobody heard that`;
+  return mayArrive(metrics)
+    ? `NOT VERIFIED: ${difference} confirmed payments are not in the store yet`
+    : `LOST PAYMENT: ${difference} payments were confirmed, and their orders are not paid in the store`;
+}
+
+/** May rows be on their way? No audit has said that nothing is. */
+function mayArrive(metrics: Metrics): boolean {
+  return count(metrics, 'rushgate_verified{part:audit}') === 0;
 }
 
 /** Told once, by the first part that differs, and only where the numbers do not tell it already. */
