@@ -218,16 +218,15 @@ fn ignores_hang_up(status: &str) -> bool {
 
 /// The first signal lets nobody come any more, the second leaves everything but the closing of the sale, the third that too.
 async fn heed(mut signals: Signals, stop: &Shutdown, sale: &str) {
-    let closing = format!("closing {sale} (again: without)");
-    let steps: [(fn(&Shutdown), &str); 2] = [
-        (Shutdown::begin, "nobody comes any more; the sale is closed and what was is verified (again: at once)"),
-        (Shutdown::force, &closing),
-    ];
-    for (step, said) in steps {
-        signals.next().await;
-        step(stop);
+    let say = |said: &str| {
         let _nobody_sees_it = writeln!(io::stderr(), "rushgate: {said}");
-    }
+    };
+    signals.next().await;
+    stop.begin();
+    say("nobody comes any more; the sale is closed and what was is verified (again: at once)");
+    signals.next().await;
+    stop.force();
+    say(&format!("closing {sale} (again: without)"));
     signals.next().await;
 }
 
