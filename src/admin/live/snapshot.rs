@@ -26,7 +26,8 @@ pub struct Snapshot {
     pub latency: Latency,
     pub health: Health,
     pub outbox_entries: Option<u64>,
-    pub lanes: Option<Vec<LaneView>>,
+    /// Empty: not known.
+    pub lanes: Vec<LaneView>,
     /// In the queue and in the store.
     pub dead_letters: Option<u64>,
     /// Of this process; null where it is no writer.

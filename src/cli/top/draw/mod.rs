@@ -108,8 +108,7 @@ fn backends(snapshot: &Snapshot, paint: Paint) -> Paragraph<'_> {
         first.push("   ".into());
     }
     let known = |count: Option<u64>| count.map_or("-".to_owned(), |count| count.to_string());
-    let depths: Vec<_> =
-        snapshot.lanes.iter().flatten().map(|lane| format!("{}:{}", lane.lane, lane.messages)).collect();
+    let depths: Vec<_> = snapshot.lanes.iter().map(|lane| format!("{}:{}", lane.lane, lane.messages)).collect();
     let second = format!(
         "outbox {}   lanes {}   dead letters {}   writer lag {}",
         known(snapshot.outbox_entries),

@@ -57,7 +57,7 @@ fn snapshot() -> Snapshot {
             store: BackendView { ok: Some(false), why: Some("gone away".to_owned()), ..well("mysql") },
         },
         outbox_entries: Some(3),
-        lanes: Some(vec![LaneView { lane: "0".to_owned(), messages: 2, consumers: 1 }]),
+        lanes: vec![LaneView { lane: "0".to_owned(), messages: 2, consumers: 1 }],
         dead_letters: Some(0),
         admission_closed: vec!["outbox".to_owned()],
         ..Snapshot::default()
