@@ -4,7 +4,7 @@
  * A confirmation asks the node first what the change would do. Its numbers go on moving with the sale until it is confirmed.
  */
 
-import {call, Problem} from './api.js';
+import {call, get, Problem} from './api.js';
 import {attribute, fill, h, list, text, the} from './dom.js';
 import * as log from './log.js';
 import {sentence} from './tune.js';
@@ -23,7 +23,13 @@ import * as words from './words.js';
  * @property {[method: string, path: string]} to
  * @property {() => unknown} [body] Undefined as long as what is entered is not a change.
  * @property {HTMLElement[]} [fields]
+ * @property {() => Promise<string>} [besides] A line of the effect that is asked for.
  * @property {(view: View, would: Changed) => string[]} effect
+ *
+ * @typedef {object} Asked What a deed would do, and the very body of which that was said.
+ * @property {unknown} body
+ * @property {Changed} answer
+ * @property {string[]} besides
  */
 
 /** After the last keystroke. */
@@ -33,7 +39,7 @@ const SETTLED = 200;
 let view = null;
 /** @type {Deed | null} */
 let deed = null;
-/** @type {Changed | null} */
+/** @type {Asked | null} */
 let would = null;
 /** @type {'asking' | 'ready' | 'refused' | 'doing' | 'done'} */
 let stage = 'asking';
@@ -50,8 +56,12 @@ export function begin() {
     // It is told late, and the next confirmation may be open by then.
     if (the('confirm', HTMLDialogElement).open) return;
     deed = null;
-    asked += 1;
+    forget();
     keepFocus();
+  });
+  // What is being done cannot be called back, and how it ends must be seen.
+  the('confirm').addEventListener('cancel', (event) => {
+    if (stage === 'doing') event.preventDefault();
   });
   the('confirm-form').addEventListener('submit', (event) => {
     event.preventDefault();
@@ -59,10 +69,19 @@ export function begin() {
     else if (stage === 'done') the('confirm', HTMLDialogElement).close();
   });
   the('confirm-fields').addEventListener('input', () => {
-    clearTimeout(soon);
+    forget();
     soon = setTimeout(() => void ask(), SETTLED);
     become('asking');
   });
+}
+
+/** Nothing that was asked until now answers for what is entered. */
+function forget() {
+  clearTimeout(soon);
+  asked += 1;
+  would = null;
+  fill(the('confirm-effect'));
+  said('', '');
 }
 
 /** @param {View} now */
@@ -219,10 +238,24 @@ function stock(sale) {
       return [
         `The capacity of ${pool.value} becomes ${words.count(capacity(would.after))} instead of ${words.count(capacity(would.before))}${legs}.`,
         `Free${legs ? ' on the scarcest' : ''}: ${words.count(free === null ? null : free + change)} instead of ${words.count(free)}. ${words.count(now?.held)} held and ${words.count(now?.sold)} sold stay as they are.`,
-        change > 0 ? 'Who heard “sold out” before may come again and get one.' : 'Who comes later hears “sold out” sooner.',
+        heard(view.snapshot.sales.find((one) => one.sale === sale.sale)?.phase ?? sale.phase, change),
       ];
     },
   };
+}
+
+/**
+ * What buyers hear of another stock.
+ *
+ * @param {import('./types.js').Phase} phase
+ * @param {number} change
+ */
+function heard(phase, change) {
+  if (phase === 'closed') return 'The sale is closed: who claims hears “410 closed”, as before.';
+  if (change < 0) return 'Who comes later hears “sold out” sooner.';
+  if (phase === 'not_open') return 'They are for sale when it opens.';
+  if (phase === 'paused') return 'Who claims hears “409 paused” until it is resumed, and may get one then.';
+  return 'Who heard “sold out” before may come again and get one.';
 }
 
 /**
@@ -230,24 +263,25 @@ function stock(sale) {
  *
  * @param {Sale} sale
  * @param {string | null} wanted Null: the one that the nodes are configured with.
- * @param {import('./types.js').Plan | null} plan What it would do.
  */
-export function buffer(sale, wanted, plan) {
+export function buffer(sale, wanted) {
   const said = wanted ?? 'what the nodes are configured with';
   const set = (/** @type {unknown} */ document) => {
     const buffer = /** @type {{buffer?: string | number} | null} */ (document)?.buffer;
     return buffer === undefined || buffer === null ? 'what the nodes are configured with' : String(buffer);
   };
+  /** @type {() => Promise<string>} */
+  const planned = async () => sentence(await get(`/admin/v1/sales/${sale.sale}/plan?${new URLSearchParams({buffer: wanted ?? ''})}`));
   open({
     title: `Set the buffer of ${sale.name} to ${said}?`,
     button: 'Set the buffer',
     done: `The buffer is ${said}.`,
     to: ['PATCH', `/admin/v1/sales/${sale.sale}/buffer`],
+    ...(wanted === null ? {} : {besides: planned}),
     body: () => ({buffer: wanted === null || wanted.endsWith('%') ? wanted : Number(wanted)}),
     effect: (view, would) => {
       const nodes = view.snapshot.nodes.filter(({state}) => state === 'alive' || state === 'late').length;
-      const lines = [`It was ${set(would.before)}. Every shard of ${words.counted(nodes, 'node')} follows within two refills; nobody is refused for it.`];
-      return plan === null ? lines : [...lines, sentence(plan)];
+      return [`It was ${set(would.before)}. Every shard of ${words.counted(nodes, 'node')} follows within two refills; nobody is refused for it.`];
     },
   });
 }
@@ -266,11 +300,14 @@ function drain({snapshot}) {
     effect: ({snapshot}) => {
       const others = snapshot.nodes.filter((node) => !node.this && node.state === 'alive');
       const own = snapshot.nodes.find((node) => node.this);
-      const left = Object.values(own?.shards ?? {}).flatMap((pools) => Object.values(pools)).reduce((sum, shard) => sum + (shard.left ?? 0), 0);
+      const shards = Object.values(own?.shards ?? {}).flatMap((pools) => Object.values(pools));
+      // What it could let through beyond its fair part is of the others' parts.
+      const fair = shards.some((shard) => shard.fair === null) ? null : shards.reduce((sum, shard) => sum + (shard.fair ?? 0), 0);
       const lines = [`It says at once that it is not ready, finishes what is in flight, and ends. It has ${words.count(own?.connections)} connections now.`];
       if (!snapshot.roles.includes('gateway')) lines.push('It is no gateway: buyers hear nothing of it. Another writer takes its lanes over, if there is one.');
       else if (others.length === 0) lines.push('No other gateway is alive: nobody can buy until one is started.');
-      else lines.push(`${words.joined(others.map(({node}) => node))} ${others.length === 1 ? 'takes' : 'take'} over its part: what its shards could still let through, ${words.counted(left, 'unit')} of all sales, is sold there.`);
+      else lines.push(`${words.joined(others.map(({node}) => node))} ${others.length === 1 ? 'takes' : 'take'} over its part${fair === null ? '' : `, which is ${words.counted(fair, 'free unit')} now`}.`);
+      if (snapshot.roles.includes('gateway') && snapshot.roles.includes('writer')) lines.push('It is a writer too: another one takes its lanes over, if there is one.');
       return lines;
     },
   };
@@ -281,13 +318,11 @@ function drain({snapshot}) {
 /** @param {Deed} wanted */
 function open(wanted) {
   deed = wanted;
-  would = null;
+  forget();
   text(the('confirm-title'), wanted.title);
   text(the('confirm-yes'), wanted.button);
   the('confirm-yes').className = wanted.danger ? 'main danger' : 'main';
   fill(the('confirm-fields'), ...(wanted.fields ?? []));
-  fill(the('confirm-effect'));
-  said('', '');
   become('asking');
   the('confirm', HTMLDialogElement).showModal();
   // Whoever only presses Enter has changed nothing.
@@ -300,42 +335,35 @@ async function ask() {
   const mine = ++asked;
   if (deed === null) return;
   const body = deed.body?.();
-  if (deed.body && body === undefined) {
-    would = null;
-    fill(the('confirm-effect'));
-    said('', '');
-    return;
-  }
+  if (deed.body && body === undefined) return;
   try {
     const [method, path] = deed.to;
-    const answer = await call(method, `${path}?dry_run=true`, body);
+    const [answer, line] = await Promise.all([call(method, `${path}?dry_run=true`, body), deed.besides?.()]);
     if (mine !== asked) return;
-    would = answer;
-    said('', '');
     if (answer.effect === 'unchanged') {
-      fill(the('confirm-effect'));
       become('refused');
       return said('', 'Nothing would change: it is so already.');
     }
+    would = {body, answer, besides: line === undefined ? [] : [line]};
     effect();
     if (answer.effect === 'stored') said('warn', `It would be stored, and count when the inventory can be reached: ${answer.why ?? ''}`);
     become('ready');
   } catch (error) {
     if (mine !== asked) return;
-    would = null;
-    fill(the('confirm-effect'));
     become('refused');
     refused(error);
   }
 }
 
+/** Does what was said of it: the same body, and no question about another one goes on meanwhile. */
 async function perform() {
-  if (deed === null) return;
-  const [mine, doing] = [++asked, deed];
+  if (deed === null || would === null) return;
+  clearTimeout(soon);
+  const [mine, doing, {body}] = [++asked, deed, would];
   become('doing');
   try {
     const [method, path] = doing.to;
-    const answer = await call(method, path, doing.body?.());
+    const answer = await call(method, path, body);
     void log.refresh();
     if (mine !== asked) return;
     become('done');
@@ -352,7 +380,7 @@ async function perform() {
 /** Says it with the numbers of this moment, until it is done. */
 function effect() {
   if (deed === null || would === null || view === null || (stage !== 'asking' && stage !== 'ready')) return;
-  const lines = deed.effect(view, would).map((line, index) => ({line, index}));
+  const lines = [...deed.effect(view, would.answer), ...would.besides].map((line, index) => ({line, index}));
   list(
     the('confirm-effect'),
     lines,
@@ -367,6 +395,7 @@ function become(next) {
   stage = next;
   the('confirm').dataset.stage = next;
   const [yes, no] = [the('confirm-yes', HTMLButtonElement), the('confirm-no', HTMLButtonElement)];
+  attribute(the('confirm'), 'closedby', next === 'doing' ? 'none' : null);
   attribute(the('confirm'), 'aria-busy', next === 'asking' || next === 'doing' ? 'true' : null);
   yes.hidden = next === 'done';
   yes.disabled = next !== 'ready';

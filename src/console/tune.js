@@ -48,10 +48,10 @@ export function begin() {
   });
   the('tune-form').addEventListener('submit', (event) => {
     event.preventDefault();
-    if (sale) actions.buffer(sale, entered(), then ?? now);
+    if (sale) actions.buffer(sale, entered());
   });
   the('tune-unset').addEventListener('click', () => {
-    if (sale) actions.buffer(sale, null, null);
+    if (sale) actions.buffer(sale, null);
   });
   setInterval(() => void ask(), REFRESH);
 }

@@ -80,6 +80,14 @@ async function logged(what, subject, words) {
   });
 }
 
+/** Something to wait for, until it is let go. */
+function gate() {
+  let open = () => {};
+  /** @type {Promise<void>} */
+  const opened = new Promise((resolve) => (open = resolve));
+  return {opened, open};
+}
+
 /** @param {string} sale */
 const definition = (sale) => ask(`${api}/sales/${sale}`);
 
@@ -229,6 +237,59 @@ step('stock is added as the confirmation says, and what is held or sold cannot b
   await eventually('the balance follows', async () => assert.match(await text('#balance > li:last-child .equation'), /^25 = /));
 });
 
+step('what is confirmed is what was told of, even where the answer to an earlier question comes late', async () => {
+  await choose('quiet');
+  await page.click('#do-stock');
+  await page.selectOption('#stock-pool', 'balcony');
+  const late = gate();
+  await page.route('**/stock?dry_run=true', async (route) => {
+    if (route.request().postDataJSON().delta === 7) await late.opened;
+    await route.continue();
+  });
+  const asked = page.waitForRequest((request) => request.url().includes('dry_run') && request.postDataJSON().delta === 7);
+  await page.fill('#stock-delta', '7');
+  await asked;
+  // From here on no keystroke is followed by a question of its own.
+  await page.evaluate(() => {
+    const real = window.setTimeout;
+    Object.assign(window, {real, setTimeout: (/** @type {() => void} */ does, /** @type {number} */ wait) => real(does, wait === 200 ? 3_600_000 : wait)});
+  });
+  await page.fill('#stock-delta', '2');
+  const answered = page.waitForResponse('**/stock?dry_run=true');
+  late.open();
+  await (await answered).finished();
+  await page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))));
+  assert.equal(await page.locator('#confirm').getAttribute('data-stage'), 'asking');
+  assert.equal(await text('#confirm-effect'), '');
+  await page.evaluate(() => Object.assign(window, {setTimeout: Reflect.get(window, 'real')}));
+  await page.unroute('**/stock?dry_run=true');
+  await page.fill('#stock-delta', '2');
+  await page.locator('#confirm[data-stage="ready"]').waitFor();
+  assert.match(await text('#confirm-effect'), /balcony becomes 27 instead of 25/);
+});
+
+step('a confirmation that is pressed again and again is done once, and stays until it is known how that ended', async () => {
+  const doing = gate();
+  /** @type {unknown[]} */
+  const done = [];
+  await page.route('**/stock', async (route) => {
+    done.push(route.request().postDataJSON());
+    await doing.opened;
+    await route.continue();
+  });
+  await page.click('#confirm-yes');
+  await page.evaluate(() => /** @type {HTMLFormElement} */ (document.getElementById('confirm-form')).requestSubmit());
+  await page.keyboard.press('Escape');
+  await page.keyboard.press('Escape');
+  assert.equal(await page.locator('#confirm[open]').getAttribute('data-stage'), 'doing');
+  doing.open();
+  await page.locator('#confirm[data-stage="done"]').waitFor();
+  assert.deepEqual(done, [{pool: 'balcony', delta: 2}]);
+  await page.click('#confirm-no');
+  await page.unroute('**/stock');
+  assert.deepEqual((await definition('quiet')).pools.map((/** @type {any} */ pool) => pool.capacity), [100, 27]);
+});
+
 step('a sale is opened before its time, and closed for good', async () => {
   await choose('planned');
   await act('#do-open', (effect) => assert.match(effect, /4,000 units are free/));
@@ -243,6 +304,11 @@ step('a sale is opened before its time, and closed for good', async () => {
   await eventually('nothing but its stock can be changed', async () => {
     assert.deepEqual(await page.locator('#sale-actions button').allTextContents(), ['Add stock …']);
   });
+  await page.click('#do-stock');
+  await page.fill('#stock-delta', '5');
+  await page.locator('#confirm[data-stage="ready"]').waitFor();
+  assert.match(await text('#confirm-effect'), /The sale is closed: who claims hears “410 closed”/);
+  await page.click('#confirm-no');
 });
 
 step('the slider previews what the planner says, and sets the buffer at every node', async () => {
@@ -262,6 +328,12 @@ step('the slider previews what the planner says, and sets the buffer at every no
   await logged('sale.buffer', 'quiet', new RegExp(`buffer: .*${wanted}`));
   assert.equal((await definition('quiet')).buffer, wanted);
   await eventually('the page says so', async () => assert.equal(await text('#tune-set'), `${wanted} is set`));
+  // Whoever applies at once, before the preview has come, is told of the same buffer.
+  await page.fill('#tune-amount', '33');
+  await page.press('#tune-amount', 'Enter');
+  await page.locator('#confirm[data-stage="ready"]').waitFor();
+  assert.match(await text('#confirm-effect'), /With 33% at 3 nodes/);
+  await page.click('#confirm-no');
   await page.click('#tune-advice');
   const {advised} = await ask(`${api}/sales/quiet/plan`);
   assert.equal(`${await page.inputValue('#tune-amount')}%`, advised);
@@ -435,7 +507,7 @@ step('it asked nobody but its node, and nothing went wrong in it', async () => {
 
 step('a node is drained by its own console, which says that it is gone and where to look', async () => {
   await act('#drain', (effect) => {
-    assert.match(effect, new RegExp(`${third.name} takes over its part`));
+    assert.match(effect, new RegExp(`${third.name} takes over its part, which is [\\d,]+ free units? now`));
     assert.match(effect, /\d+ connections/);
   });
   await page.locator('#lost').waitFor();
