@@ -316,7 +316,11 @@ async fn what_is_wrong_with_a_rabbitmq_is_told() {
     .await;
     let ill = doctor(&broker.url());
     ill.has(("rabbitmq", "queues"), "wrong", "rushgate.lane.2 has other arguments");
+    an_alarm_and_silence_are_told(&broker).await;
+}
 
+async fn an_alarm_and_silence_are_told(broker: &PrivateRabbitMq) {
+    let doctor = |url: &str| examined(&nobody("redis"), url, &nobody("mysql"), &[]);
     broker.control(&["set_vm_memory_high_watermark", "0.0001"]);
     crate::site::eventually("the broker is on alarm", || async {
         let (state, told) = {
