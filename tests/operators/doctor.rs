@@ -215,7 +215,11 @@ async fn what_is_wrong_with_a_redis_is_told() {
         mended.has(("redis", check), "ok", "");
     }
 
-    doctor(&redis.url().replace("/0", "/99")).has(("redis", "database"), "wrong", "CONFIG GET databases");
+    doctor(&format!("{}/99", redis.url().trim_end_matches("/0"))).has(
+        ("redis", "database"),
+        "wrong",
+        "CONFIG GET databases",
+    );
 
     // Users, right and wrong. The one of the tests has no password.
     let user = |name: &str, password: &str| redis.url().replace("redis://", &format!("redis://{name}:{password}@"));

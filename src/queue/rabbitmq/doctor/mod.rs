@@ -48,7 +48,7 @@ pub async fn examine(settings: &settings::Queue, mut findings: Findings) {
         Ok(session) => {
             findings.ok("authentication", format!("the virtual host {} is open to this user", vhost(settings)));
             let names = names(settings);
-            let mut look = Look { settings, names, session, findings, no_configure: None };
+            let mut look = Look { settings, names, session, findings, no_configure: None, no_write: false };
             look.all().await;
             look.session.close().await;
         }
@@ -164,6 +164,8 @@ struct Look<'a> {
     findings: Findings,
     /// What the broker said to who declared a queue and may not.
     no_configure: Option<String>,
+    /// It was told that the user may write nowhere.
+    no_write: bool,
 }
 
 impl Look<'_> {
@@ -292,6 +294,7 @@ impl Look<'_> {
         if missing.is_empty() {
             return self.findings.ok("permissions", "configure, write and read");
         }
+        self.no_write = missing.contains(&"write");
         self.no_right(&missing.join(", "), &said);
     }
 
@@ -385,6 +388,9 @@ impl Look<'_> {
                     let why = "what goes to nobody should come back; a claim whose message went nowhere would be taken for stored";
                     let mend = "look for a plugin or a proxy in between that keeps what is returned: rabbitmq-plugins list -e";
                     self.findings.warn("alarms", "a message that nobody wants did not come back", remedy(why, mend));
+                }
+                Err(trouble) if trouble.code == ACCESS_REFUSED && self.no_write => {
+                    self.findings.unknown("alarms", "they are told to whoever publishes, and this user may not");
                 }
                 Err(trouble) if trouble.code == ACCESS_REFUSED => self.no_right("write to amq.default", &trouble.text),
                 Err(trouble) => {
