@@ -152,10 +152,11 @@ function figures({snapshot}, id) {
  * @returns {Deed}
  */
 function plain({sale, name}, id) {
+  const called = words.called({sale, name});
   /** @type {{[id: string]: Pick<Deed, 'title' | 'button' | 'done' | 'danger' | 'effect'>}} */
   const deeds = {
     open: {
-      title: `Open ${name} now?`,
+      title: `Open ${called} now?`,
       button: 'Open the sale',
       done: 'It is open.',
       effect: (view) => {
@@ -165,7 +166,7 @@ function plain({sale, name}, id) {
       },
     },
     pause: {
-      title: `Pause ${name}?`,
+      title: `Pause ${called}?`,
       button: 'Pause the sale',
       done: 'It is paused.',
       effect: (view) => {
@@ -178,7 +179,7 @@ function plain({sale, name}, id) {
       },
     },
     resume: {
-      title: `Resume ${name}?`,
+      title: `Resume ${called}?`,
       button: 'Resume the sale',
       done: 'It goes on.',
       effect: (view) => {
@@ -187,7 +188,7 @@ function plain({sale, name}, id) {
       },
     },
     close: {
-      title: `Close ${name} for good?`,
+      title: `Close ${called} for good?`,
       button: 'Close it for good',
       done: 'It is closed.',
       danger: true,
@@ -219,7 +220,7 @@ function stock(sale) {
     return pools.find(({id}) => id === pool.value)?.capacity ?? null;
   };
   return {
-    title: `Add stock to ${sale.name}`,
+    title: `Add stock to ${words.called(sale)}`,
     button: 'Change the stock',
     done: 'The stock is changed.',
     to: ['POST', `/admin/v1/sales/${sale.sale}/stock`],
@@ -273,7 +274,7 @@ export function buffer(sale, wanted) {
   /** @type {() => Promise<string>} */
   const planned = async () => sentence(await get(`/admin/v1/sales/${sale.sale}/plan?${new URLSearchParams({buffer: wanted ?? ''})}`));
   open({
-    title: `Set the buffer of ${sale.name} to ${said}?`,
+    title: `Set the buffer of ${words.called(sale)} to ${said}?`,
     button: 'Set the buffer',
     done: `The buffer is ${said}.`,
     to: ['PATCH', `/admin/v1/sales/${sale.sale}/buffer`],

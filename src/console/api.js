@@ -64,7 +64,7 @@ export async function call(method, path, body, signal) {
  * @param {any} document
  */
 export function refused(status, document) {
-  if (status === 401) session.ask('This node wants its admin token.');
+  if (status === 401) session.ask(session.headers().Authorization ? 'This node does not take that token.' : 'This node wants its admin token.');
   /** @type {{pointer?: string, detail?: string}[]} */
   const errors = Array.isArray(document?.errors) ? document.errors : [];
   const details = errors.map(({pointer, detail}) => (pointer ? `${pointer} ${detail}` : `${detail}`));

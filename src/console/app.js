@@ -34,6 +34,8 @@ import {clock} from './words.js';
 const history = new History();
 /** @type {import('./types.js').Snapshot | null} */
 let last = null;
+/** Of the node that gave this page, as far as is known: the one that was heard first. */
+let version = '';
 let frame = 0;
 /** @type {ReturnType<typeof setInterval> | undefined} */
 let countdown;
@@ -41,9 +43,14 @@ let countdown;
 function draw() {
   frame = 0;
   if (last === null || document.hidden) return;
-  const view = {snapshot: last, sale: sales.chosen(last), history};
-  the('main').dataset.has = view.sale ? 'sale' : 'none';
-  for (const card of [sales, balance, lanes, tune, charts, health, log, actions, audit, why]) card.show(view);
+  try {
+    sales.settle(last);
+    const view = {snapshot: last, sale: sales.chosen(last), history};
+    the('main').dataset.has = view.sale ? 'sale' : 'none';
+    for (const card of [sales, balance, lanes, tune, charts, health, log, actions, audit, why]) card.show(view);
+  } catch (error) {
+    feed.unshown(error);
+  }
 }
 
 /** Draws soon, and once however often it is asked. */
@@ -53,6 +60,7 @@ function redraw() {
 
 /** @param {import('./types.js').Snapshot} snapshot */
 function arrived(snapshot) {
+  verdict.show(snapshot);
   last = snapshot;
   history.add(snapshot);
   text(the('node'), snapshot.node);
@@ -61,7 +69,9 @@ function arrived(snapshot) {
   the('node-state').dataset.is = state === 'ready' ? 'good' : 'bad';
   attribute(the('node-state'), 'title', `Rushgate ${snapshot.version}, ${snapshot.roles.join(' and ')}`);
   text(the('feed-said'), `live, ${clock(snapshot.at)}`);
-  verdict.show(snapshot);
+  version ||= snapshot.version;
+  the('older').hidden = snapshot.version === version;
+  text(the('older-what'), `This page is of Rushgate ${version}, and its node is of ${snapshot.version} by now.`);
   redraw();
 }
 
@@ -79,6 +89,7 @@ function changed(state) {
     text(the('lost-what'), `${told}${asOf}`);
     text(the('lost-why'), state.why);
     const tell = () => {
+      if (state.again === null) return text(the('lost-again'), 'It is opened as soon as you have signed in.');
       const seconds = Math.ceil((state.again - Date.now()) / 1000);
       text(the('lost-again'), seconds > 0 ? `Trying again in ${seconds} s.` : 'Trying again …');
     };
@@ -102,6 +113,7 @@ why.begin();
 sales.begin(redraw);
 balance.begin();
 const feed = new Feed({snapshot: arrived, state: changed});
+the('older-reload').addEventListener('click', () => location.reload());
 the('lost-now').addEventListener('click', () => feed.now());
 document.addEventListener('visibilitychange', redraw);
 feed.now();

@@ -11,6 +11,9 @@ import * as words from './words.js';
 /** More than these are filtered rather than looked through. */
 const MANY = 8;
 
+/** The sale that was shown last. @type {string | null} */
+let kept = null;
+
 /** @param {() => void} redraw */
 export function begin(redraw) {
   addEventListener('hashchange', () => {
@@ -26,14 +29,26 @@ export function begin(redraw) {
 }
 
 /**
- * The sale that the address names, and the first where it names none: whoever wants one sale shall not act on another.
+ * Where the address names no sale, it is given the one that was shown last, and the first one of the first snapshot: the page goes to no other
+ * sale by itself, whatever their order becomes.
+ *
+ * @param {Snapshot} snapshot
+ */
+export function settle(snapshot) {
+  const id = named() ?? kept ?? snapshot.sales[0]?.sale ?? null;
+  if (id !== null && named() === null) history.replaceState(null, '', link(id));
+  kept = id;
+}
+
+/**
+ * The sale that the address names: whoever wants one sale shall not act on another.
  *
  * @param {Snapshot} snapshot
  * @returns {Sale | null}
  */
 export function chosen(snapshot) {
   const id = named();
-  return (id === null ? snapshot.sales[0] : snapshot.sales.find(({sale}) => sale === id)) ?? null;
+  return snapshot.sales.find(({sale}) => sale === id) ?? null;
 }
 
 function named() {

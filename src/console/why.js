@@ -28,7 +28,7 @@ async function ask(of) {
   const order = of.toLowerCase();
   const isOrder = ORDER.test(order);
   if (!isOrder && sale === null) return report.open('Why?', [h('p', {class: 'said', 'data-is': 'bad'}, 'There is no sale whose buyer this could be.')]);
-  const title = isOrder ? `Order ${order}` : `${of} at ${sale?.name}`;
+  const title = isOrder ? `Order ${order}` : `${of} at ${sale === null ? '' : words.called(sale)}`;
   const stop = new AbortController();
   report.open(title, [h('p', {class: 'wait'}, 'Asks the node …')], () => stop.abort());
   try {

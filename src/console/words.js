@@ -54,6 +54,15 @@ export function moment(at) {
   return then.toDateString() === new Date().toDateString() ? clock(then) : DAY.format(then);
 }
 
+/**
+ * A sale by its name and its id: two may have the same name.
+ *
+ * @param {{sale: string, name: string}} sale
+ */
+export function called({sale, name}) {
+  return name === '' || name === sale ? sale : `${name} (${sale})`;
+}
+
 /** @type {{[phase: string]: string}} */
 const PHASES = {not_open: 'not open', open: 'open', paused: 'paused', closed: 'closed'};
 

@@ -453,6 +453,55 @@ step('it fits a phone and a wall, in light and in dark', async () => {
   await page.emulateMedia({colorScheme: 'light'});
 });
 
+/** What a watcher hears who is told one snapshot. @param {unknown} snapshot */
+const stream = (snapshot) => ({contentType: 'text/event-stream', body: `event: snapshot\ndata: ${JSON.stringify(snapshot)}\n\n`});
+
+step('a feed that ends in good order is followed by another: nobody is alarmed, and the page stays at its sale', async () => {
+  const snapshot = await ask(`${api}/live?once=true`);
+  const [first] = snapshot.sales;
+  let opened = 0;
+  await page.route('**/admin/v1/live', async (route) => {
+    opened += 1;
+    if (opened > 1) snapshot.sales.reverse();
+    await route.fulfill(stream({...snapshot, at: new Date().toISOString()}));
+  });
+  await page.goto(`${own.admin}/`);
+  await page.locator('#feed[data-is="live"]').waitFor();
+  await page.evaluate(() => {
+    const lost = document.getElementById('lost');
+    Object.assign(window, {alarms: 0});
+    const alarmed = () => lost?.hidden || Object.assign(window, {alarms: Reflect.get(window, 'alarms') + 1});
+    if (lost) new MutationObserver(alarmed).observe(lost, {attributes: true});
+  });
+  await eventually('it is opened again and again', async () => assert.ok(opened >= 4));
+  assert.equal(await page.evaluate(() => Reflect.get(window, 'alarms')), 0);
+  assert.ok(await page.locator('#lost').isHidden());
+  assert.equal(await text('#sale-name'), first.name);
+  assert.equal(new URL(page.url()).hash, `#sale=${first.sale}`);
+  await page.keyboard.press('Tab');
+  await page.focus('.skip');
+  await page.keyboard.press('Enter');
+  await eventually('who skips to the sale is at the same one', async () => assert.equal(new URL(page.url()).hash, `#sale=${first.sale}`));
+  assert.ok(await page.locator('#older').isHidden());
+  snapshot.version = '9.9.9';
+  await page.locator('#older').waitFor();
+  assert.match(await text('#older-what'), /its node is of 9\.9\.9 by now/);
+  await page.unroute('**/admin/v1/live');
+});
+
+step('a snapshot that cannot be shown is told as that', async () => {
+  assert.equal(watched.errors.length, 0, String(watched.errors));
+  await page.route('**/admin/v1/live', (route) => route.fulfill(stream({at: new Date().toISOString()})));
+  await page.reload();
+  await page.locator('#lost').waitFor();
+  assert.match(await text('#lost-why'), /What came cannot be shown/);
+  await page.unroute('**/admin/v1/live');
+  await page.locator('#feed[data-is="live"]').waitFor();
+  await page.locator('#lost').waitFor({state: 'hidden'});
+  assert.ok(watched.errors.length > 0 && watched.errors.every((error) => error.startsWith('TypeError')), String(watched.errors));
+  watched.errors.length = 0;
+});
+
 step('a feed that is lost is told loudly, what is old is grey, and it comes back', async () => {
   await page.locator('#feed[data-is="live"]').waitFor();
   assert.deepEqual(watched.failed.filter((what) => !what.includes('ERR_ABORTED')), []);

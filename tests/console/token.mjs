@@ -14,11 +14,11 @@ test('the page is there without a token, asks for it, and says when it is wrong'
   await page.goto(node.admin);
   await page.locator('#sign-in[open]').waitFor();
   assert.match((await page.locator('#sign-in-why').textContent()) ?? '', /wants its admin token/);
+  assert.equal(await page.locator('#lost-again').textContent(), 'It is opened as soon as you have signed in.');
   assert.equal(await page.evaluate(() => document.activeElement?.id), 'token');
   await page.fill('#token', 'another secret');
   await page.keyboard.press('Enter');
-  await page.locator('#sign-in-why:not([hidden])').waitFor();
-  await page.locator('#sign-in[open]').waitFor();
+  await page.locator('#sign-in[open] #sign-in-why', {hasText: 'does not take that token'}).waitFor();
   assert.equal(await page.locator('#sale').isVisible(), false);
 });
 
@@ -36,6 +36,8 @@ test('a sale appears as soon as it is there, and changes carry the operator’s 
   const headers = {Authorization: 'Bearer a secret of operators', 'Content-Type': 'application/json'};
   const sale = {name: 'Demo', opens_at: '2020-01-01T00:00:00Z', currency: 'CNY', pools: [{id: 'standard', capacity: 100, price: 1}]};
   await ask(`${node.admin}/admin/v1/sales/demo`, {method: 'PUT', headers, body: JSON.stringify(sale)});
+  await page.locator('#do-pause').waitFor();
+  assert.equal(new URL(page.url()).hash, '#sale=demo');
   await page.locator('#do-pause').click();
   await page.locator('#confirm[data-stage="ready"]').waitFor();
   await page.click('#confirm-yes');
