@@ -81,6 +81,7 @@ function forget() {
   asked += 1;
   would = null;
   fill(the('confirm-effect'));
+  text(the('confirm-told'), '');
   said('', '');
 }
 
@@ -349,6 +350,8 @@ async function ask() {
     effect();
     if (answer.effect === 'stored') said('warn', `It would be stored, and count when the inventory can be reached: ${answer.why ?? ''}`);
     become('ready');
+    // Once: its numbers go on moving, and need not be read again each second.
+    text(the('confirm-told'), [...the('confirm-effect').children].map((line) => line.textContent).join(' '));
   } catch (error) {
     if (mine !== asked) return;
     become('refused');

@@ -2,7 +2,7 @@
 
 import {get} from './api.js';
 import {attribute, fill, h, list, part, span, text, the} from './dom.js';
-import {adds, equation} from './verdict.js';
+import {adds, broken, equation} from './verdict.js';
 import * as words from './words.js';
 
 /** An answer counts the orders of a sale, so the store is left in peace for so many times as long as it took. */
@@ -43,10 +43,11 @@ function mark(sale) {
   const all = sale.pools.map(adds);
   /** @type {[string, string]} */
   let said = ['good', '✓ adds up'];
-  if (all.includes(false)) said = ['bad', '✗ does not add up'];
+  if (sale.pools.some(({pool}) => broken(sale.sale, pool))) said = ['bad', '✗ does not add up'];
   else if (sale.drift_units) said = ['bad', `✗ ${words.counted(sale.drift_units, 'unit')} of drift`];
   else if (sale.quarantined) said = ['bad', `✗ ${words.counted(sale.quarantined, 'order')} in quarantine`];
   else if (all.includes(null)) said = ['warn', 'not known'];
+  else if (sale.drift_units === null) said = ['good', '✓ adds up; the store was not compared here'];
   [chip.dataset.is] = said;
   text(chip, said[1]);
 }
@@ -65,6 +66,11 @@ function bar() {
   );
 }
 
+/** @param {import('./types.js').Pool} pool */
+function isBroken({pool}) {
+  return sale !== null && broken(sale, pool);
+}
+
 /**
  * @param {HTMLElement} item
  * @param {import('./types.js').Pool} pool
@@ -73,8 +79,8 @@ function update(item, pool) {
   text(part(item, 'pool'), pool.legs > 1 ? `${pool.pool}, its scarcest leg` : pool.pool);
   figures(part(item, 'equation'), pool);
   const stack = part(item, 'stack');
-  attribute(stack, 'aria-label', `${pool.pool}: ${equation(pool)}`);
-  item.dataset.is = adds(pool) === false ? 'bad' : '';
+  attribute(stack, 'aria-label', `${pool.pool}: ${equation(pool, isBroken(pool))}`);
+  item.dataset.is = isBroken(pool) ? 'bad' : '';
   const whole = Math.max(pool.capacity, (pool.free ?? 0) + (pool.held ?? 0) + (pool.sold ?? 0), 1);
   let begin = 0;
   for (const state of /** @type {const} */ (['free', 'held', 'sold'])) {
@@ -89,7 +95,7 @@ function update(item, pool) {
  * @param {import('./types.js').Pool} pool
  */
 function figures(box, pool) {
-  const said = equation(pool);
+  const said = equation(pool, isBroken(pool));
   if (box.dataset.said === said) return;
   box.dataset.said = said;
   const {capacity, free, held, sold} = pool;
@@ -98,7 +104,7 @@ function figures(box, pool) {
    * @param {string} state
    */
   const term = (number, state) => [h('b', {class: `n-${state}`}, words.count(number)), h('i', {}, ` ${state}`)];
-  const ends = adds(pool) === false ? h('strong', {class: 'wrong'}, ` ✗ that is ${words.count((free ?? 0) + (held ?? 0) + (sold ?? 0))}`) : null;
+  const ends = isBroken(pool) ? h('strong', {class: 'wrong'}, ` ✗ that is ${words.count((free ?? 0) + (held ?? 0) + (sold ?? 0))}`) : null;
   fill(box, h('b', {class: 'n-capacity'}, words.count(capacity)), ' = ', term(free, 'free'), ' + ', term(held, 'held'), ' + ', term(sold, 'sold'), ends);
 }
 
@@ -130,13 +136,14 @@ function detail(balance) {
   const head = ['Pool', ...(seats ? ['Leg'] : []), 'Capacity', 'Free', 'Held', 'Sold', 'Store: held', 'Store: paid', ''];
   const rows = balance.legs.map((leg) => {
     const number = [leg.capacity, leg.free, leg.held, leg.sold, leg.store?.held, leg.store?.paid];
+    const [is, said] = legMark(leg, balance.drift.in_motion);
     return h(
       'tr',
-      {'data-is': leg.balanced ? '' : 'bad'},
+      {'data-is': is},
       h('th', {scope: 'row'}, leg.pool),
       seats && h('td', {}, `${leg.from} – ${leg.to}`),
       ...number.map((number) => h('td', {class: 'number'}, words.count(number))),
-      h('td', {}, leg.balanced ? '✓ adds up' : '✗ does not add up'),
+      h('td', {}, said),
     );
   });
   const table = h(
@@ -146,13 +153,45 @@ function detail(balance) {
     h('tbody', {}, ...rows),
   );
   const orders = Object.entries(balance.orders).map(([status, {orders, units}]) => `${words.count(orders)} ${status} (${words.counted(units, 'unit')})`);
-  fill(
-    the('legs'),
-    h('div', {class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Every leg'}, table),
+  // Whoever is in the table stays where he is.
+  const had = the('legs').querySelector('.scroll');
+  const region = had ?? h('div', {class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Every leg'});
+  fill(region, table);
+  const notes = [
+    drift(balance),
     h('p', {class: 'note'}, `Orders in the store: ${orders.length > 0 ? words.joined(orders) : 'none'}.`),
     h('p', {class: 'note'}, motion(balance)),
     h('p', {class: 'note'}, `As of ${words.clock(balance.at)}.`),
-  );
+  ];
+  if (had === null) fill(the('legs'), region);
+  while (region.nextSibling) region.nextSibling.remove();
+  the('legs').append(...notes.filter((note) => note !== null));
+}
+
+/**
+ * What is said of a leg, and how bad it is.
+ *
+ * @param {import('./types.js').Leg} leg
+ * @param {boolean} inMotion
+ * @returns {[is: string, said: string]}
+ */
+function legMark({balanced, free, store, capacity}, inMotion) {
+  if (!balanced) return ['bad', '✗ does not add up'];
+  if (store === null || free === null) return ['', '✓ adds up; the store was not compared'];
+  if (free === capacity - store.held - store.paid) return ['', '✓ adds up'];
+  return inMotion ? ['', '… the store differs for now'] : ['bad', '✗ the store differs'];
+}
+
+/**
+ * A difference that nothing on its way explains.
+ *
+ * @param {Balance} balance
+ */
+function drift({drift}) {
+  if (drift.units === 0 || drift.in_motion) return null;
+  const orders = drift.orders.length > 0 ? `: ${drift.orders.join(', ')}` : '';
+  const unnamed = drift.why_no_orders ? `. Which orders, is not known: ${drift.why_no_orders}` : orders;
+  return h('p', {class: 'said', 'data-is': 'bad', id: 'legs-drift'}, `Inventory and store differ by ${words.counted(drift.units, 'unit')}${unnamed}.`);
 }
 
 /** @param {Balance} balance */
@@ -168,9 +207,7 @@ function motion(balance) {
     [balance.dead_letters, 'dead letter'],
   ];
   const there = figures.filter(([number]) => number > 0).map(([number, one, many]) => words.counted(number, one, many));
-  if (balance.drift.units > 0) {
-    const orders = balance.drift.orders.length > 0 ? `: ${balance.drift.orders.join(', ')}` : '';
-    there.push(`${words.counted(balance.drift.units, 'unit')} of difference to the store${balance.drift.in_motion ? ', while orders are on their way' : orders}`);
-  }
-  return there.length > 0 ? `On its way: ${words.joined(there)}.` : 'Nothing is on its way, and the store agrees.';
+  if (balance.drift.units > 0 && balance.drift.in_motion) there.push(`${words.counted(balance.drift.units, 'unit')} of difference to the store, while orders are on their way`);
+  if (there.length > 0) return `On its way: ${words.joined(there)}.`;
+  return balance.drift.units > 0 ? 'Nothing is on its way.' : 'Nothing is on its way, and the store agrees.';
 }

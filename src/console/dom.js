@@ -72,11 +72,13 @@ export function list(parent, items, key, make, update) {
     const element = /** @type {E} */ (child);
     if (element.dataset.key !== undefined) had.set(element.dataset.key, element);
   }
+  // First, or everything behind one that goes would be moved, and what is moved loses its focus.
+  const stay = new Set(items.map(key));
+  for (const [name, element] of had) if (!stay.has(name)) element.remove();
   let place = parent.firstElementChild;
   for (const item of items) {
     const name = key(item);
     let element = had.get(name);
-    had.delete(name);
     if (!element) {
       element = make(item);
       element.dataset.key = name;
@@ -85,7 +87,6 @@ export function list(parent, items, key, make, update) {
     else parent.insertBefore(element, place);
     update(element, item);
   }
-  for (const gone of had.values()) gone.remove();
 }
 
 /**

@@ -65,9 +65,9 @@ function mark(nodes) {
   const chip = the('lanes-mark');
   const of = (/** @type {string} */ state) => nodes.filter((node) => node.state === state).length;
   const [alive, late, gone] = [of('alive'), of('late'), of('gone')];
-  const said = [`${alive} alive`, late > 0 ? `${late} late` : '', gone > 0 ? `${gone} gone` : ''];
+  const said = [nodes.length > 0 ? `${alive} alive` : 'none heard', late > 0 ? `${late} late` : '', gone > 0 ? `${gone} gone` : ''];
   text(chip, said.filter(Boolean).join(', '));
-  chip.dataset.is = gone > 0 ? 'bad' : late > 0 ? 'warn' : 'good';
+  chip.dataset.is = gone > 0 ? 'bad' : late > 0 ? 'warn' : alive > 0 ? 'good' : 'off';
 }
 
 /**
@@ -154,8 +154,10 @@ function update(item, node, {pools, bars}) {
     (element, pool) => shardUpdate(element, {node, pool, bar: bars.get(pool)?.get(node.node) ?? null, named: pools.length > 1}),
   );
   const silent = node.state === 'gone' || node.state === 'left';
-  figure(item, 'rate', silent ? words.UNKNOWN : words.rate(perSecond(node)));
-  figure(item, 'yes', silent ? words.UNKNOWN : words.rate(node.claims.held ?? 0));
+  // What a late node does is not known, though what it had is.
+  const unheard = silent || node.state === 'late';
+  figure(item, 'rate', unheard ? words.UNKNOWN : words.rate(perSecond(node)));
+  figure(item, 'yes', unheard ? words.UNKNOWN : words.rate(node.claims.held ?? 0));
   figure(item, 'weight', String(Math.round(node.weight * 100) / 100));
   figure(item, 'open', silent ? words.UNKNOWN : words.count(node.connections));
 }
@@ -191,7 +193,7 @@ function shardUpdate(element, {node, pool, bar, named}) {
   part(element, 'pool').hidden = !named;
   const shard = bar?.shard ?? null;
   const gone = node.state === 'gone' || node.state === 'left';
-  const beyond = shard === null ? null : Math.max(0, (shard.left ?? 0) - (shard.fair ?? 0));
+  const beyond = shard === null || shard.left === null || shard.fair === null ? null : Math.max(0, shard.left - shard.fair);
   const said = shard === null ? 'not told' : `${words.count(shard.left)} left${beyond ? `, ${words.count(beyond)} of it buffer` : ''}`;
   text(part(element, 'units'), gone ? (node.state === 'left' ? 'has left' : 'sold by the others') : said);
   const track = part(element, 'track');

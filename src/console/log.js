@@ -45,7 +45,7 @@ export async function refresh() {
     const {changes} = await get(`/admin/v1/changes?${query}`);
     if (mine !== asked) return;
     said(changes.length === 0 ? 'Nobody has changed anything yet.' : '');
-    list(the('log'), numbered(changes), ({key}) => key, line, () => {});
+    list(the('log'), numbered(changes), ({key}) => key, line, (item, {change}) => time(item, change.at));
   } catch (error) {
     if (mine === asked) said(error instanceof Error ? error.message : String(error));
   }
@@ -73,12 +73,23 @@ function numbered(changes) {
   });
 }
 
+/**
+ * Today's time is yesterday's tomorrow.
+ *
+ * @param {HTMLElement} item
+ * @param {string} at
+ */
+function time(item, at) {
+  const told = item.querySelector('time');
+  if (told) text(told, words.moment(at));
+}
+
 /** @param {{change: Change}} entry */
 function line({change}) {
   return h(
     'li',
     {},
-    h('time', {datetime: change.at}, words.moment(change.at)),
+    h('time', {datetime: change.at}),
     h('p', {}, h('b', {class: 'who'}, change.who), h('span', {class: 'what'}, ` ${deed(change.what)} ${change.subject}`), h('span', {class: 'diff'}, differences(change.before, change.after).join(', '))),
   );
 }

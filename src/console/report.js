@@ -35,3 +35,8 @@ export function open(title, body, onClose = null) {
 export function show(body) {
   fill(the('report-body'), body);
 }
+
+/** @param {string} title */
+export function title(title) {
+  text(the('report-title'), title);
+}

@@ -8,10 +8,14 @@ import {count, counted, joined} from './words.js';
  * @typedef {{level: 'bad' | 'warn', what: string}} Matter
  */
 
+/** In so many snapshots running a pool has not added up. One alone may have been taken while a unit moved. @type {Map<string, number>} */
+let doubted = new Map();
+
 const BACKENDS = /** @type {const} */ (['inventory', 'queue', 'store']);
 
 /** @param {Snapshot} snapshot */
 export function show(snapshot) {
+  learn(snapshot);
   const found = matters(snapshot);
   const worst = found.some(({level}) => level === 'bad') ? 'bad' : found.length > 0 ? 'warn' : 'good';
   the('verdict').dataset.is = worst;
@@ -48,14 +52,46 @@ function title(sign, snapshot) {
 }
 
 /** @param {Snapshot} snapshot */
+function learn(snapshot) {
+  /** @type {Map<string, number>} */
+  const now = new Map();
+  for (const {sale, pools} of snapshot.sales) {
+    for (const pool of pools) if (adds(pool) === false) now.set(key(sale, pool.pool), (doubted.get(key(sale, pool.pool)) ?? 0) + 1);
+  }
+  doubted = now;
+}
+
+/**
+ * @param {string} sale
+ * @param {string} pool
+ */
+function key(sale, pool) {
+  return JSON.stringify([sale, pool]);
+}
+
+/**
+ * Does a pool not add up, in two snapshots running?
+ *
+ * @param {string} sale
+ * @param {string} pool
+ */
+export function broken(sale, pool) {
+  return (doubted.get(key(sale, pool)) ?? 0) > 1;
+}
+
+/** @param {Snapshot} snapshot */
 function well(snapshot) {
   const living = snapshot.nodes.filter((node) => node.state === 'alive').length;
   const parts = [
     snapshot.sales.length === 1 ? 'the sale adds up' : `${counted(snapshot.sales.length, 'sale')} add up`,
-    `${counted(living, 'node is', 'nodes are')} alive`,
+    ...(living > 0 ? [`${counted(living, 'node is', 'nodes are')} alive`] : []),
     BACKENDS.every((backend) => snapshot.health[backend].ok) ? 'inventory, queue and store answer' : 'the backends are being asked',
   ];
-  return `All is well: ${joined(snapshot.sales.length === 0 ? parts.slice(1) : parts)}.`;
+  const unknown = [
+    snapshot.sales.some((sale) => sale.drift_units === null) ? ' The store was not compared here.' : '',
+    snapshot.roles.includes('gateway') ? '' : ` ${snapshot.node} is no gateway and hears of none.`,
+  ];
+  return `All is well: ${joined(snapshot.sales.length === 0 ? parts.slice(1) : parts)}.${unknown.join('')}`;
 }
 
 /**
@@ -72,7 +108,7 @@ export function matters(snapshot) {
   /** @param {string} what */
   const warn = (what) => found.push({level: 'warn', what});
   for (const sale of snapshot.sales) {
-    for (const pool of sale.pools) if (adds(pool) === false) bad(`${sale.sale}: pool ${pool.pool} does not add up`);
+    for (const pool of sale.pools) if (broken(sale.sale, pool.pool)) bad(`${sale.sale}: pool ${pool.pool} does not add up`);
     if (sale.drift_units) bad(`${sale.sale}: inventory and store differ by ${counted(sale.drift_units, 'unit')}`);
     if (sale.quarantined) bad(`${sale.sale}: ${counted(sale.quarantined, 'order')} in quarantine`);
   }
@@ -87,6 +123,7 @@ export function matters(snapshot) {
   for (const lane of snapshot.lanes) {
     if (lane.lane !== 'dead' && lane.messages > 0 && lane.consumers === 0) warn(`Lane ${lane.lane} has messages and no writer`);
   }
+  if (snapshot.roles.includes('gateway') && !snapshot.nodes.some(({state}) => state === 'alive' || state === 'late')) warn('No gateway is heard');
   for (const node of snapshot.nodes) {
     if (node.state === 'late') warn(`${node.node} is late with its heartbeat`);
     if (node.state === 'gone') warn(`${node.node} is gone; the others sell its part`);
@@ -108,10 +145,10 @@ export function adds({capacity, free, held, sold}) {
 
 /**
  * @param {{capacity: number, free: number | null, held: number | null, sold: number | null}} figures
+ * @param {boolean} wrong
  */
-export function equation(figures) {
+export function equation(figures, wrong) {
   const {capacity, free, held, sold} = figures;
   const said = `${count(capacity)} = ${count(free)} free + ${count(held)} held + ${count(sold)} sold`;
-  const mark = adds(figures);
-  return mark === false ? `${said}, which does not add up` : said;
+  return wrong ? `${said}, which does not add up` : said;
 }

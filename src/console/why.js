@@ -1,6 +1,6 @@
 /** Why was this claim refused? Asked by buyer or by order. */
 
-import {get} from './api.js';
+import {get, Problem} from './api.js';
 import {h, the} from './dom.js';
 import * as report from './report.js';
 import * as words from './words.js';
@@ -32,12 +32,38 @@ async function ask(of) {
   const stop = new AbortController();
   report.open(title, [h('p', {class: 'wait'}, 'Asks the node …')], () => stop.abort());
   try {
-    const query = new URLSearchParams(isOrder ? {order} : {sale: sale?.sale ?? '', buyer: of});
-    const told = await get(`/admin/v1/why?${query}`, stop.signal);
-    report.show(body(told));
+    report.show(body(await (isOrder ? byOrder(order, of, stop.signal) : byBuyer(of, stop.signal))));
   } catch (error) {
     if (!stop.signal.aborted) report.show([h('p', {class: 'said', 'data-is': 'bad'}, error instanceof Error ? error.message : String(error))]);
   }
+}
+
+/**
+ * A buyer's id may look like an order's.
+ *
+ * @param {string} order
+ * @param {string} of
+ * @param {AbortSignal} stop
+ * @returns {Promise<Why>}
+ */
+async function byOrder(order, of, stop) {
+  try {
+    return await get(`/admin/v1/why?${new URLSearchParams({order})}`, stop);
+  } catch (error) {
+    if (!(error instanceof Problem && error.status === 404) || sale === null) throw error;
+    const told = await byBuyer(of, stop);
+    report.title(`${of} at ${words.called(sale)}: no order, and asked as a buyer`);
+    return told;
+  }
+}
+
+/**
+ * @param {string} buyer
+ * @param {AbortSignal} stop
+ * @returns {Promise<Why>}
+ */
+function byBuyer(buyer, stop) {
+  return get(`/admin/v1/why?${new URLSearchParams({sale: sale?.sale ?? '', buyer})}`, stop);
 }
 
 /** @type {{[verdict: string]: string}} */

@@ -1,5 +1,5 @@
 //! The console as operators use it: a real Chromium, driven by Playwright, in front of real nodes and servers. What the page says is compared
-//! with what the API says, and every button is pressed.
+//! with what the API says, and every button is pressed, here in front of a cluster or there of a token.
 //!
 //! The scripts beside this file do the looking and pressing; here are the sites that they look at, and the crowd.
 
@@ -37,7 +37,7 @@ async fn the_console_tells_what_the_api_tells_and_its_buttons_do_what_they_say()
     site.sale(
         "rush",
         &json!({"name": "Concert at the Old Harbour", "opens_at": "2020-01-01T00:00:00Z", "currency": "CNY",
-        "pools": [{"id": "standard", "capacity": 10_000, "price": 55350}]}),
+        "pools": [{"id": "standard", "capacity": 60_000, "price": 55350}]}),
     )
     .await;
     quiet(&site).await;
