@@ -39,9 +39,10 @@ export function show(view) {
   const data = view.history.claims(ofSale ? (view.sale?.sale ?? null) : null);
   const window = view.history.window();
   const groups = grouped(rates);
-  const seen = new Set(GROUPS.filter(({id}, index) => id === 'held' || id === 'sold-out' || (data[index + 1] ?? []).some((value) => value) || groups.get(id)?.total).map(({id}) => id));
-  // What nobody heard has no line.
-  draw(claims, data.map((series, index) => (index === 0 || seen.has(GROUPS[index - 1]?.id ?? '') ? series : series.map(() => null))), window);
+  const heard = (/** @type {number} */ index) => (data[index + 1] ?? []).some((value) => value);
+  const seen = new Set(GROUPS.filter(({id}, index) => id === 'held' || id === 'sold-out' || heard(index) || groups.get(id)?.total).map(({id}) => id));
+  // What nobody heard in all that time has no line, but that of a yes.
+  draw(claims, data.map((series, index) => (index === 0 || GROUPS[index - 1]?.id === 'held' || heard(index - 1) ? series : series.map(() => null))), window);
   draw(latency, view.history.latency(), window);
   claimsTable(groups, seen);
   latencyTable(view.snapshot);
