@@ -147,6 +147,7 @@ impl Silence {
     /// Returns whether the look came to its own end.
     pub async fn bounds(&self, look: impl Future<Output = ()>) -> bool {
         tokio::select! {
+            biased;
             () = look => true,
             () = self.0.notified() => false,
         }

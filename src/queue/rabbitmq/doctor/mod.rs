@@ -5,10 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::options::{
-    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
-    QueueDeleteOptions,
-};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, ErrorKind, Event, ExchangeKind};
 use tokio::time::timeout;
@@ -26,6 +23,7 @@ use crate::reach;
 
 mod greeting;
 mod meet;
+mod rights;
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -256,62 +254,6 @@ impl Look<'_> {
         let mend = "rabbitmq-diagnostics check_if_node_is_quorum_critical; rabbitmqctl list_queues name type state \
                     leader online";
         self.findings.wrong(check, trouble.text.clone(), remedy(why, mend));
-    }
-
-    fn no_right(&mut self, right: &str, said: &str) {
-        let why = "the user needs to configure, write and read all that is ours";
-        let found = format!("no right to {right}: {said}");
-        self.findings.wrong("permissions", found, remedy(why, set_permissions(self.settings)));
-    }
-
-    /// The rights, by what changes nothing: the broker looks at them before it looks whether the queue is there, and this one is not.
-    async fn rights(&mut self) {
-        let nobody = ShortString::from(format!("{}.nobody has this queue", self.settings.namespace));
-        let (mut missing, mut said) = (Vec::new(), String::new());
-        let tried = [
-            ("configure", self.delete(nobody.clone()).await),
-            ("write", self.unbind(nobody.clone()).await),
-            ("read", self.fetch(nobody).await),
-        ];
-        let reads = !tried[2].1.as_ref().is_err_and(|trouble| trouble.code == ACCESS_REFUSED);
-        for (right, tried) in tried {
-            match tried {
-                Ok(()) => {}
-                Err(trouble) if trouble.code == NOT_FOUND => {}
-                // To unbind asks for the right to read as well.
-                Err(trouble) if right == "write" && !reads && !trouble.text.contains("write access") => {}
-                Err(trouble) if trouble.code == ACCESS_REFUSED => {
-                    missing.push(right);
-                    said = trouble.text;
-                }
-                Err(trouble) => return self.findings.unknown("permissions", trouble.text),
-            }
-        }
-        if let Some(text) = self.no_configure.take().filter(|_| missing.first() != Some(&"configure")) {
-            missing.insert(0, "configure");
-            said = text;
-        }
-        if missing.is_empty() {
-            return self.findings.ok("permissions", "configure, write and read");
-        }
-        self.no_write = missing.contains(&"write");
-        self.no_right(&missing.join(", "), &said);
-    }
-
-    async fn delete(&self, queue: ShortString) -> Result<(), Trouble> {
-        let channel = channel(&self.session).await?;
-        let options = QueueDeleteOptions { if_unused: true, if_empty: true, ..QueueDeleteOptions::default() };
-        asked(channel.queue_delete(queue, options)).await.map(drop)
-    }
-
-    async fn unbind(&self, queue: ShortString) -> Result<(), Trouble> {
-        let channel = channel(&self.session).await?;
-        asked(channel.queue_unbind(queue.clone(), queue, "nobody binds by this".into(), FieldTable::default())).await
-    }
-
-    async fn fetch(&self, queue: ShortString) -> Result<(), Trouble> {
-        let channel = channel(&self.session).await?;
-        asked(channel.basic_get(queue, BasicGetOptions { no_ack: false })).await.map(drop)
     }
 
     fn backlog(&mut self, depths: &[(LaneId, u32, u32)]) {
