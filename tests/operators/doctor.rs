@@ -226,10 +226,10 @@ async fn what_is_wrong_with_a_redis_is_told() {
     let _: () = redis.ask(&["ACL", "SETUSER", "app", "on", ">canary1", "~rg:*", "+@all", "-eval"]).await;
     doctor(&user("app", "canary2")).has(("redis", "authentication"), "wrong", "WRONGPASS");
     doctor(&user("app", "canary1")).has(("redis", "scripts"), "wrong", "ACL SETUSER");
-    let _: () = redis.ask(&["ACL", "SETUSER", "default", "off"]).await;
-    doctor(&redis.url()).has(("redis", "authentication"), "wrong", "USER:PASSWORD@");
     let _: () = redis.ask(&["ACL", "SETUSER", "app", "+@all", "-config"]).await;
     doctor(&user("app", "canary1")).has(("redis", "persistence"), "unknown", "no right to CONFIG");
+    let _: () = redis.ask(&["ACL", "SETUSER", "default", "off"]).await;
+    doctor(&redis.url()).has(("redis", "authentication"), "wrong", "USER:PASSWORD@");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,7 +46,7 @@ pub async fn examine(settings: &settings::Queue, mut findings: Findings) {
         Ok(session) => {
             findings.ok("authentication", format!("the virtual host {} is open to this user", vhost(settings)));
             let names = names(settings);
-            let mut look = Look { settings, names, session, findings, no_configure: None, no_write: false };
+            let mut look = Look { settings, names, session, findings, no_configure: None, lacks_rights: false };
             look.all().await;
             look.session.close().await;
         }
@@ -162,8 +162,8 @@ struct Look<'a> {
     findings: Findings,
     /// What the broker said to who declared a queue and may not.
     no_configure: Option<String>,
-    /// It was told that the user may write nowhere.
-    no_write: bool,
+    /// It was told that the user lacks some; how to give them all is said with it.
+    lacks_rights: bool,
 }
 
 impl Look<'_> {
@@ -331,7 +331,7 @@ impl Look<'_> {
                     let mend = "look for a plugin or a proxy in between that keeps what is returned: rabbitmq-plugins list -e";
                     self.findings.warn("alarms", "a message that nobody wants did not come back", remedy(why, mend));
                 }
-                Err(trouble) if trouble.code == ACCESS_REFUSED && self.no_write => {
+                Err(trouble) if trouble.code == ACCESS_REFUSED && self.lacks_rights => {
                     self.findings.unknown("alarms", "they are told to whoever publishes, and this user may not");
                 }
                 Err(trouble) if trouble.code == ACCESS_REFUSED => self.no_right("write to amq.default", &trouble.text),

@@ -43,7 +43,7 @@ impl Look<'_> {
         if missing.is_empty() {
             return self.findings.ok("permissions", "configure, write and read");
         }
-        self.no_write = missing.contains(&"write");
+        self.lacks_rights = true;
         self.no_right(&missing.join(", "), &said);
     }
 
