@@ -5,8 +5,8 @@
 //! from when a request was *due* (so a gateway that stalls is charged for all who would have come meanwhile, which is what is called
 //! corrected for coordinated omission), and every order is remembered by its id, so that all that are lost can be named.
 //!
-//! The order of things: [`settings`] and a [`crowd`] make a [`schedule`]; each [`buyer`] asks by the [`api`] and writes down in the
-//! [`ledger`] what it heard; [`truth`] compares that with what is there; [`verdict`] puts it into words, and [`report`] on paper.
+//! The order of things: [`settings`] and a [`crowd`] make a `schedule`; each `buyer` asks by the `api` and writes down in the
+//! `ledger` what it heard; `truth` compares that with what is there; [`verdict`] puts it into words, and [`report`] on paper.
 //!
 //! The sale is one of its own. It is closed at the end, also of a rehearsal that fails or is interrupted, and closes by itself should the
 //! rehearsal die. Its orders go where all orders go, to the store.
