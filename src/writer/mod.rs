@@ -33,6 +33,9 @@ pub use letters::keep_dead_letters;
 /// Between two tries of something that failed: doubled from the first to the last, with jitter.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_LAST: Duration = Duration::from_secs(2);
+/// How long a writer rests after a batch that was not full, for orders that come one by one: each alone is a transaction and a flush of
+/// the disk. No buyer waits for it. The first one after a silence is stored at once.
+const REST: Duration = Duration::from_millis(10);
 /// How long a writer that cannot reach the store keeps its lane: longer than a store needs to restart or fail over.
 const LANE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -169,6 +172,7 @@ impl LaneWriter {
                 first = self.lane.next() => first.map_err(|fault| fault.to_string())?,
             };
             let batch = self.gather(first)?;
+            let is_full = batch.orders >= self.parts.batch_max;
             crash::reach(CrashPoint::WriterReceived);
             if let Some(last) = batch.last.as_ref().filter(|_| bugs::is_planted(Bug::AckBeforeCommit)) {
                 self.lane.ack(last).await.map_err(|fault| fault.to_string())?;
@@ -187,6 +191,9 @@ impl LaneWriter {
                 crash::reach(CrashPoint::WriterAcknowledged);
             }
             self.clear(batch.cleared).await;
+            if !is_full {
+                shutdown.sleep(REST).await;
+            }
         }
     }
 
@@ -310,6 +317,29 @@ mod tests {
         let batches = tokio::time::timeout(Duration::from_secs(3600), all).await.expect("they are recorded");
         assert_eq!(batches.concat(), sent, "each once, and in their order");
         batches.iter().map(Vec::len).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_order_is_stored_at_once_and_those_that_come_one_by_one_behind_it_together() {
+        let planted = Planted::new().await;
+        let settings = settings::Queue { lanes: 1, ..settings::Queue::default() };
+        let Queue { publisher, consumer, topology } =
+            queue::memory::open(&settings, &Meters::new(), ConfirmWhen::Queued);
+        topology.open(SCOPE).await.unwrap();
+        (planted.store.lock().recorders, planted.store.lock().in_time) = (usize::MAX, Some(usize::MAX));
+        planted.shutdown.spawn(write_lane(parts(&planted, consumer), LaneId::Number(0), planted.shutdown.clone()));
+        let sale = planted.sale("s", 9);
+        let begun = Instant::now();
+        for n in 1..=6 {
+            publisher.publish(Envelope::orders(SCOPE, None, vec![order(&sale, n, "b")])).await.unwrap();
+            tokio::time::sleep(REST / 10).await;
+        }
+        assert!(begun.elapsed() < REST);
+        let sizes = || planted.store.lock().recorded.iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(), [1]);
+        tokio::time::sleep(REST).await;
+        assert_eq!(sizes(), [1, 5]);
+        planted.shutdown.force();
     }
 
     /// Each try that is too large takes longer than a lane is kept: what was learned from one must not be lost with it.
