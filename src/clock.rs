@@ -1,11 +1,9 @@
 //! The one reading of the time. Whoever needs an instant is given a [`Clock`], so that a test can own it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
 use crate::domain::UnixMillis;
@@ -32,30 +30,42 @@ impl Clock for SystemClock {
 
 /// A clock that others share, such as a database server's: what it said last, and the time since then by a clock that nobody sets. So
 /// the machine's own may be wrong, or jump. Until the other has said anything it is the operating system's.
-#[derive(Debug, Default)]
-pub struct FollowedClock(ArcSwapOption<Heard>);
-
 #[derive(Debug)]
-struct Heard {
-    said: UnixMillis,
-    at: Instant,
+pub struct FollowedClock {
+    began: Instant,
+    /// What the other's clock stood at when this one began, in Unix microseconds.
+    at_beginning: AtomicI64,
 }
+
+/// The other has said nothing yet.
+const UNHEARD: i64 = i64::MIN;
 
 impl FollowedClock {
     /// Takes note of what it said to a question that was asked then and is answered now; it was true half-way between.
     pub fn hear(&self, said: UnixMillis, asked: Instant) {
         let took = asked.elapsed();
         if took <= WORTH_HEARING {
-            self.0.store(Some(Arc::new(Heard { said, at: asked + took / 2 })));
+            let at_beginning = said.0.saturating_mul(1000).saturating_sub(self.micros_until(asked + took / 2));
+            self.at_beginning.store(at_beginning, Ordering::Relaxed);
         }
+    }
+
+    fn micros_until(&self, at: Instant) -> i64 {
+        i64::try_from(at.saturating_duration_since(self.began).as_micros()).unwrap_or(i64::MAX)
+    }
+}
+
+impl Default for FollowedClock {
+    fn default() -> Self {
+        Self { began: Instant::now(), at_beginning: AtomicI64::new(UNHEARD) }
     }
 }
 
 impl Clock for FollowedClock {
     fn now(&self) -> UnixMillis {
-        match self.0.load().as_deref() {
-            Some(Heard { said, at }) => said.plus(at.elapsed()),
-            None => SystemClock.now(),
+        match self.at_beginning.load(Ordering::Relaxed) {
+            UNHEARD => SystemClock.now(),
+            at_beginning => UnixMillis(at_beginning.saturating_add(self.micros_until(Instant::now())) / 1000),
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::future::{Either, ready};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -152,12 +153,22 @@ impl Claims {
 
     /// Answers one claim. `enter` gives what it takes to decide a claim that memory cannot refuse: a place among those that are being
     /// decided, and the deadline by which it is answered. Without it the answer is busy.
-    pub async fn claim<P>(&self, request: Request<'_>, enter: impl FnOnce() -> Option<(P, Instant)>) -> Answer {
+    pub fn claim<'a, P: Send + 'a>(
+        &'a self,
+        request: Request<'a>,
+        enter: impl FnOnce() -> Option<(P, Instant)>,
+    ) -> impl Future<Output = Answer> + Send + 'a {
         if let Some(refusal) = self.refusal(&request) {
-            return Answer::Refused(refusal);
+            return Either::Left(ready(Answer::Refused(refusal)));
         }
-        let Some((_place, deadline)) = enter() else { return Answer::Unserved(Unserved::Busy) };
-        self.decide(request, deadline).await
+        let Some((place, deadline)) = enter() else {
+            return Either::Left(ready(Answer::Unserved(Unserved::Busy)));
+        };
+        // On the heap, as most of a crowd needs no room for it.
+        Either::Right(Box::pin(async move {
+            let _place = place;
+            self.decide(request, deadline).await
+        }))
     }
 
     /// What memory says to most of a crowd: that nothing is left of what it came for. It waits for nobody, writes nothing that another

@@ -58,11 +58,11 @@ impl Buyers {
         }
     }
 
-    /// The buyer who sent these headers.
-    pub(super) fn buyer(&self, headers: &HeaderMap, now: UnixMillis) -> Result<BuyerId, Problem> {
+    /// The buyer who sent these headers. The time is asked only where it matters.
+    pub(super) fn buyer(&self, headers: &HeaderMap, now: impl FnOnce() -> UnixMillis) -> Result<BuyerId, Problem> {
         match &self.0 {
             How::Header => by_header(headers),
-            How::Jwt { key, validation } => by_token(headers, (key, validation), now),
+            How::Jwt { key, validation } => by_token(headers, (key, validation), now()),
         }
     }
 }
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn the_buyer_is_who_the_header_names() {
         let buyers = Buyers::new(&Settings::default()).unwrap();
-        assert_eq!(buyers.buyer(&named(&["auth0|7"]), NOW).unwrap().as_str(), "auth0|7");
+        assert_eq!(buyers.buyer(&named(&["auth0|7"]), || NOW).unwrap().as_str(), "auth0|7");
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         let buyers = Buyers::new(&Settings::default()).unwrap();
         let long = "x".repeat(129);
         for values in [&[][..], &["a", "b"], &["a", "a"], &[""], &["a b"], &[&long]] {
-            let problem = buyers.buyer(&named(values), NOW).unwrap_err();
+            let problem = buyers.buyer(&named(values), || NOW).unwrap_err();
             assert_eq!(problem.code, Code::Unauthenticated, "{values:?}");
             assert!(problem.header.is_some());
         }
@@ -155,12 +155,12 @@ mod tests {
     fn the_buyer_is_the_subject_of_the_token() {
         let claims = json!({"sub": "u-1", "exp": SECONDS + 60, "nbf": SECONDS - 1, "aud": "shop"});
         let headers = bearer(&token(Algorithm::HS256, "hush", &claims));
-        assert_eq!(jwt().buyer(&headers, NOW).unwrap().as_str(), "u-1");
+        assert_eq!(jwt().buyer(&headers, || NOW).unwrap().as_str(), "u-1");
     }
 
     #[test]
     fn a_header_does_not_replace_the_token() {
-        assert_eq!(jwt().buyer(&named(&["u-1"]), NOW).unwrap_err().code, Code::Unauthenticated);
+        assert_eq!(jwt().buyer(&named(&["u-1"]), || NOW).unwrap_err().code, Code::Unauthenticated);
     }
 
     #[test]
@@ -182,14 +182,14 @@ mod tests {
             ("a sub that is no text", token(Algorithm::HS256, "hush", &json!({"sub": 1, "exp": SECONDS + 60}))),
             ("nothing", String::new()),
         ] {
-            assert_eq!(jwt().buyer(&bearer(&token), NOW).unwrap_err().code, Code::Unauthenticated, "{name}");
+            assert_eq!(jwt().buyer(&bearer(&token), || NOW).unwrap_err().code, Code::Unauthenticated, "{name}");
         }
     }
 
     #[test]
     fn clocks_may_be_a_little_apart() {
         let claims = json!({"sub": "u-1", "exp": SECONDS - 4, "nbf": SECONDS + 4});
-        assert!(jwt().buyer(&bearer(&token(Algorithm::HS256, "hush", &claims)), NOW).is_ok());
+        assert!(jwt().buyer(&bearer(&token(Algorithm::HS256, "hush", &claims)), || NOW).is_ok());
     }
 
     #[test]
@@ -202,8 +202,8 @@ mod tests {
         fn no_header_can_break_it(bytes in prop::collection::vec(32_u8..=255, 0..200)) {
             let Ok(value) = HeaderValue::from_bytes(&bytes) else { return Ok(()) };
             let headers: HeaderMap = [(header::AUTHORIZATION, value.clone()), (BUYER, value)].into_iter().collect();
-            prop_assert!(jwt().buyer(&headers, NOW).is_err());
-            let _ = Buyers::new(&Settings::default()).unwrap().buyer(&headers, NOW);
+            prop_assert!(jwt().buyer(&headers, || NOW).is_err());
+            let _ = Buyers::new(&Settings::default()).unwrap().buyer(&headers, || NOW);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! `POST /v1/sales/{sale}/orders`: the claim.
 
+use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::HeaderName;
-use hyper::{HeaderMap, StatusCode};
 
-use crate::confirm::{self, Request};
+use crate::confirm::{self, Answer, Request};
 use crate::crash::{self, CrashPoint};
 use crate::domain::BuyerId;
 use crate::http::ask;
@@ -17,13 +17,8 @@ use crate::http::reply::{self, Reply};
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Answers a claim, and counts it.
-pub(super) async fn claim(
-    door: &Door,
-    sale: &str,
-    (headers, body): (&HeaderMap, Incoming),
-    call: Call<'_>,
-) -> Result<Reply, Problem> {
-    let answered = decide(door, sale, (headers, body), call).await;
+pub(super) async fn claim(door: &Door, sale: &str, call: &Call<'_>, body: &mut Incoming) -> Result<Reply, Problem> {
+    let answered = decide(door, sale, call, body).await;
     let outcome = match &answered {
         Ok(reply) => match reply.status() {
             StatusCode::CREATED => Outcome::Held,
@@ -35,26 +30,18 @@ pub(super) async fn claim(
     if outcome == Outcome::Held {
         crash::after(CrashPoint::AnswerWritten);
     }
-    let took = call.began.elapsed();
-    let known = door.parts.shards.look(sale, |shard| door.meters.count(Some(&shard.sale.id), outcome, took));
-    if known.is_none() {
-        door.meters.count(None, outcome, took);
-    }
+    let known = || door.parts.shards.look(sale, |shard| shard.sale.id.clone());
+    door.meters.count(sale, known, outcome, call.began.elapsed());
     answered
 }
 
 /// From the cheapest question to the dearest.
-async fn decide(
-    door: &Door,
-    sale: &str,
-    (headers, body): (&HeaderMap, Incoming),
-    call: Call<'_>,
-) -> Result<Reply, Problem> {
-    door.rates.address(call.peer, headers, call.began)?;
-    let buyer = door.buyers.buyer(headers, door.parts.clock.now())?;
+async fn decide(door: &Door, sale: &str, call: &Call<'_>, body: &mut Incoming) -> Result<Reply, Problem> {
+    door.rates.address(call.peer, call.headers(), call.began)?;
+    let buyer = door.buyers.buyer(call.headers(), || door.parts.clock.now())?;
     let refusals = &door.parts.refusals;
     let mark = refusals.mark(sale, buyer.as_str());
-    let answered = answer(door, (sale, buyer), (headers, body), call).await;
+    let answered = answer(door, (sale, buyer), call, body).await;
     if let Err(problem) = &answered {
         refusals.note(mark, problem.code as u8, call.began);
     }
@@ -65,17 +52,19 @@ async fn decide(
 async fn answer(
     door: &Door,
     (sale, buyer): (&str, BuyerId),
-    (headers, body): (&HeaderMap, Incoming),
-    call: Call<'_>,
+    call: &Call<'_>,
+    body: &mut Incoming,
 ) -> Result<Reply, Problem> {
     door.rates.buyer(&buyer, call.began)?;
-    let key = ask::key(headers.get_all(KEY))?;
-    let body = json_body(headers, body, door.body_limit(call)).await?;
+    let key = ask::key(call.headers().get_all(KEY))?;
+    let body = json_body(call.headers(), body, door.body_limit(call)).await?;
     let body = ask::Body::parse(&body)?;
     let request = Request { sale, buyer, key, ask: body.ask(), trace: call.trace.cloned() };
     // The time that a slow body took is not taken from those who decide.
     let enter = || Some((door.claims_in_flight.try_take()?, confirm::deadline(door.live.request_timeout.get())));
     let answer = door.parts.claims.claim(request, enter).await;
-    let shard = door.parts.shards.sale(sale);
+    // Only an order's document tells of the sale, and to hold one costs other cores their time.
+    let granted = matches!(answer, Answer::Granted { .. });
+    let shard = granted.then(|| door.parts.shards.sale(sale)).flatten();
     reply::claim(answer, shard.as_ref().map_or(&[], |shard| &shard.sale.stops))
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{HeaderMap, Method, Request};
+use hyper::http::request::Parts as Head;
+use hyper::{HeaderMap, Method};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -24,6 +25,7 @@ use crate::http::reply::{self, Reply};
 use crate::http::wire::Seen;
 use crate::http::{Parts, routes, trace};
 use crate::shutdown::Shutdown;
+use crate::spans::Traced;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 128;
@@ -48,12 +50,19 @@ pub(super) struct Door {
     pub(super) shutdown: Shutdown,
 }
 
-/// Where and when a request came.
+/// A request beside its body, and where and when it came.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call<'a> {
+    pub(super) head: &'a Head,
     pub(super) peer: IpAddr,
     pub(super) began: Instant,
     pub(super) trace: Option<&'a Arc<TraceContext>>,
+}
+
+impl Call<'_> {
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
 }
 
 impl Door {
@@ -73,44 +82,28 @@ impl Door {
     }
 
     /// Answers one request. There is always an answer.
-    pub(super) async fn answer(&self, request: Request<Incoming>, peer: IpAddr, seen: &Seen) -> Reply {
-        let began = Instant::now();
-        let id = request_id(request.headers());
-        let encoded = request.headers().contains_key(header::TRANSFER_ENCODING);
-        let method = request.method().clone();
-        let traced =
-            self.parts.spans.enter(trace::context(request.headers()), || request.uri().path().starts_with("/v1/"));
-        let is_told = traced.is_some() || tracing::enabled!(tracing::Level::DEBUG);
-        let told = is_told.then(|| request.uri().clone());
-        let log_span = traced.as_ref().map_or_else(tracing::Span::none, trace::log_span);
-        let answered = if encoded && seen.length_twice() {
-            Err(Problem::malformed("Content-Length and Transfer-Encoding: must not both come").close())
+    pub(super) async fn answer(&self, (head, body): (&Head, &mut Incoming), peer: IpAddr, seen: &Seen) -> Reply {
+        let call = Call { head, peer, began: Instant::now(), trace: None };
+        let encoded = head.headers.contains_key(header::TRANSFER_ENCODING);
+        let mut reply = if encoded && seen.length_twice() {
+            let problem = Problem::malformed("Content-Length and Transfer-Encoding: must not both come").close();
+            told(&call, Err(problem))
         } else {
-            let call = Call { peer, began, trace: traced.as_ref().map(|traced| &traced.context) };
-            match &traced {
-                None => routes::answer(self, request, call).await,
-                Some(_) => Box::pin(routes::answer(self, request, call)).instrument(log_span.clone()).await,
+            let is_api = || head.uri.path().starts_with("/v1/");
+            match self.parts.spans.enter(trace::context(&head.headers), is_api) {
+                None => told(&call, routes::answer(self, &call, body).await),
+                // On the heap, as all that few requests need: every one has room for what its future may ever hold.
+                Some(traced) => Box::pin(self.answer_traced(traced, call, body)).await,
             }
         };
-        let mut reply = answered.unwrap_or_else(reply::problem);
         let status = reply.status();
-        if let Some(uri) = told {
-            let took = began.elapsed();
-            log_span.in_scope(|| {
-                tracing::debug!(%method, path = uri.path(), status = status.as_u16(), ?id, ?took, "answered");
-            });
-            if let Some(traced) = traced {
-                trace::answered(&self.parts.spans, traced, (&method, &uri), status);
-            }
-        }
         let headers = reply.headers_mut();
-        headers.insert(REQUEST_ID, id);
         // A chunked request may hide where it ends, and a draining node wants to be left. Where there may be fewer connections than there
         // are, they must end somehow, or nobody new comes in: those of a balancer never do by themselves.
         if encoded || self.shutdown.has_begun() || self.connections.are_too_many() {
             headers.insert(header::CONNECTION, CLOSE);
         }
-        if matches!(method, Method::GET | Method::HEAD) && !headers.contains_key(header::CACHE_CONTROL) {
+        if matches!(head.method, Method::GET | Method::HEAD) && !headers.contains_key(header::CACHE_CONTROL) {
             headers.insert(header::CACHE_CONTROL, NO_STORE);
         }
         if status.is_client_error() {
@@ -119,13 +112,23 @@ impl Door {
         reply
     }
 
+    /// The same for a request that belongs to a trace.
+    async fn answer_traced(&self, traced: Traced, call: Call<'_>, body: &mut Incoming) -> Reply {
+        let span = trace::log_span(&traced);
+        let with_trace = Call { trace: Some(&traced.context), ..call };
+        let answered = routes::answer(self, &with_trace, body).instrument(span.clone()).await;
+        let reply = span.in_scope(|| told(&call, answered));
+        trace::answered(&self.parts.spans, traced, (&call.head.method, &call.head.uri), reply.status());
+        reply
+    }
+
     /// How much of a body is read, and until when.
-    pub(super) fn body_limit(&self, call: Call<'_>) -> Limit {
+    pub(super) fn body_limit(&self, call: &Call<'_>) -> Limit {
         Limit { bytes: self.live.max_body.get(), deadline: self.deadline(call) }
     }
 
     /// When a request that came so must be answered.
-    pub(super) fn deadline(&self, call: Call<'_>) -> Instant {
+    pub(super) fn deadline(&self, call: &Call<'_>) -> Instant {
         call.began + self.live.request_timeout.get()
     }
 
@@ -156,6 +159,15 @@ impl Door {
     pub(super) fn sale(&self, id: &SaleId) -> Option<Arc<SaleShard>> {
         self.parts.shards.sale(id.as_str())
     }
+}
+
+/// What a request is answered with, by its id, and its line in the log.
+fn told(call: &Call<'_>, answered: Result<Reply, Problem>) -> Reply {
+    let mut reply = answered.unwrap_or_else(reply::problem);
+    let (method, status, id) = (&call.head.method, reply.status().as_u16(), request_id(call.headers()));
+    tracing::debug!(%method, path = call.head.uri.path(), status, ?id, took = ?call.began.elapsed(), "answered");
+    reply.headers_mut().insert(REQUEST_ID, id);
+    reply
 }
 
 /// A backend did not say in time what came of it.

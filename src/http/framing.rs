@@ -144,12 +144,11 @@ impl Head {
                 None if has_lines => return Some(head),
                 // As hyper does before a request.
                 None => continue,
-                Some(b't' | b'T' | b'c' | b'C') => match framing_of(line) {
+                Some(_) => match framing_of(line) {
                     Some(Of::Encoding) => head.encoded = true,
                     Some(Of::Length(length)) => head.length = Some(length),
                     None => {}
                 },
-                Some(_) => {}
             }
             has_lines = true;
         }
@@ -163,14 +162,23 @@ enum Of {
 }
 
 fn framing_of(line: &[u8]) -> Option<Of> {
-    let mut parts = line.splitn(2, |byte| *byte == b':');
-    let (name, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    if name.eq_ignore_ascii_case(b"transfer-encoding") {
-        return Some(Of::Encoding);
+    const ENCODING: &[u8] = b"transfer-encoding";
+    const LENGTH: &[u8] = b"content-length";
+    // The hyphen tells the two from nearly all others at a look.
+    match (line.get(7), line.get(8)) {
+        (_, Some(b'-')) if is_named(line, ENCODING) => Some(Of::Encoding),
+        (Some(b'-'), Some(b'l' | b'L')) if is_named(line, LENGTH) => {
+            let value = line.get(LENGTH.len() + 1..).unwrap_or_default().trim_ascii();
+            // What is no length hyper refuses.
+            Some(Of::Length(std::str::from_utf8(value).unwrap_or_default().parse().unwrap_or_default()))
+        }
+        _ => None,
     }
-    // What is no length hyper refuses.
-    let length = || std::str::from_utf8(value.trim_ascii()).unwrap_or_default().parse().unwrap_or_default();
-    name.eq_ignore_ascii_case(b"content-length").then(|| Of::Length(length()))
+}
+
+fn is_named(line: &[u8], name: &[u8]) -> bool {
+    let Some((begin, rest)) = line.split_at_checked(name.len()) else { return false };
+    matches!(rest.first(), None | Some(b':')) && begin.eq_ignore_ascii_case(name)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
-use hyper::body::Body;
+use hyper::body::{Body, Frame};
 use hyper::header;
 use tokio::time::Instant;
 
@@ -37,35 +37,47 @@ pub(super) async fn whole_body<B>(mut body: B, limit: Limit) -> Result<Bytes, Pr
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let too_large = || Problem::from(Code::TooLarge).close();
-    let largest = u64::try_from(limit.bytes).unwrap_or(u64::MAX);
-    if body.size_hint().lower() > largest {
+    if body.size_hint().lower() > u64::try_from(limit.bytes).unwrap_or(u64::MAX) {
         return Err(too_large());
     }
-    let mut read = BytesMut::new();
+    // Mostly it came with the head, and in one piece: that needs no timer, no copy, and no room for them.
+    let first = match body.frame().now_or_never() {
+        Some(frame) => data(frame, limit.bytes)?,
+        None => Some(Bytes::new()),
+    };
+    match first {
+        Some(first) if !body.is_end_stream() => Box::pin(rest_of_body(body, first, limit)).await,
+        first => Ok(first.unwrap_or_default()),
+    }
+}
+
+async fn rest_of_body<B>(mut body: B, first: Bytes, limit: Limit) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut read = BytesMut::from(first);
     while !body.is_end_stream() {
-        // Mostly it came with the head, and then it needs no timer.
-        let came = match body.frame().now_or_never() {
-            Some(came) => Ok(came),
-            None => tokio::time::timeout_at(limit.deadline, body.frame()).await,
+        let Ok(frame) = tokio::time::timeout_at(limit.deadline, body.frame()).await else {
+            return Err(Problem::from(Code::RequestTimeout).close());
         };
-        let frame = match came {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(None) => break,
-            Ok(Some(Err(_))) => return Err(Problem::malformed("the body ended early, or is not well framed").close()),
-            Err(_) => return Err(Problem::from(Code::RequestTimeout).close()),
-        };
-        let Ok(data) = frame.into_data() else { continue };
-        if read.len() + data.len() > limit.bytes {
-            return Err(too_large());
-        }
-        // Nearly always the body is one frame, which needs no copy.
-        if read.is_empty() && body.is_end_stream() {
-            return Ok(data);
-        }
-        read.extend_from_slice(&data);
+        let Some(more) = data(frame, limit.bytes - read.len())? else { break };
+        read.extend_from_slice(&more);
     }
     Ok(read.freeze())
+}
+
+/// What a frame brings, at most so many bytes; `None` if there is no more.
+fn data<E>(frame: Option<Result<Frame<Bytes>, E>>, room: usize) -> Result<Option<Bytes>, Problem> {
+    match frame.map(|frame| frame.map(Frame::into_data)) {
+        None => Ok(None),
+        Some(Err(_)) => Err(Problem::malformed("the body ended early, or is not well framed").close()),
+        Some(Ok(Ok(data))) if data.len() > room => Err(too_large()),
+        Some(Ok(data)) => Ok(Some(data.unwrap_or_default())),
+    }
+}
+
+fn too_large() -> Problem {
+    Problem::from(Code::TooLarge).close()
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -83,7 +95,6 @@ mod tests {
 
     use futures_util::stream;
     use http_body_util::{Full, StreamBody};
-    use hyper::body::Frame;
     use hyper::header::HeaderValue;
 
     use super::*;

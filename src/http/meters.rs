@@ -77,13 +77,13 @@ impl ClaimMeters {
         }
     }
 
-    /// Counts a claim. `sale` is one that this node knows, or `None`.
-    pub(super) fn count(&self, sale: Option<&SaleId>, outcome: Outcome, took: Duration) {
-        match sale {
-            None => self.others.count(&self.meters, "", outcome),
-            Some(sale) => match self.sales.load().get(sale) {
-                Some(counters) => counters.count(&self.meters, sale.as_str(), outcome),
-                None => self.meet(sale).count(&self.meters, sale.as_str(), outcome),
+    /// Counts a claim. `known` is the sale, if this node knows it; asked only where none was counted before.
+    pub(super) fn count(&self, sale: &str, known: impl FnOnce() -> Option<SaleId>, outcome: Outcome, took: Duration) {
+        match self.sales.load().get(sale) {
+            Some(counters) => counters.count(&self.meters, sale, outcome),
+            None => match known() {
+                Some(sale) => self.meet(&sale).count(&self.meters, sale.as_str(), outcome),
+                None => self.others.count(&self.meters, "", outcome),
             },
         }
         let duration = self.durations[outcome.index()]
@@ -131,9 +131,9 @@ mod tests {
         let claims = ClaimMeters::new(&meters);
         let sale: SaleId = "s".parse().unwrap();
         for outcome in [Outcome::Held, Outcome::Held, Outcome::Problem(Code::SoldOut)] {
-            claims.count(Some(&sale), outcome, Duration::from_millis(1));
+            claims.count("s", || Some(sale.clone()), outcome, Duration::from_millis(1));
         }
-        claims.count(None, Outcome::Problem(Code::UnknownSale), Duration::from_millis(1));
+        claims.count("t", || None, Outcome::Problem(Code::UnknownSale), Duration::from_millis(1));
         let text = meters.render();
         for line in [
             "rushgate_claims_total{sale=\"s\",outcome=\"held\"} 2",

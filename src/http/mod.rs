@@ -83,6 +83,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// refusal. At the latest then, so that health checks hear why it has not: a balancer waits for an answer longer than this.
 const JOIN_PATIENCE: Duration = Duration::from_secs(2);
 const JOIN_INTERVAL: Duration = Duration::from_millis(10);
+/// What the future of a request may take: more than that an allocator gives slowly (glibc has places of up to 1,032 bytes at hand).
+const REQUEST_BYTES: usize = 1032;
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// All that requests are answered with.
@@ -296,7 +298,10 @@ async fn connection(
     let service = service_fn(|request: Request<Incoming>| {
         let (door, peer, seen) = &serving;
         // On the heap while there is a request: hyper keeps room for it for as long as the connection lives, and most rest.
-        Box::pin(async move { Ok::<_, Infallible>(door.answer(request, *peer, seen).await) })
+        let (head, mut body) = request.into_parts();
+        let answer = async move { Ok::<_, Infallible>(door.answer((&head, &mut body), *peer, seen).await) };
+        debug_assert!(size_of_val(&answer) <= REQUEST_BYTES, "{} bytes for a request", size_of_val(&answer));
+        Box::pin(answer)
     });
     let mut served = builder.serve_connection(io, service);
     let ended = poll_fn(|cx| match Pin::new(&mut served).poll(cx) {

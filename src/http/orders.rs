@@ -25,8 +25,8 @@ pub(super) enum Found {
     Deciding,
 }
 
-pub(super) async fn show(door: &Door, order: &str, headers: &HeaderMap, call: Call<'_>) -> Result<Reply, Problem> {
-    let (id, buyer) = door.order_of(order, headers)?;
+pub(super) async fn show(door: &Door, order: &str, call: &Call<'_>) -> Result<Reply, Problem> {
+    let (id, buyer) = door.order_of(order, call.headers())?;
     Ok(match door.find(id, &buyer, door.deadline(call)).await? {
         Found::Stored(row) => door.order(&row.order, row.status),
         Found::Granted(known) => door.order(&known.order, known.status),
@@ -34,8 +34,8 @@ pub(super) async fn show(door: &Door, order: &str, headers: &HeaderMap, call: Ca
     })
 }
 
-pub(super) async fn cancel(door: &Door, order: &str, headers: &HeaderMap, call: Call<'_>) -> Result<Reply, Problem> {
-    let (id, buyer) = door.order_of(order, headers)?;
+pub(super) async fn cancel(door: &Door, order: &str, call: &Call<'_>) -> Result<Reply, Problem> {
+    let (id, buyer) = door.order_of(order, call.headers())?;
     let deadline = door.deadline(call);
     // Asked first, as in `find`.
     let deciding = door.parts.claims.is_deciding(id);
@@ -60,7 +60,7 @@ pub(super) async fn cancel(door: &Door, order: &str, headers: &HeaderMap, call: 
 impl Door {
     /// Which order, and who asks for it.
     pub(super) fn order_of(&self, order: &str, headers: &HeaderMap) -> Result<(OrderId, BuyerId), Problem> {
-        let buyer = self.buyers.buyer(headers, self.parts.clock.now())?;
+        let buyer = self.buyers.buyer(headers, || self.parts.clock.now())?;
         let id = order.parse().map_err(|_| Problem::from(Code::NotFound))?;
         Ok((id, buyer))
     }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::HeaderName;
-use hyper::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
@@ -29,14 +29,9 @@ struct Wish {
 }
 
 /// Starts paying. In the sandbox that is all of it; else the answer says what to tell the provider.
-pub(super) async fn pay(
-    door: &Door,
-    order: &str,
-    (headers, body): (&HeaderMap, Incoming),
-    call: Call<'_>,
-) -> Result<Reply, Problem> {
-    let (id, buyer) = door.order_of(order, headers)?;
-    let body = json_body(headers, body, door.body_limit(call)).await?;
+pub(super) async fn pay(door: &Door, order: &str, call: &Call<'_>, body: &mut Incoming) -> Result<Reply, Problem> {
+    let (id, buyer) = door.order_of(order, call.headers())?;
+    let body = json_body(call.headers(), body, door.body_limit(call)).await?;
     let provider = door.parts.payments.provider();
     check_wish(&body, provider)?;
     let deadline = door.deadline(call);
@@ -57,15 +52,10 @@ pub(super) async fn pay(
 }
 
 /// Takes a notice of the provider. Every answer of 200 means that it is kept and need not come again.
-pub(super) async fn callback(
-    door: &Door,
-    headers: &HeaderMap,
-    body: Incoming,
-    call: Call<'_>,
-) -> Result<Reply, Problem> {
+pub(super) async fn callback(door: &Door, call: &Call<'_>, body: &mut Incoming) -> Result<Reply, Problem> {
     let body = whole_body(body, door.body_limit(call)).await?;
     let payments = door.parts.payments.clone();
-    let mut signatures = headers.get_all(SIGNATURE).iter();
+    let mut signatures = call.headers().get_all(SIGNATURE).iter();
     let signature = signatures.next().filter(|_| signatures.next().is_none()).and_then(|value| value.to_str().ok());
     payments.verify(signature, &body).map_err(|error| Problem::from(Code::BadSignature).detail(error.to_string()))?;
     let event = match Notice::parse(&body).map_err(|wrong| Problem::invalid(&wrong))? {

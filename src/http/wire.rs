@@ -11,7 +11,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -41,6 +41,8 @@ pub(super) struct Wire<S> {
     head_deadline: Option<Pin<Box<Sleep>>>,
     /// Runs from one look at whether anything has come to the next.
     rest: Pin<Box<Sleep>>,
+    /// The task that it wakes.
+    rests: Option<Waker>,
     /// Something has come since the last look.
     came: bool,
     stalled: Option<Pin<Box<Sleep>>>,
@@ -77,6 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             head_timeout: head_timeout.into(),
             head_deadline: None,
             rest: Box::pin(tokio::time::sleep(REST)),
+            rests: None,
             came: false,
             stalled: None,
             refusal: Vec::new(),
@@ -134,6 +137,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Waits for the next request, but not for ever; then it is as if the client had closed. A request takes no reading of the clock:
     /// the look comes every so often, and asks only whether there was one.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // It wakes this task already, which is so at every turn but the first.
+        if !self.rest.is_elapsed() && self.rests.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        self.rests = Some(cx.waker().clone());
         loop {
             ready!(self.rest.as_mut().poll(cx));
             if !std::mem::take(&mut self.came) {
