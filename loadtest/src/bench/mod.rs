@@ -13,7 +13,7 @@ use clap::Args;
 
 use crate::bench::figures::{Measured, Run};
 use crate::bench::peers::{Naive, Peer};
-use crate::bench::process::Load;
+use crate::bench::process::{Load, Manners};
 use crate::bench::site::{Servers, Site};
 
 mod api;
@@ -186,7 +186,8 @@ impl Bench {
         arguments.extend(rate.map(|rate| format!("--rate={rate}")));
         arguments.extend(requests.map(|requests| format!("--requests={requests}")));
         arguments.extend(target.crowd.iter().cloned());
-        let load = Load::ready(&arguments).await?;
+        let is_closed = rate.is_none() && connections > 1;
+        let load = Load::ready(&arguments, if is_closed { Manners::Waits } else { Manners::AtOnce }).await?;
         let cpu = |watched: &[(&'static str, u32)]| -> anyhow::Result<Vec<_>> {
             watched.iter().map(|(_, pid)| process::cpu(*pid)).collect()
         };

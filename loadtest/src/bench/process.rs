@@ -79,15 +79,32 @@ pub(super) struct Load {
     output: Lines<BufReader<ChildStdout>>,
 }
 
+/// What the load does when it has something to do, and whom it measures has, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manners {
+    /// It takes its turn at once: latencies are true, where there is time enough for both.
+    AtOnce,
+    /// It waits for its turn. On cores that are shared, each answer would take the core from who gave it, and be paid by them: the
+    /// faster a client, the dearer its server. Clients elsewhere do no such thing.
+    Waits,
+}
+
 impl Load {
-    pub(super) async fn ready(arguments: &[String]) -> anyhow::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
+    pub(super) async fn ready(arguments: &[String], manners: Manners) -> anyhow::Result<Self> {
+        let program = std::env::current_exe()?;
+        let mut command = Command::new(if manners == Manners::Waits { "chrt".as_ref() } else { program.as_path() });
+        if manners == Manners::Waits {
+            // The scheduler lets no task of this class take a core from another.
+            command.args(["--batch", "0"]).arg(program);
+        }
+        let mut child = command
             .arg("load")
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
-            .spawn()?;
+            .spawn()
+            .context("cannot start the load")?;
         let input = child.stdin.take().context("no input")?;
         let mut output = BufReader::new(child.stdout.take().context("no output")?).lines();
         let said = output.next_line().await?.context("the load generator ended")?;
