@@ -27,7 +27,8 @@ fn run() -> Result<Exit, Failure> {
     // Before there are threads.
     let handed = Sockets::handed().context("taking the sockets of LISTEN_FDS")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the threads")?;
-    let done = runtime.block_on(cli.run(config, Source { sources, logs }, handed));
+    let source = Source { sources, logs, covered: config.covered.clone() };
+    let done = runtime.block_on(cli.run(config, source, handed));
     // Work that nobody waits for any more, such as a simulation that took too long, must not keep the process.
     runtime.shutdown_background();
     done

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::admin::problem::{Code, Problem};
 use crate::admin::{Answer, Parts, line};
+use crate::config::Covered;
 use crate::config::diff::Changed;
 use crate::config::settings::Role;
 use crate::inventory::NodeBeat;
@@ -84,19 +85,22 @@ pub(super) fn config(parts: &Parts) -> Answer {
     Answer::text(TEXT, parts.process.reloader.show())
 }
 
-/// Reads the configuration again. `before` and `after` are what counts from now on; `needs_restart` is what does not yet.
+/// Reads the configuration again. `before` and `after` are what counts from now on; `needs_restart` is what does not yet, and
+/// `covered` what the file says and a source above it says otherwise.
 pub(super) async fn reload(parts: &Parts, who: &str, dry_run: bool) -> Result<Answer, Problem> {
     let process = &parts.process;
-    let Reloaded { changed, needs_restart } = process.reloader.reload(who, dry_run).await?;
+    let Reloaded { changed, needs_restart, covered } = process.reloader.reload(who, dry_run).await?;
     let (before, after) = Changed::values(&changed);
     let waiting =
         |Changed { key, before, after }: &Changed| json!({"key": key, "running": before, "configured": after});
+    let beneath = |Covered { key, value, at, by }: &Covered| json!({"key": key, "configured": value, "at": at.to_string(), "by": by.to_string()});
     Ok(Answer::ok(json!({
         "node": process.node.as_str(),
         "before": before,
         "after": after,
         "effect": if changed.is_empty() { "unchanged" } else { "applied" },
         "needs_restart": needs_restart.iter().map(waiting).collect::<Vec<_>>(),
+        "covered": covered.iter().map(beneath).collect::<Vec<_>>(),
         "dry_run": dry_run,
     })))
 }

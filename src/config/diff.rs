@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::config::keys::{Change, Key};
 use crate::config::load::Loaded;
-use crate::config::origin::{Origin, Problem, Problems};
+use crate::config::origin::{Covered, Origin, Problem, Problems};
 use crate::config::rules::RULES;
 use crate::config::settings::Settings;
 
@@ -25,6 +25,8 @@ pub struct Diff {
     pub live: Vec<Changed>,
     /// Keys that would change, and only a restart changes.
     pub restart: Vec<Changed>,
+    /// What the file says and does not count, whatever is changed there. Only a file changes while a process runs.
+    pub covered: Vec<Covered>,
 }
 
 impl Diff {
@@ -50,7 +52,12 @@ impl Diff {
             Problem { at, message: format!("{}; until a restart it would be {values}", rule.says) }
         });
         let problems: Vec<_> = problems.collect();
-        if problems.is_empty() { Ok(Self { running: next, live, restart }) } else { Err(Problems(problems)) }
+        if !problems.is_empty() {
+            return Err(Problems(problems));
+        }
+        let of_file = |covered: &&Covered| matches!(covered.at, Origin::File { .. });
+        let covered = newer.covered.iter().filter(of_file).cloned().collect();
+        Ok(Self { running: next, live, restart, covered })
     }
 }
 

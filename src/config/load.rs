@@ -14,7 +14,7 @@ use toml::de::{DeString, DeTable, DeValue};
 use crate::config::given::Given;
 use crate::config::keys::{Key, SECTIONS};
 use crate::config::nearest::{nearest, variable_in_disguise};
-use crate::config::origin::{Origin, Problem, Problems};
+use crate::config::origin::{Covered, Origin, Problem, Problems};
 use crate::config::rules::RULES;
 use crate::config::settings::Settings;
 use crate::domain::NodeId;
@@ -86,6 +86,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// In the order of [`Key::ALL`].
     pub origins: Vec<Origin>,
+    /// What was given and does not count, in the order of the sources. A value that is given twice alike is not among it.
+    pub covered: Vec<Covered>,
 }
 
 /// How much of a file has to be right.
@@ -130,6 +132,7 @@ fn load_what(sources: &Sources, file: Option<io::Result<String>>, need: Need) ->
     let mut loading = Loading {
         settings: Settings::default(),
         origins: vec![Origin::Default; Key::ALL.len()],
+        beneath: Vec::new(),
         unread: BTreeSet::new(),
         problems: Vec::new(),
         need,
@@ -152,6 +155,8 @@ fn load_what(sources: &Sources, file: Option<io::Result<String>>, need: Need) ->
 struct Loading {
     settings: Settings,
     origins: Vec<Origin>,
+    /// Keys that were given again, with what counted until then and where it came from.
+    beneath: Vec<(usize, Origin, Settings)>,
     /// Keys that were given something unreadable somewhere, by their place in [`Key::ALL`].
     unread: BTreeSet<usize>,
     problems: Vec<Problem>,
@@ -247,6 +252,9 @@ impl Loading {
     /// Takes a value from a source. What is wrong with it is told at `value_at`, if that is more exact.
     fn take(&mut self, position: usize, given: Given<'_>, at: Origin, value_at: Option<Origin>) {
         let key = &Key::ALL[position];
+        if self.origins[position] != Origin::Default {
+            self.beneath.push((position, self.origins[position].clone(), self.settings.clone()));
+        }
         match (key.read)(&mut self.settings, given) {
             Ok(()) => self.origins[position] = at,
             Err(why) => {
@@ -280,7 +288,21 @@ impl Loading {
         if self.settings.node.id.is_empty() {
             self.settings.node.id = node_id.to_string();
         }
-        Ok(Loaded { settings: self.settings, origins: self.origins })
+        let covered = self.covered();
+        Ok(Loaded { settings: self.settings, origins: self.origins, covered })
+    }
+
+    /// What was given and does not count.
+    fn covered(&self) -> Vec<Covered> {
+        let differs = |position: usize, beneath| !(Key::ALL[position].is_same)(beneath, &self.settings);
+        let covered = self.beneath.iter().filter(|(position, _, beneath)| differs(*position, beneath));
+        let told = covered.map(|(position, at, beneath)| Covered {
+            key: Key::ALL[*position].path(),
+            value: (Key::ALL[*position].print)(beneath),
+            at: at.clone(),
+            by: self.origins[*position].clone(),
+        });
+        told.collect()
     }
 
     fn found(&self, position: usize) -> String {
@@ -422,6 +444,36 @@ mod tests {
         ] {
             assert!(shown.contains(line), "{line}{shown}");
         }
+    }
+
+    #[test]
+    fn what_is_given_and_does_not_count_is_told_with_whose_word_does() {
+        let given = Case::file("[sale]\nhold = \"2m\"\nlimit_per_buyer = 5\n[admin]\ntoken = \"canary\"\n")
+            .env("RUSHGATE__SALE__HOLD", "3m")
+            .env("RUSHGATE__ADMIN__TOKEN", "another")
+            .set("sale.hold", "4m")
+            .set("sale.limit_per_buyer", "5");
+        let loaded = given.load().unwrap();
+        let path = given.sources.file.as_ref().unwrap().display();
+        let told: Vec<_> = loaded.covered.iter().map(ToString::to_string).collect();
+        let expected = [
+            format!("admin.token = \"…\" in {path}:5 is covered by env RUSHGATE__ADMIN__TOKEN"),
+            format!("sale.hold = \"120s\" in {path}:2 is covered by flag --set"),
+            "sale.hold = \"180s\" in env RUSHGATE__SALE__HOLD is covered by flag --set".to_owned(),
+        ];
+        for line in &expected {
+            assert!(told.contains(line), "{line} is not in {told:?}");
+        }
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+        let explained = loaded.explain(Some("sale.hold")).unwrap();
+        assert!(
+            explained.contains(&format!("    covers   \"120s\" in {path}:2, which does not count\n")),
+            "{explained}"
+        );
+        let document = loaded.explain_document(Some("sale.hold")).unwrap();
+        assert_eq!(document["keys"][0]["covers"][1]["origin"], "env RUSHGATE__SALE__HOLD");
+        let alike = loaded.explain_document(Some("sale.limit_per_buyer")).unwrap();
+        assert_eq!(alike["keys"][0]["covers"], serde_json::json!([]));
     }
 
     #[test]

@@ -25,5 +25,5 @@ pub mod show;
 
 pub use keys::Key;
 pub use load::{Flag, Loaded, Need, Sources, load, load_from, load_needed};
-pub use origin::{Origin, Problem, Problems};
+pub use origin::{Covered, Origin, Problem, Problems};
 pub use settings::Settings;

@@ -32,6 +32,30 @@ impl fmt::Display for Origin {
     }
 }
 
+/// A value that was given and does not count, since a source above says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Covered {
+    pub key: String,
+    /// As it stands in a file, without what must not be seen.
+    pub value: String,
+    pub at: Origin,
+    /// Whose word counts.
+    pub by: Origin,
+}
+
+impl Covered {
+    /// Is it the same, wherever it stands in its file?
+    pub fn is_known_as(&self, other: &Self) -> bool {
+        (&self.key, &self.value, &self.by) == (&other.key, &other.value, &other.by)
+    }
+}
+
+impl fmt::Display for Covered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {} in {} is covered by {}", self.key, self.value, self.at, self.by)
+    }
+}
+
 /// One thing that is wrong with the configuration, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::config::keys::{Change, Key, SECTIONS};
 use crate::config::load::Loaded;
-use crate::config::origin::Origin;
+use crate::config::origin::{Covered, Origin};
 use crate::config::rules::RULES;
 use crate::config::settings::Settings;
 
@@ -61,10 +61,19 @@ impl Loaded {
             let mut told = of_key(key);
             told["value"] = value(key, &self.settings);
             told["origin"] = origin.to_string().into();
+            let path = key.path();
+            let covers =
+                self.beneath(&path).map(|beneath| json!({"value": beneath.value, "origin": beneath.at.to_string()}));
+            told["covers"] = covers.collect();
             told
         });
         let keys: Vec<_> = explained.collect();
         (!keys.is_empty()).then(|| json!({"keys": keys}))
+    }
+
+    /// What was given for this key and does not count.
+    fn beneath(&self, path: &str) -> impl Iterator<Item = &Covered> {
+        self.covered.iter().filter(move |covered| covered.key == path)
     }
 
     fn line(&self, position: usize) -> String {
@@ -80,6 +89,9 @@ impl Loaded {
                 writeln!(text, "    {:<9}{part}", if at == 0 { head } else { "" }).expect("a text takes any text");
             }
         };
+        for beneath in self.beneath(&path) {
+            line("covers", &format!("{} in {}, which does not count", beneath.value, beneath.at));
+        }
         line("reason", key.about);
         line("value", &(key.describe)());
         line("default", &(key.print)(&Settings::default()));

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::clock::Clock;
 use crate::config::diff::{Changed, Diff};
 use crate::config::live::LiveSettings;
-use crate::config::{Origin, Problem, Problems, Settings, Sources, load_from};
+use crate::config::{Covered, Origin, Problem, Problems, Settings, Sources, load_from};
 use crate::domain::NodeId;
 use crate::meters::{Gauge, Meters};
 use crate::shutdown::Shutdown;
@@ -54,6 +54,8 @@ const KEPT: usize = 20;
 pub struct Source {
     pub sources: Sources,
     pub logs: Logs,
+    /// What was given at the start and did not count.
+    pub covered: Vec<Covered>,
 }
 
 /// What a reloader works with.
@@ -98,6 +100,7 @@ struct Inner {
 struct State {
     running: Settings,
     needs_restart: Vec<Changed>,
+    covered: Vec<Covered>,
     /// Why the last reload changed nothing; the first of the reasons.
     failed: Option<Problems>,
 }
@@ -109,6 +112,8 @@ pub struct Reloaded {
     pub changed: Vec<Changed>,
     /// What the sources say otherwise than what runs, and only a restart takes.
     pub needs_restart: Vec<Changed>,
+    /// What the file says otherwise than the environment or a flag, which stand above it: no reload and no restart takes it.
+    pub covered: Vec<Covered>,
 }
 
 /// Why nothing was changed.
@@ -131,6 +136,7 @@ impl fmt::Debug for Inner {
 impl Reloader {
     pub fn new(parts: Parts) -> Self {
         let Parts { source, settings, live, store, clock, meters, node, shutdown } = parts;
+        let covered = source.covered.clone();
         let this = Self(Arc::new(Inner {
             source,
             live,
@@ -140,7 +146,7 @@ impl Reloader {
             shutdown,
             turn: tokio::sync::Mutex::default(),
             lines: Arc::new(Semaphore::new(LINES)),
-            state: Mutex::new(State { running: settings, needs_restart: Vec::new(), failed: None }),
+            state: Mutex::new(State { running: settings, needs_restart: Vec::new(), covered, failed: None }),
             asked: Notify::new(),
             successful: meters.gauge("rushgate_config_last_reload_successful", &[]),
             succeeded_at: meters.gauge("rushgate_config_last_reload_success_timestamp_seconds", &[]),
@@ -213,8 +219,8 @@ impl Reloader {
         failed.chain(waiting(&state.needs_restart)).collect()
     }
 
-    /// The settings that run, as text, without what must not be seen; which of them a restart would change; and why the last reload
-    /// changed nothing, if it did not.
+    /// The settings that run, as text, without what must not be seen; which of them a restart would change; what of the file does not
+    /// count; and why the last reload changed nothing, if it did not.
     pub fn show(&self) -> String {
         let state = self.state();
         let waiting = state
@@ -226,7 +232,8 @@ impl Reloader {
                 problems.0.iter().map(|problem| format!("#   {}\n", problem.to_string().replace(['\r', '\n'], " ")));
             std::iter::once("# the last reload changed nothing:\n".to_owned()).chain(problems)
         });
-        state.running.to_string() + &waiting.chain(failed).collect::<String>()
+        let covered = state.covered.iter().map(|covered| format!("# {covered}\n"));
+        state.running.to_string() + &waiting.chain(covered).chain(failed).collect::<String>()
     }
 
     /// Waits for its turn to reload.
@@ -288,8 +295,8 @@ impl Reloader {
         let loaded = load_from(&self.0.source.sources, file);
         let diff = loaded.and_then(|loaded| Diff::new(&running, &loaded));
         if dry_run {
-            let Diff { live: changed, restart: needs_restart, .. } = diff.map_err(Refused::Wrong)?;
-            return Ok((Reloaded { changed, needs_restart }, None));
+            let Diff { live: changed, restart: needs_restart, covered, .. } = diff.map_err(Refused::Wrong)?;
+            return Ok((Reloaded { changed, needs_restart, covered }, None));
         }
         let diff = diff.and_then(|diff| self.set_filter(&running, &diff.running).map(|()| diff));
         let diff = diff.map_err(|problems| {
@@ -304,9 +311,14 @@ impl Reloader {
         for Changed { key, before, after } in diff.restart.iter().filter(|waiting| !known.contains(waiting)) {
             tracing::warn!(key, running = before, configured = after, "a changed setting needs a restart");
         }
-        let reloaded = Reloaded { changed: diff.live, needs_restart: diff.restart };
-        let needs_restart = reloaded.needs_restart.clone();
-        *self.state() = State { running: diff.running, needs_restart, failed: None };
+        let known = std::mem::take(&mut self.state().covered);
+        let is_news = |covered: &&Covered| !known.iter().any(|known| known.is_known_as(covered));
+        for Covered { key, value, at, by } in diff.covered.iter().filter(is_news) {
+            tracing::warn!(key, configured = value, %at, %by, "a setting of the file does not count, for it is covered");
+        }
+        let reloaded = Reloaded { changed: diff.live, needs_restart: diff.restart, covered: diff.covered };
+        let (needs_restart, covered) = (reloaded.needs_restart.clone(), reloaded.covered.clone());
+        *self.state() = State { running: diff.running, needs_restart, covered, failed: None };
         let logged = self.log(who, &reloaded.changed);
         Ok((reloaded, logged))
     }

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::config::{Flag, load};
+use crate::config::{Flag, Loaded, load};
 use crate::domain::Buffer;
 use crate::planted::{NOW, PlantedStore};
 
@@ -35,11 +35,11 @@ impl Rig {
         let file = Some(folder.path().join("c.toml"));
         let flags = set.iter().map(flag).collect();
         let sources = Sources { file, env: Vec::new(), flags, node_id: "n1".parse().unwrap() };
-        let settings = load(&sources).unwrap().settings;
+        let Loaded { settings, covered, .. } = load(&sources).unwrap();
         let (live, meters, shutdown) = (LiveSettings::new(&settings), Meters::new(), Shutdown::new());
         let store: Arc<PlantedStore> = Arc::default();
         let reloader = Reloader::new(Parts {
-            source: Source { sources, logs: Logs::default() },
+            source: Source { sources, logs: Logs::default(), covered },
             settings,
             live: live.clone(),
             store: Arc::clone(&store) as _,
@@ -226,8 +226,15 @@ async fn what_is_live_is_not_taken_into_a_process_that_it_does_not_fit() {
 async fn flags_stay_above_the_file() {
     let rig = Rig::with(GOOD, &[("shard.buffer", "9")]);
     rig.write("[shard]\nbuffer = 7\n[node]\nweight = 2.0\n");
-    rig.reload().await.unwrap();
+    let reloaded = rig.reload().await.unwrap();
     assert_eq!((rig.buffer(), rig.live.node.weight.get().to_string()), (Buffer::Units(9), "2".to_owned()));
+    let file = rig.folder.path().join("c.toml").display().to_string();
+    let told = format!("shard.buffer = 7 in {file}:2 is covered by flag --set");
+    assert_eq!(reloaded.covered.iter().map(ToString::to_string).collect::<Vec<_>>(), [told.as_str()]);
+    assert!(rig.reloader.show().ends_with(&format!("# {told}\n")), "{}", rig.reloader.show());
+    // Said alike twice, nobody is misled.
+    rig.write("[shard]\nbuffer = 9\n");
+    assert_eq!(rig.reload().await.unwrap().covered, []);
 }
 
 #[tokio::test]

@@ -323,8 +323,8 @@ mod tests {
     async fn bind(settings: Settings) -> anyhow::Result<Server> {
         let node_id = settings.node.id.parse().unwrap();
         let sources = crate::config::Sources { file: None, env: Vec::new(), flags: Vec::new(), node_id };
-        Server::bind(settings, reload::Source { sources, logs: crate::telemetry::Logs::default() }, Sockets::default())
-            .await
+        let source = reload::Source { sources, logs: crate::telemetry::Logs::default(), covered: Vec::new() };
+        Server::bind(settings, source, Sockets::default()).await
     }
 
     const PATIENCE: Duration = Duration::from_secs(20);

@@ -105,4 +105,14 @@ async fn a_wrong_file_is_told_and_not_taken_and_the_node_stays_ready() {
         if site.said(0).contains("DEBUG") { Ok(()) } else { Err("nothing more".to_owned()) }
     })
     .await;
+    // A flag names the node, whatever the file says; that is told once, whatever else changes.
+    let told = || site.said(0).matches("a setting of the file does not count, for it is covered").count();
+    for (settings, taken) in [("node.id = \"another\"", ""), ("shard.buffer = 51", "shard.buffer = 51\\n")] {
+        site.configure(settings);
+        eventually("it is told", || async {
+            if told() == 1 && shown().await.contains(taken) { Ok(()) } else { Err(site.said(0)) }
+        })
+        .await;
+    }
+    assert!(shown().await.contains("is covered by flag --set"), "{}", shown().await);
 }

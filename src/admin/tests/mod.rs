@@ -96,7 +96,7 @@ fn reloader(path: &Path, planted: &Planted, meters: &Meters, process: &Shutdown)
     let sources = Sources { file: Some(path.to_owned()), env: Vec::new(), flags: vec![token], node_id: node.clone() };
     let settings = load(&sources).unwrap().settings;
     Reloader::new(reload::Parts {
-        source: reload::Source { sources, logs: Logs::default() },
+        source: reload::Source { sources, logs: Logs::default(), covered: Vec::new() },
         live: LiveSettings::new(&settings),
         settings,
         store: Arc::clone(&planted.store) as _,

@@ -9,7 +9,7 @@ async fn an_operator_has_the_configuration_read_again_and_hears_what_changed_and
     let told = client.post("/admin/v1/reload?dry_run=true", None).await.unwrap();
     let expected = json!({
         "node": "n1", "effect": "applied", "dry_run": true, "before": {"shard.buffer": "10%"}, "after": {"shard.buffer": 7},
-        "needs_restart": [{"key": "inventory.partitions", "running": "1", "configured": "3"}],
+        "needs_restart": [{"key": "inventory.partitions", "running": "1", "configured": "3"}], "covered": [],
     });
     assert_eq!(told, expected);
     assert!(parts.process.reloader.show().contains("shard.buffer = \"10%\"\n"), "nothing has changed");
@@ -19,6 +19,19 @@ async fn an_operator_has_the_configuration_read_again_and_hears_what_changed_and
     let line = &client.get("/admin/v1/changes?subject=n1").await.unwrap()["changes"][0];
     assert_eq!((&line["who"], &line["what"]), (&json!("local/ann"), &json!("config.reload")));
     assert_eq!((&line["before"], &line["after"]), (&expected["before"], &expected["after"]));
+}
+
+#[tokio::test]
+async fn who_changes_a_key_that_a_flag_covers_hears_that_and_by_what() {
+    let Running { client, config, .. } = running("").await;
+    std::fs::write(config.path(), "[admin]\ntoken = \"mine\"\n").unwrap();
+    let told = client.post("/admin/v1/reload", None).await.unwrap();
+    let at = format!("{}:2", config.path().display());
+    let covered = json!([{"key": "admin.token", "configured": "\"…\"", "at": at, "by": "flag --set"}]);
+    assert_eq!(
+        (&told["effect"], &told["needs_restart"], &told["covered"]),
+        (&json!("unchanged"), &json!([]), &covered)
+    );
 }
 
 #[tokio::test]
