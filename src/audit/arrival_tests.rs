@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::tests::{audit, auditor, blames, finding, sound};
 use super::*;
-use crate::domain::OrderStatus;
+use crate::domain::{Order, OrderStatus};
 use crate::planted::{self, SCOPE};
 use crate::queue::LaneId;
 use crate::queue::envelope::Envelope;
@@ -57,6 +57,40 @@ async fn i3_an_order_that_the_store_has_lost_is_broken() {
     planted.inventory.plant(&planted::order(&sale, 11, "b"), OrderStatus::Paid);
     let report = audit(&planted).await;
     blames(&report.sales[0].findings[0], Invariant::I3, &[11]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_audits_while_rows_are_on_their_way_hears_how_many_and_never_that_there_are_none() {
+    let (planted, sale) = sound().await;
+    let orders = [11, 12, 13].map(|id| planted::order(&sale, id, &format!("new-{id}")));
+    orders.iter().for_each(|order| planted.inventory.plant_in_motion(order));
+    let counts = |report: &Report| (report.sales[0].orders, report.sales[0].arrived, report.sales[0].awaited);
+    let report = audit(&planted).await;
+    assert_eq!((report.verdict, counts(&report)), (Verdict::InMotion, (5, 0, 3)));
+    // The writer stores them while the audit waits.
+    let arriving = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        orders.iter().for_each(|order| planted.store.plant(order, OrderStatus::Held));
+        planted.inventory.lock().outbox.clear();
+    };
+    let (auditor, go) = (auditor(&planted), CancellationToken::new());
+    let (report, ()) = tokio::join!(auditor.audit(None, Duration::from_secs(10), &go), arriving);
+    let report = report.unwrap();
+    assert_eq!((report.verdict, counts(&report)), (Verdict::Clean, (8, 3, 0)));
+    let report = audit(&planted).await;
+    assert_eq!((report.verdict, counts(&report)), (Verdict::Clean, (8, 0, 0)));
+}
+
+#[tokio::test]
+async fn more_orders_on_their_way_than_get_a_second_look_are_not_called_clean() {
+    let (planted, sale) = sound().await;
+    let ids = (0..SUSPECTS + 1).map(|at| OrderId((1_000_000 + at as u128).to_be_bytes()));
+    for id in ids {
+        planted.inventory.plant(&Order { id, ..planted::order(&sale, 11, "b") }, OrderStatus::Held);
+    }
+    let report = audit(&planted).await;
+    let last = report.sales[0].findings.iter().find(|finding| finding.what.contains("second look")).unwrap();
+    assert_eq!((last.what.as_str(), last.confirmed), ("1 orders more had no second look; ask again", false));
 }
 
 #[tokio::test(start_paused = true)]

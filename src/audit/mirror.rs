@@ -30,6 +30,10 @@ const ENTRIES: usize = 1000;
 pub(super) struct Mirror {
     known: HashMap<OrderId, OrderStatus>,
     pub(super) suspects: Vec<OrderId>,
+    /// Those of them that the walk met in no row.
+    rowless: HashSet<OrderId>,
+    /// Orders that had a place among the suspects no more.
+    pub(super) passed_over: u64,
 }
 
 /// All orders that a scope knows, of the sales that are asked for.
@@ -66,14 +70,43 @@ impl Mirror {
     /// The walk is over: what is left the store does not have.
     pub(super) fn end(&mut self) {
         for id in std::mem::take(&mut self.known).into_keys() {
-            self.suspect(id);
+            if self.suspect(id) {
+                self.rowless.insert(id);
+            }
         }
         self.suspects.sort_unstable();
     }
 
-    fn suspect(&mut self, id: OrderId) {
-        if self.suspects.len() < SUSPECTS {
+    fn suspect(&mut self, id: OrderId) -> bool {
+        let has_place = self.suspects.len() < SUSPECTS;
+        if has_place {
             self.suspects.push(id);
+        } else {
+            self.passed_over += 1;
+        }
+        has_place
+    }
+
+    /// How many of those that the walk met in no row have one by now, and how many are still on their way to it.
+    pub(super) fn arrivals(&self, stands: &[(OrderId, Stands)]) -> (u64, u64) {
+        let count = |which: fn(Stands) -> bool| {
+            stands.iter().filter(|(id, stands)| self.rowless.contains(id) && which(*stands)).count() as u64
+        };
+        (count(Stands::is_stored), count(|stands| stands == Stands::InMotion { stored: false }))
+    }
+}
+
+impl Stands {
+    pub(super) fn is_in_motion(self) -> bool {
+        matches!(self, Self::InMotion { .. })
+    }
+
+    /// Has it a row?
+    fn is_stored(self) -> bool {
+        match self {
+            Self::Agreed { stored } | Self::InMotion { stored } => stored,
+            Self::Stranded { .. } => false,
+            Self::Forgotten { .. } | Self::Unfollowed { .. } => true,
         }
     }
 }
@@ -81,8 +114,12 @@ impl Mirror {
 /// How an order stands after a second look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stands {
-    Agreed,
-    InMotion,
+    Agreed {
+        stored: bool,
+    },
+    InMotion {
+        stored: bool,
+    },
     /// In the inventory, and nowhere else.
     Stranded {
         held: bool,
@@ -146,7 +183,7 @@ pub(super) fn told(stands: &[(OrderId, Stands)]) -> Vec<Finding> {
     add(Some(Invariant::I9), "live in the store, and in another state in the inventory", |stands| {
         stands == Stands::Unfollowed { ended: false }
     });
-    add(None, "on their way between inventory and store", |stands| stands == Stands::InMotion);
+    add(None, "on their way between inventory and store", Stands::is_in_motion);
     findings
 }
 
@@ -169,17 +206,19 @@ async fn first_look(auditor: &Auditor, scope: Scope, suspects: &[OrderId]) -> Re
 
 async fn second_look(auditor: &Auditor, scope: Scope, seen: &Seen, traces: &Traces) -> Result<Stands, Interrupted> {
     if seen.inventory == seen.store {
-        return Ok(Stands::Agreed);
+        return Ok(Stands::Agreed { stored: seen.store.is_some() });
     }
     let (inventory, store) = both(auditor, scope, seen.id).await?;
     Ok(match (inventory, store) {
-        (inventory, store) if inventory == store => Stands::Agreed,
+        (inventory, store) if inventory == store => Stands::Agreed { stored: store.is_some() },
         // One that moves between two looks is none that stands still.
-        (inventory, store) if (inventory, store) != (seen.inventory, seen.store) => Stands::InMotion,
-        (Some(_), None) if traces.granted(seen.id) => Stands::InMotion,
+        (inventory, store) if (inventory, store) != (seen.inventory, seen.store) => {
+            Stands::InMotion { stored: store.is_some() }
+        }
+        (Some(_), None) if traces.granted(seen.id) => Stands::InMotion { stored: false },
         (Some(status), None) => Stands::Stranded { held: status == OrderStatus::Held },
         (None, Some(status)) => Stands::Forgotten { live: status.is_live() },
-        (_, _) if traces.moves(seen.id) => Stands::InMotion,
+        (_, _) if traces.moves(seen.id) => Stands::InMotion { stored: true },
         (_, status) => Stands::Unfollowed { ended: status.is_some_and(|status| !status.is_live()) },
     })
 }

@@ -40,7 +40,7 @@ use mirror::{Mirror, Stands};
 pub use repair::{Repair, Repairer};
 pub use report::{Finding, Invariant, Motion, Report, SaleReport, Verdict};
 
-/// Orders and people that get a second look; with more of them the sale is broken whatever the rest is.
+/// Orders and people that get a second look. What is beyond it proves nothing: a sale with more is broken, or in motion.
 const SUSPECTS: usize = 10_000;
 /// Orders in one page.
 const PAGE: u32 = 1000;
@@ -257,12 +257,17 @@ impl Auditor {
             mirror.see(&rows);
         }
         mirror.end();
-        let orders = ledger.seen;
+        let seen = ledger.seen;
         let unmatched = std::mem::take(&mut ledger.unmatched);
         let mut findings = ledger.findings(&tally).await?;
         findings.extend(letters::quarantined(self, &sale.id, &tally).await?);
         let stands = self.differences(scope, &mirror, patience).await?;
         findings.extend(mirror::told(&stands));
+        if mirror.passed_over > 0 {
+            let what = format!("{} orders more had no second look; ask again", mirror.passed_over);
+            findings.push(Finding::in_motion(Invariant::I9, what, &[]));
+        }
+        let (arrived, awaited) = mirror.arrivals(&stands);
         let counters = self.counters(scope, &sale.id, patience).await?;
         let damage = Damage::of((scope, &sale.id), (&tally, unmatched), &stands, &counters);
         findings.extend(counters);
@@ -276,7 +281,8 @@ impl Auditor {
             .map(|(count, what)| format!("{count} {what}"))
             .collect();
         let verdict = Verdict::of(&findings);
-        Ok((SaleReport { sale: sale.id.to_string(), verdict, orders, findings, notes }, damage))
+        let orders = seen + arrived;
+        Ok((SaleReport { sale: sale.id.to_string(), verdict, orders, arrived, awaited, findings, notes }, damage))
     }
 
     /// The orders on which inventory and store disagree, when those that are on their way have arrived.
@@ -288,7 +294,7 @@ impl Auditor {
     ) -> Result<Vec<(OrderId, Stands)>, Interrupted> {
         loop {
             let stands = mirror::look_again(self, scope, &mirror.suspects).await?;
-            if stands.iter().all(|(_, stands)| *stands != Stands::InMotion) || patience.is_over() {
+            if stands.iter().all(|(_, stands)| !stands.is_in_motion()) || patience.is_over() {
                 return Ok(stands);
             }
             patience.pause().await?;

@@ -37,8 +37,14 @@ pub enum Verdict {
 pub struct SaleReport {
     pub sale: String,
     pub verdict: Verdict,
-    /// Orders in the store that were looked at.
+    /// Orders in the store, those included that came while it was looked at.
     pub orders: u64,
+    /// How many of them came meanwhile. They were held against the inventory, and not yet against limits and histories.
+    #[serde(default)]
+    pub arrived: u64,
+    /// Orders that the inventory has granted, and that have no row in the store yet. None is clean before they have.
+    #[serde(default)]
+    pub awaited: u64,
     pub findings: Vec<Finding>,
     /// What is no broken invariant and an operator should know all the same.
     pub notes: Vec<String>,

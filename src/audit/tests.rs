@@ -352,6 +352,8 @@ fn a_report_reads_back_what_it_writes() {
         sale: "s".to_owned(),
         verdict: Verdict::InMotion,
         orders: 1,
+        arrived: 1,
+        awaited: 2,
         findings: vec![finding],
         notes: vec!["one".to_owned()],
     };

@@ -88,8 +88,7 @@ fn shown(report: &Report) -> String {
         [sale.sale.clone(), sale.orders.to_string(), findings.to_string(), sale.verdict.to_string()]
     });
     let mut parts = vec![table(["SALE", "ORDERS", "BROKEN", "VERDICT"], rows).trim_end().to_owned()];
-    let noted = report.sales.iter().filter(|sale| !sale.findings.is_empty() || !sale.notes.is_empty());
-    parts.extend(noted.map(shown_sale));
+    parts.extend(report.sales.iter().filter_map(shown_sale));
     let of_all: Vec<_> = report.findings.iter().filter(|finding| finding.confirmed).flat_map(shown_finding).collect();
     if !of_all.is_empty() {
         parts.push(format!("all sales\n{}", of_all.join("\n")));
@@ -117,15 +116,25 @@ fn shown(report: &Report) -> String {
     parts.join("\n\n") + "\n"
 }
 
-fn shown_sale(sale: &SaleReport) -> String {
+/// `None`: there is nothing to tell beside its row.
+fn shown_sale(sale: &SaleReport) -> Option<String> {
     let mut lines = vec![sale.sale.clone()];
+    if sale.awaited > 0 {
+        lines.push(format!("  {} granted orders have no row yet", sale.awaited));
+    }
+    if sale.arrived > 0 {
+        lines.push(format!(
+            "  {} of the orders came meanwhile; their limits and histories the next audit proves",
+            sale.arrived
+        ));
+    }
     lines.extend(sale.findings.iter().filter(|finding| finding.confirmed).flat_map(shown_finding));
     let moving = sale.findings.iter().filter(|finding| !finding.confirmed).count();
     if moving > 0 {
         lines.push(format!("  {moving} differences may be explained by what is on its way; --json tells them"));
     }
     lines.extend(sale.notes.iter().map(|note| format!("  note: {note}")));
-    lines.join("\n")
+    (lines.len() > 1).then(|| lines.join("\n"))
 }
 
 fn shown_finding(finding: &Finding) -> Vec<String> {
@@ -160,6 +169,8 @@ mod tests {
             sale: "s".to_owned(),
             verdict: Verdict::Broken,
             orders: 7,
+            arrived: 2,
+            awaited: 3,
             findings: vec![finding.clone(), Finding { confirmed: false, ..finding }],
             notes: vec!["1 payments are to be given back".to_owned()],
         };
@@ -167,6 +178,7 @@ mod tests {
         let text = shown(&Report { verdict: Verdict::Broken, sales: vec![sale], findings: Vec::new(), motion });
         for part in [
             "s     7       1       broken",
+            "s\n  3 granted orders have no row yet\n  2 of the orders came meanwhile; their",
             "  I9: stranded\n      ab\n      … 21 in all\n  1 differences may be explained",
             "  note: 1 payments are to be given back\n",
             "On their way: 3 outbox entries, 0 messages",

@@ -50,11 +50,13 @@ function body(found) {
   const [is, said] = VERDICTS[found.verdict] ?? ['warn', found.verdict];
   const findings = [...found.findings, ...found.sales.flatMap((sale) => sale.findings)];
   const orders = found.sales.reduce((sum, sale) => sum + sale.orders, 0);
+  const awaited = found.sales.reduce((sum, sale) => sum + sale.awaited, 0);
   const notes = found.sales.flatMap((sale) => sale.notes);
   const moving = Object.entries(found.motion).filter(([, number]) => number > 0);
   return [
     h('p', {class: 'said', 'data-is': is, id: 'audit-verdict'}, said),
     h('p', {}, `${words.counted(orders, 'order')} in the store ${orders === 1 ? 'was' : 'were'} looked at.`),
+    awaited > 0 && h('p', {'data-is': 'warn', class: 'said'}, `${words.counted(awaited, 'granted order')} ${awaited === 1 ? 'has' : 'have'} no row yet.`),
     findings.length > 0 &&
       h(
         'ul',

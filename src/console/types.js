@@ -138,7 +138,7 @@
  * @typedef {{invariant: string, confirmed: boolean, what: string, count: number, orders: string[]}} Finding
  * @typedef {object} Report
  * @property {'clean' | 'in_motion' | 'broken'} verdict
- * @property {{sale: string, verdict: string, orders: number, findings: Finding[], notes: string[]}[]} sales
+ * @property {{sale: string, verdict: string, orders: number, arrived: number, awaited: number, findings: Finding[], notes: string[]}[]} sales
  * @property {Finding[]} findings
  * @property {{[what: string]: number}} motion
  */

@@ -329,7 +329,8 @@ mod tests {
     #[test]
     fn an_audit_that_is_broken_is_unexplained_even_if_it_blames_nobody_and_one_in_motion_proves_nothing() {
         let of = |verdict, findings| {
-            let sale = SaleReport { sale: "s".to_owned(), verdict, orders: 0, findings, notes: Vec::new() };
+            let (sale, notes) = ("s".to_owned(), Vec::new());
+            let sale = SaleReport { sale, verdict, orders: 0, arrived: 0, awaited: 0, findings, notes };
             let mut truth = Truth::default();
             let report = Report { verdict, sales: vec![sale], findings: Vec::new(), motion: Motion::default() };
             let is_read = truth.explain(report).is_ok();
