@@ -5,34 +5,33 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::problem::{Code, Problem};
+use crate::admin::problem::Problem;
 use crate::admin::process::told_status;
 use crate::admin::{Answer, Parts, sales};
 use crate::audit::report::NAMED;
 use crate::audit::{Interrupted, Reading};
 use crate::domain::{Sale, SaleId, StopId};
-use crate::queue::LaneId;
+use crate::queue::{LaneDepth, LaneId};
 
 /// How long the orders behind a drift are looked for; an audit takes the time that it needs.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long the broker is asked for its lanes. The equation does without, and is wanted most while the broker is away.
+const LANES: Duration = Duration::from_millis(500);
 
 pub(super) async fn balance(parts: &Parts, id: &SaleId) -> Result<Answer, Problem> {
     sales::stored(parts, id).await?;
     let auditor = parts.auditor();
-    let reading = auditor.reading(id).await?;
+    let (reading, lanes) = tokio::join!(auditor.reading(id), lanes(parts));
+    let reading = reading?;
     let Some(stored) = &reading.stored else { return Err(Interrupted::UnknownSale.into()) };
-    let lanes = parts.topology.depths().await.map_err(|fault| Problem::new(Code::Unavailable, fault))?;
-    let dead: u64 = lanes.iter().filter(|lane| lane.lane == LaneId::Dead).map(|lane| lane.messages).sum();
-    let dead_letters = dead + parts.store.count_dead_letters().await?;
-    let lanes = lanes
-        .iter()
-        .map(|lane| json!({"lane": lane.lane.to_string(), "messages": lane.messages, "consumers": lane.consumers}));
+    let in_store = parts.store.count_dead_letters().await?;
+    let dead_letters = lanes.as_ref().ok().map(|lanes| in_store + dead(lanes));
     let by_status = reading
         .tally
         .by_status
         .iter()
         .map(|(status, orders, units)| (status.as_str().to_owned(), json!({"orders": orders, "units": units})));
-    let body = json!({
+    let mut body = json!({
         "sale": id.as_str(),
         "at": parts.clock.now().to_string(),
         "phase": sales::phase(parts, &stored.sale),
@@ -41,7 +40,7 @@ pub(super) async fn balance(parts: &Parts, id: &SaleId) -> Result<Answer, Proble
         "legs": legs(&stored.sale, &reading),
         "orders": by_status.collect::<Map<_, _>>(),
         "outbox_entries": reading.outbox_entries,
-        "lanes": lanes.collect::<Vec<_>>(),
+        "lanes": lanes.as_ref().ok().map(|lanes| lanes.iter().map(lane).collect::<Vec<_>>()),
         "stock_moves": reading.tally.moves_waiting,
         "refunds_due": reading.tally.refunds_due,
         "late_payments": reading.tally.late,
@@ -52,7 +51,26 @@ pub(super) async fn balance(parts: &Parts, id: &SaleId) -> Result<Answer, Proble
         "drift": drift(parts, id, &reading).await,
         "nodes": nodes(parts, id),
     });
+    if let Err(why) = lanes {
+        body["why_no_lanes"] = why.into();
+    }
     Ok(Answer::ok(body))
+}
+
+/// How deep the lanes are, or why that is not known.
+async fn lanes(parts: &Parts) -> Result<Vec<LaneDepth>, String> {
+    match tokio::time::timeout(LANES, parts.topology.depths()).await {
+        Ok(depths) => depths.map_err(|fault| fault.to_string()),
+        Err(_) => Err(format!("the broker has not answered within {LANES:?}")),
+    }
+}
+
+fn dead(lanes: &[LaneDepth]) -> u64 {
+    lanes.iter().filter(|lane| lane.lane == LaneId::Dead).map(|lane| lane.messages).sum()
+}
+
+fn lane(lane: &LaneDepth) -> Value {
+    json!({"lane": lane.lane.to_string(), "messages": lane.messages, "consumers": lane.consumers})
 }
 
 fn legs(sale: &Sale, reading: &Reading) -> Vec<Value> {

@@ -204,10 +204,11 @@ function motion(balance) {
     [balance.late_payments, 'late payment'],
     [balance.stale, 'order of an earlier epoch', 'orders of an earlier epoch'],
     [balance.quarantined, 'order in quarantine', 'orders in quarantine'],
-    [balance.dead_letters, 'dead letter'],
+    [balance.dead_letters ?? 0, 'dead letter'],
   ];
   const there = figures.filter(([number]) => number > 0).map(([number, one, many]) => words.counted(number, one, many));
   if (balance.drift.units > 0 && balance.drift.in_motion) there.push(`${words.counted(balance.drift.units, 'unit')} of difference to the store, while orders are on their way`);
+  if (balance.why_no_lanes) there.push(`what the broker has, which is not known: ${balance.why_no_lanes}`);
   if (there.length > 0) return `On its way: ${words.joined(there)}.`;
   return balance.drift.units > 0 ? 'Nothing is on its way.' : 'Nothing is on its way, and the store agrees.';
 }

@@ -94,7 +94,8 @@
  * @property {number} stale
  * @property {number} stale_refused
  * @property {number} quarantined
- * @property {number} dead_letters
+ * @property {number | null} dead_letters
+ * @property {string} [why_no_lanes]
  * @property {{units: number, in_motion: boolean, orders: string[], why_no_orders?: string}} drift
  *
  * @typedef {object} PoolPlan

@@ -37,6 +37,18 @@ async fn a_balance_is_the_one_equation_with_what_is_on_its_way() {
 }
 
 #[tokio::test]
+async fn a_balance_does_not_wait_for_a_broker_that_is_away_and_says_what_is_not_known() {
+    let Running { client, planted, .. } = running("").await;
+    planted.sale("s", 1);
+    planted.topology.is_silent.store(true, Ordering::Relaxed);
+    let asked = tokio::time::timeout(Duration::from_secs(1), client.get("/admin/v1/sales/s/balance"));
+    let balance = asked.await.expect("an answer within a second").unwrap();
+    assert_eq!((&balance["legs"][0]["free"], &balance["legs"][0]["balanced"]), (&json!(10), &json!(true)));
+    assert_eq!((&balance["lanes"], &balance["dead_letters"]), (&json!(null), &json!(null)));
+    assert_eq!(balance["why_no_lanes"], "the broker has not answered within 500ms");
+}
+
+#[tokio::test]
 async fn a_drift_names_the_orders_behind_it() {
     let Running { client, planted, .. } = running("").await;
     let sale = planted.sale("s", 1);

@@ -308,6 +308,7 @@ fn shown_legs(balance: &Value) -> String {
 fn shown_motion(balance: &Value) -> String {
     let alive = each(&balance["lanes"]).filter(|lane| lane["lane"] != "dead");
     let messages: u64 = alive.filter_map(|lane| lane["messages"].as_u64()).sum();
+    let messages = if balance["lanes"].is_null() { "?".to_owned() } else { messages.to_string() };
     let [outbox, moves] = ["outbox_entries", "stock_moves"].map(|field| told(&balance[field]));
     let drift = &balance["drift"];
     let when = if drift["in_motion"] == true { ", while orders are on their way" } else { "" };
@@ -316,6 +317,8 @@ fn shown_motion(balance: &Value) -> String {
         format!("Drift: {} units{when}.", told(&drift["units"])),
     ];
     lines.extend(each(&drift["orders"]).map(|order| format!("  {}", told(order))));
+    let why = balance["why_no_lanes"].as_str();
+    lines.extend(why.map(|why| format!("Messages and dead letters are not known: {why}.")));
     let count = |field: &str| balance[field].as_u64().unwrap_or(0);
     for (count, what) in [
         (count("refunds_due"), "refunds due"),

@@ -47,6 +47,13 @@ fn a_balance_shows_the_equation_and_what_disturbs_it() {
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
+    let mut unknown = balance;
+    (unknown["lanes"], unknown["dead_letters"], unknown["why_no_lanes"]) =
+        (json!(null), json!(null), json!("it is away"));
+    let text = shown_balance(&unknown);
+    for line in ["1 outbox entries, ? messages, 0 stock", "Messages and dead letters are not known: it is away.\n"] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
 }
 
 #[test]
