@@ -58,14 +58,14 @@ pub(super) async fn balance(parts: &Parts, id: &SaleId) -> Result<Answer, Proble
 }
 
 /// How deep the lanes are, or why that is not known.
-async fn lanes(parts: &Parts) -> Result<Vec<LaneDepth>, String> {
+pub(super) async fn lanes(parts: &Parts) -> Result<Vec<LaneDepth>, String> {
     match tokio::time::timeout(LANES, parts.topology.depths()).await {
         Ok(depths) => depths.map_err(|fault| fault.to_string()),
         Err(_) => Err(format!("the broker has not answered within {LANES:?}")),
     }
 }
 
-fn dead(lanes: &[LaneDepth]) -> u64 {
+pub(super) fn dead(lanes: &[LaneDepth]) -> u64 {
     lanes.iter().filter(|lane| lane.lane == LaneId::Dead).map(|lane| lane.messages).sum()
 }
 

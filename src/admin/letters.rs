@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::admin::balance::{dead, lanes};
 use crate::admin::problem::{Code, Problem};
 use crate::admin::{Answer, Parts, line};
-use crate::queue::LaneId;
 use crate::queue::envelope::{Content, Envelope};
 use crate::store::DeadLetter;
 
@@ -18,21 +18,26 @@ pub enum Act {
     Drop,
 }
 
-/// How many there are, and a page of those that are in the store already. `next` goes on where the page ends.
+/// How many there are, and a page of those that are in the store already. `next` goes on where the page ends. Those that are still in the
+/// queue are not known while the broker is away.
 pub(super) async fn list(parts: &Parts, after: u64, limit: u32) -> Result<Answer, Problem> {
-    let depths = parts.topology.depths().await.map_err(|fault| Problem::new(Code::Unavailable, fault))?;
-    let in_queue: u64 = depths.iter().filter(|lane| lane.lane == LaneId::Dead).map(|lane| lane.messages).sum();
+    let lanes = lanes(parts).await;
+    let in_queue = lanes.as_ref().ok().map(|lanes| dead(lanes));
     let in_store = parts.store.count_dead_letters().await?;
     let letters = parts.store.dead_letters(after, limit).await?;
     let is_full = letters.len() == limit as usize;
-    Ok(Answer::ok(json!({
-        "messages": in_queue + in_store,
+    let mut body = json!({
+        "messages": in_queue.map(|in_queue| in_queue + in_store),
         "in_queue": in_queue,
         "in_store": in_store,
         "is_full": in_store >= DeadLetter::MOST,
         "letters": letters.iter().map(document).collect::<Vec<_>>(),
         "next": letters.last().filter(|_| is_full).map(|last| last.id),
-    })))
+    });
+    if let Err(why) = lanes {
+        body["why_no_lanes"] = why.into();
+    }
+    Ok(Answer::ok(body))
 }
 
 /// One with its whole body: as text if it is one, else as hexadecimal digits.

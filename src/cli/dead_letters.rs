@@ -96,7 +96,13 @@ fn shown_list(answer: &Value) -> String {
     });
     let [all, in_queue] = ["messages", "in_queue"].map(|field| told(&answer[field]));
     let mut lines = vec![table(["ID", "AT", "LANE", "BYTES", "HOLDS", "REASON"], rows)];
-    lines.push(format!("{all} dead letters, {in_queue} of them still in the queue.\n"));
+    lines.push(match answer["why_no_lanes"].as_str() {
+        None => format!("{all} dead letters, {in_queue} of them still in the queue.\n"),
+        Some(why) => {
+            let in_store = told(&answer["in_store"]);
+            format!("{in_store} dead letters in the store; those still in the queue are not known: {why}.\n")
+        }
+    });
     if answer["is_full"] == true {
         lines.push("The store takes no more; drop some, so that those in the queue can follow.\n".to_owned());
     }
@@ -174,6 +180,9 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+        let text = shown_list(&json!({"in_store": 1, "letters": [letter()], "why_no_lanes": "it is away"}));
+        let told = "1 dead letters in the store; those still in the queue are not known: it is away.\n";
+        assert!(text.ends_with(told), "{text}");
     }
 
     #[test]

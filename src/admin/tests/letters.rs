@@ -49,6 +49,17 @@ async fn dead_letters_are_listed_with_what_can_be_read_of_them() {
 }
 
 #[tokio::test]
+async fn dead_letters_of_the_store_are_listed_while_the_broker_is_away() {
+    let (Running { client, planted, .. }, _) = with_letters().await;
+    planted.topology.is_silent.store(true, Ordering::Relaxed);
+    let asked = tokio::time::timeout(Duration::from_secs(1), client.get("/admin/v1/dead-letters"));
+    let list = asked.await.expect("an answer within a second").unwrap();
+    assert_eq!((list["letters"].as_array().unwrap().len(), &list["in_store"]), (3, &json!(3)));
+    assert_eq!((&list["messages"], &list["in_queue"]), (&json!(null), &json!(null)));
+    assert_eq!(list["why_no_lanes"], "the broker has not answered within 500ms");
+}
+
+#[tokio::test]
 async fn one_dead_letter_is_shown_with_its_whole_body() {
     let (Running { client, .. }, bodies) = with_letters().await;
     let text = client.get("/admin/v1/dead-letters/1").await.unwrap();
