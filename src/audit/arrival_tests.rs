@@ -63,14 +63,18 @@ async fn i3_an_order_that_the_store_has_lost_is_broken() {
 async fn who_audits_while_rows_are_on_their_way_hears_how_many_and_never_that_there_are_none() {
     let (planted, sale) = sound().await;
     let orders = [11, 12, 13].map(|id| planted::order(&sale, id, &format!("new-{id}")));
-    orders.iter().for_each(|order| planted.inventory.plant_in_motion(order));
+    for order in &orders {
+        planted.inventory.plant_in_motion(order);
+    }
     let counts = |report: &Report| (report.sales[0].orders, report.sales[0].arrived, report.sales[0].awaited);
     let report = audit(&planted).await;
     assert_eq!((report.verdict, counts(&report)), (Verdict::InMotion, (5, 0, 3)));
     // The writer stores them while the audit waits.
     let arriving = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
-        orders.iter().for_each(|order| planted.store.plant(order, OrderStatus::Held));
+        for order in &orders {
+            planted.store.plant(order, OrderStatus::Held);
+        }
         planted.inventory.lock().outbox.clear();
     };
     let (auditor, go) = (auditor(&planted), CancellationToken::new());
@@ -84,7 +88,7 @@ async fn who_audits_while_rows_are_on_their_way_hears_how_many_and_never_that_th
 #[tokio::test]
 async fn more_orders_on_their_way_than_get_a_second_look_are_not_called_clean() {
     let (planted, sale) = sound().await;
-    let ids = (0..SUSPECTS + 1).map(|at| OrderId((1_000_000 + at as u128).to_be_bytes()));
+    let ids = (0..=SUSPECTS).map(|at| OrderId((1_000_000 + at as u128).to_be_bytes()));
     for id in ids {
         planted.inventory.plant(&Order { id, ..planted::order(&sale, 11, "b") }, OrderStatus::Held);
     }
