@@ -3,10 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use clap::error::ErrorKind;
 
-use crate::cli::Cli;
 use crate::config::Problems;
 use crate::telemetry::BadFilter;
 
@@ -55,7 +53,9 @@ pub enum Failure {
 impl Failure {
     /// A command line that can be parsed and still makes no sense.
     pub fn usage(message: impl std::fmt::Display) -> Self {
-        Self::Usage(Cli::command().error(ErrorKind::ValueValidation, message))
+        // Without the usage: the parser would tell that of the whole program, and not of the command.
+        let told = format!("{message}\n\nFor more information, try '--help'.\n");
+        Self::Usage(clap::Error::raw(ErrorKind::ValueValidation, told))
     }
 
     /// Tells the user, and what to tell the shell.
@@ -121,6 +121,12 @@ impl From<anyhow::Error> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_uses_a_command_wrongly_is_not_told_how_to_use_the_program() {
+        let Failure::Usage(error) = Failure::usage("that is odd") else { panic!("must be wrong usage") };
+        assert_eq!(error.to_string(), "error: that is odd\n\nFor more information, try '--help'.\n");
+    }
 
     #[test]
     fn what_was_found_stands_though_the_reader_left_or_the_disk_is_full() {
