@@ -164,6 +164,7 @@ fn of_segments(method: &str, segments: &[&str], query: &mut Query) -> Result<Cal
             buyer: query.parsed("buyer")?,
             status: query.parsed("status")?,
             after: query.parsed("after")?,
+            fresh: query.flag("fresh")?,
             limit: query.limit()?,
         }),
         ["stale-orders"] => {
@@ -350,10 +351,11 @@ mod tests {
             buyer: Some("auth0|1&2 3".replace(' ', "").parse().unwrap()),
             status: Some(crate::domain::OrderStatus::Paid),
             after: Some(OrderId([0xab; 16])),
+            fresh: true,
             limit: 7,
         };
         let target =
-            format!("/admin/v1/orders?sale=s&buyer=auth0%7C1%2623&status=paid&limit=7&after={}", "ab".repeat(16));
+            format!("/admin/v1/orders?sale=s&buyer=auth0%7C1%2623&status=paid&limit=7&fresh=true&after={}", "ab".repeat(16));
         assert_eq!(get(&target), Ok(Call::Orders(filter)));
         assert_eq!(get("/admin/v1/orders"), Ok(Call::Orders(OrderFilter { limit: 100, ..OrderFilter::default() })));
     }

@@ -203,11 +203,11 @@ impl Control {
         }
     }
 
-    /// All orders of the sale, page by page.
+    /// All orders of the sale as they are now, page by page.
     pub(super) async fn rows(&self, mut see: impl FnMut(OrderId, &Row)) -> anyhow::Result<()> {
         let mut after = Some("0".repeat(32));
         while let Some(from) = after {
-            let path = format!("/admin/v1/orders?sale={}&limit={PAGE}&after={from}", self.sale);
+            let path = format!("/admin/v1/orders?sale={}&limit={PAGE}&fresh=true&after={from}", self.sale);
             let answer = self.get(&path, self.until()).await?;
             let page: Page = serde_json::from_value(answer).context("the answer is no page of orders")?;
             for row in &page.orders {

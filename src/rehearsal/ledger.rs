@@ -89,7 +89,7 @@ names! {
 pub(super) struct Ledger(Mutex<Heard>);
 
 /// What was heard until now.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 pub(super) struct Heard {
     /// Buyers who came.
     pub(super) came: u64,
@@ -104,7 +104,9 @@ pub(super) struct Heard {
     pub(super) times: BTreeMap<Kind, Times>,
     /// The same over the time of the crowd.
     pub(super) slices: Vec<Slice>,
-    /// Every order that a buyer heard yes for; `true`: and its payment was confirmed.
+    /// Claims that were granted.
+    pub(super) accepted: u64,
+    /// Every order that a buyer heard yes for; `true`: and its payment was confirmed. The end takes them to compare them.
     pub(super) orders: HashMap<OrderId, bool>,
     /// Units promised, by place.
     pub(super) promised: Units,
@@ -154,10 +156,12 @@ impl Heard {
 
     /// A yes: this order, which takes these units.
     pub(super) fn accept(&mut self, order: OrderId, units: &Units) {
-        // Who hears it twice, after a cut connection for one, has one order.
-        if self.orders.insert(order, false).is_some() {
-            self.contradict(format!("{order} was granted to two requests"));
+        if self.orders.contains_key(&order) {
+            // It is one order all the same, and takes its units once.
+            return self.contradict(format!("{order} was granted to two requests"));
         }
+        self.accepted += 1;
+        self.orders.insert(order, false);
         for (place, units) in units {
             *self.promised.entry(place.clone()).or_default() += units;
         }
@@ -249,6 +253,6 @@ mod tests {
         heard.accept(order, &units);
         assert_eq!(heard.odd, 0);
         heard.accept(order, &units);
-        assert_eq!((heard.odd, heard.promised["standard/0"]), (1, 4));
+        assert_eq!((heard.odd, heard.accepted, heard.promised["standard/0"]), (1, 1, 2));
     }
 }

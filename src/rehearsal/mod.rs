@@ -177,7 +177,7 @@ impl Rehearsal {
         let interrupted = self.let_them_come(began, progress).await?;
         let lasted = began.elapsed();
         let truth = truth::verify(&self.visited, &self.control, progress).await;
-        let heard = self.visited.api.ledger.open().clone();
+        let heard = std::mem::take(&mut *self.visited.api.ledger.open());
         let mut verdict = verdict::judge((self.settings(), &self.visited.document), (&heard, self.to_come), &truth);
         if let Some(at) = interrupted {
             verdict.interrupted((at - began, self.settings().duration), truth.is_whole());

@@ -66,6 +66,8 @@ pub struct OrderFilter {
     pub status: Option<OrderStatus>,
     /// Only orders after this one in the order of ids; for a walk over all orders by id, which is then also the order of the list.
     pub after: Option<OrderId>,
+    /// As they are now: not from a replica, which lags behind what was decided.
+    pub fresh: bool,
     /// At most so many; at most [`Self::MAX_LIMIT`].
     pub limit: u32,
 }

@@ -108,11 +108,11 @@ export class Admin {
     return this.call<Audit>('GET', `audit?sale=${sale}&wait=${wait}s`);
   }
 
-  /** All orders of a sale, page by page. */
+  /** All orders of a sale as they are now (a replica may lag), page by page. */
   rows(sale: string, see: (row: Row) => void) {
     let after: string | null = FIRST;
     while (after !== null) {
-      const page: Page = this.call<Page>('GET', `orders?sale=${sale}&limit=${PAGE}&after=${after}`);
+      const page: Page = this.call<Page>('GET', `orders?sale=${sale}&limit=${PAGE}&fresh=true&after=${after}`);
       page.orders.forEach(see);
       after = page.next;
     }

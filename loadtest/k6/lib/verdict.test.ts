@@ -48,6 +48,18 @@ export default function () {
   same('nothing wrong', said({}), 'passed: ');
   same('one unit too many', said(counted('promised_beyond_capacity{at:standard/0}', 1)),
     'failed: OVERSOLD: 301 units of standard/0 are promised, and there are 300');
+  const unknown = '301 units of standard/0 are promised, and there are 300; some may have been given up since, or added';
+  for (const part of ['audit', 'balance'] as const) {
+    same(`one unit too many without the ${part}`,
+      said({ ...counted('promised_beyond_capacity{at:standard/0}', 1), ...counted(`verified{part:${part}}`, 0) }),
+      `failed: NOT VERIFIED: ${unknown} | NOT VERIFIED: the ${part} could not be read to the end, so it proves nothing`);
+  }
+  same('one unit too many, and a payment that nobody heard of',
+    said({ ...counted('promised_beyond_capacity{at:standard/0}', 1), ...counted('paid_without_row', -1) }),
+    `failed: UNASKED PAYMENT: 1 orders are paid in the store, and nobody heard that | NOT VERIFIED: ${unknown}`);
+  same('one too many in the store whatever is on its way', said({ ...counted('oversold', 1), ...counted('verified{part:audit}', 0) }),
+    'failed: OVERSOLD: the store has 1 unit beyond the capacity'
+    + ' | NOT VERIFIED: the audit could not be read to the end, so it proves nothing');
   same('one too many in the store', said(counted('oversold', 1)), 'failed: OVERSOLD: the store has 1 unit beyond the capacity');
   same('one unit stranded', said(counted('stranded', 1)), 'failed: STRANDED: 1 unit that nobody has and nobody can buy');
   same('one unit unexplained', said(counted('unexplained', 1)),

@@ -83,7 +83,7 @@ impl Report {
             "document": run.document,
             "buyers": {"to_come": run.to_come, "came": heard.came, "away": heard.away},
             "requests": {"sent": heard.requests, "without_answer": heard.failed},
-            "accepted": heard.orders.len(),
+            "accepted": heard.accepted,
             "answers": object(&self.answers()),
             "endings": object(&self.endings()),
             "claims_ms": claims.collect::<Map<_, _>>(),

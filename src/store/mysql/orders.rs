@@ -22,7 +22,7 @@ impl Orders for MySqlStore {
     }
 
     async fn orders(&self, filter: &OrderFilter) -> Result<Vec<OrderRow>, Fault> {
-        run!(self.reports(), conn => list(&mut conn, filter))
+        run!(if filter.fresh { &self.primary } else { self.reports() }, conn => list(&mut conn, filter))
     }
 
     async fn pay(&self, event: &PaymentEvent, grace: Duration) -> Result<Judged, Fault> {

@@ -341,6 +341,8 @@ pub(super) async fn reports_are_read_from_the_replica(rig: &Rig) {
     let store = MySqlStore::connect(&settings, Arc::new(AtomicI64::new(0))).unwrap();
     let everything = OrderFilter { limit: 10, ..OrderFilter::default() };
     assert_eq!(store.orders(&everything).await.unwrap().len(), 0);
+    let fresh = OrderFilter { fresh: true, ..everything };
+    assert_eq!(store.orders(&fresh).await.unwrap().len(), 3, "who asks for what is there now hears of no replica");
     assert_eq!(store.tally(&"c".parse().unwrap()).await.unwrap().legs.len(), 0);
     assert!(store.order(id(0)).await.unwrap().is_some(), "what decides reads the primary");
     assert_eq!(store.sales().await.unwrap().len(), 1);
