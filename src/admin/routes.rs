@@ -354,8 +354,10 @@ mod tests {
             fresh: true,
             limit: 7,
         };
-        let target =
-            format!("/admin/v1/orders?sale=s&buyer=auth0%7C1%2623&status=paid&limit=7&fresh=true&after={}", "ab".repeat(16));
+        let target = format!(
+            "/admin/v1/orders?sale=s&buyer=auth0%7C1%2623&status=paid&limit=7&fresh=true&after={}",
+            "ab".repeat(16)
+        );
         assert_eq!(get(&target), Ok(Call::Orders(filter)));
         assert_eq!(get("/admin/v1/orders"), Ok(Call::Orders(OrderFilter { limit: 100, ..OrderFilter::default() })));
     }

@@ -365,7 +365,9 @@ mod tests {
             assert!(said(promised(301), &Truth { oversold: 1, ..truth }).starts_with("OVERSOLD: the store has 1 unit"));
         }
         let paid_again = Truth { unasked_payments: vec![ORDER.parse().unwrap()], ..truth() };
-        assert!(!said(promised(301), &paid_again).contains("OVERSOLD") && judged(promised(301), &paid_again).is_untrue());
+        assert!(
+            !said(promised(301), &paid_again).contains("OVERSOLD") && judged(promised(301), &paid_again).is_untrue()
+        );
     }
 
     #[test]

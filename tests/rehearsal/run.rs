@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::site::Site;
 
 /// Longer than any of these rehearsals takes on a busy machine.
-const LONGEST: Duration = Duration::from_secs(120);
+pub(crate) const LONGEST: Duration = Duration::from_secs(120);
 
 pub(crate) const PASSED: i32 = 0;
 pub(crate) const FAILED: i32 = 1;
@@ -61,6 +61,11 @@ pub(crate) async fn ended(running: tokio::process::Child) -> Ran {
 }
 
 impl Ran {
+    /// Of one that said all it had to say in one place.
+    pub(crate) fn of(code: Option<i32>, out: String) -> Self {
+        Self { code, out, err: String::new() }
+    }
+
     /// Fails, with all that was said, unless it ended with this code and said all of this.
     #[track_caller]
     pub(crate) fn ended(&self, code: i32, says: &[&str]) {

@@ -168,7 +168,7 @@ async fn interrupted(times: usize) -> Ran {
     ran
 }
 
-fn signal(which: &str, process: &str) {
+pub(crate) fn signal(which: &str, process: &str) {
     assert!(std::process::Command::new("kill").args([which, process]).status().unwrap().success());
 }
 
@@ -178,7 +178,7 @@ async fn says_a_line(running: &mut tokio::process::Child) {
 }
 
 /// Waits until a gateway has answered claims of a rehearsal.
-async fn the_crowd_has_come(site: &Site) {
+pub(crate) async fn the_crowd_has_come(site: &Site) {
     eventually("the crowd has come", || async {
         for (sale, _) in rehearsals(site.admin()).await {
             let metrics = site.nodes[0].admin.get("/metrics", &[]).await?;

@@ -28,7 +28,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Show how a site stands, once a second: sales, nodes, claims, backends.
 ///
-/// Asks a gateway's admin API. Keys: arrows choose a sale, p holds the picture, ? helps, q ends. Colours only where `NO_COLOR` is not set.
+/// Asks a gateway's admin API. Keys: arrows choose a sale, p holds the picture, ? helps, q ends, as does a terminal that goes away. Colours only where `NO_COLOR` is not set.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   rushgate top

@@ -1,10 +1,14 @@
 //! The terminal: keys in, pictures out, and its own state given back however it ends.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::thread;
 use std::time::Duration;
 
+use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::execute;
+use rustix::io::Errno;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -23,35 +27,46 @@ impl Drop for Lent {
     fn drop(&mut self) {
         // Where it is gone there is nothing to give back, and nobody to tell.
         let _gone = ratatui::try_restore();
+        let _gone = execute!(io::stdout(), Show);
     }
 }
 
-/// Shows pictures until a key or a signal ends it.
+/// Shows pictures until a key or a signal ends it, or there is nothing any more to show them on.
 pub(super) async fn run(client: &Client) -> Result<Exit, Failure> {
+    match show(client).await {
+        // Its signal may come a moment later than this, or not at all.
+        Err(why) if why.raw_os_error() == Some(Errno::IO.raw_os_error()) => {}
+        shown => shown?,
+    }
+    Ok(Exit::Done)
+}
+
+async fn show(client: &Client) -> io::Result<()> {
     let is_plain = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
     let mut picture = Picture::new(!is_plain);
     let (mut terminated, mut hung_up) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
     let mut interrupted = signal(SignalKind::interrupt())?;
     // Before it is taken: what fails half way is given back too.
     let _lent = Lent;
-    let mut screen = ratatui::try_init()?;
+    // It complains where the terminal is gone, to that terminal, and that is a panic: it is given back by `Lent` alone.
+    let mut screen = ManuallyDrop::new(ratatui::try_init()?);
     let mut events = events()?;
     let mut coming = Box::pin(next(client, None, Duration::ZERO));
     screen.draw(|frame| draw::draw(frame, &picture))?;
     loop {
         let is_new = tokio::select! {
             biased;
-            _ = terminated.recv() => return Ok(Exit::Done),
-            _ = hung_up.recv() => return Ok(Exit::Done),
-            _ = interrupted.recv() => return Ok(Exit::Done),
+            _ = terminated.recv() => return Ok(()),
+            _ = hung_up.recv() => return Ok(()),
+            _ = interrupted.recv() => return Ok(()),
             event = events.recv() => match event {
                 Some(event) => {
                     if !heed(&event?, &mut picture) {
-                        return Ok(Exit::Done);
+                        return Ok(());
                     }
                     true
                 }
-                None => return Ok(Exit::Done),
+                None => return Ok(()),
             },
             (came, watch) = &mut coming => {
                 let pause = if came.is_ok() { Duration::ZERO } else { RETRY };
