@@ -83,7 +83,7 @@ pub(super) struct Rehearse {
     /// Of a hundred buyers, how many may not come because none was free for them.
     #[arg(long, value_name = "PERCENT", default_value_t = 0)]
     away: u32,
-    /// Milliseconds within which 99 of 100 claims are granted, from when they were due.
+    /// Milliseconds within which 99 of 100 claims are granted, from when each claim was due, with all that it was told to wait.
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     p99_yes_ms: u32,
     /// Milliseconds within which 99 of 100 claims are refused.

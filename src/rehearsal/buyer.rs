@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::domain::SaleDocument;
 use crate::rehearsal::api::{Answer, Api, Ended, Later, Order};
 use crate::rehearsal::crowd::{SLOW, SLOWEST};
-use crate::rehearsal::ledger::{Ending, Outcome};
+use crate::rehearsal::ledger::{Ending, Kind, Outcome};
 use crate::rehearsal::sale::{Ask, footprint};
 use crate::shutdown::Shutdown;
 
@@ -81,10 +81,11 @@ impl Buyer {
         {
             let longest = sale.api.settings.hold + sale.api.settings.patience;
             let wait = released.since(sale.api.clock.now()).min(longest) + RELEASED.mul_f64(self.chance.f64());
-            if sale.stop.sleep(wait).await {
+            let back = Instant::now() + wait;
+            if sale.stop.wait(tokio::time::sleep_until(back)).await {
                 return;
             }
-            order = self.known((&wish, &key), Instant::now(), self.patience()).await.0;
+            order = self.known((&wish, &key), back, self.patience()).await.0;
         }
         let Some(order) = order else { return };
         if repeats && !sale.stop.has_begun() {
@@ -93,24 +94,21 @@ impl Buyer {
         self.end(&order, habit).await;
     }
 
-    /// Asks until it is known, always under the same key, from when the first request is due until patience ends. Returns the order, if
-    /// there is one, and the last answer.
+    /// Asks until it is known, always under the same key, from when the claim is due until patience ends. Returns the order, if there
+    /// is one, and the last answer.
     pub(super) async fn known(
         &mut self,
         (ask, key): (&Ask, &str),
-        mut due: Instant,
+        claimed: Instant,
         until: Instant,
     ) -> (Option<Order>, Answer) {
         self.visited.api.ledger.open().pending += 1;
-        let (mut order, mut is_open) = (None::<String>, false);
+        let (mut order, mut is_open, mut due) = (None::<String>, false, claimed);
         let body = Bytes::from(ask.body.to_string());
         loop {
             let answer = match &order {
-                None => self.ask((&body, key), due).await,
-                Some(order) => {
-                    let door = self.door();
-                    self.visited.api.look(&door, order, &self.headers).await
-                }
+                None => self.ask((&body, key), (claimed, due)).await,
+                Some(order) => self.look(order, claimed).await,
             };
             is_open |= matches!(&answer, Answer::Later(_, later) if !later.is_known);
             let after = match &answer {
@@ -156,11 +154,11 @@ impl Buyer {
     async fn repeat(&mut self, (wish, key): (&Ask, &str), order: &Order) {
         let (api, name) = (Arc::clone(&self.visited), self.name.clone());
         let body = Bytes::from(wish.body.to_string());
-        let mut again = self.ask((&body, key), Instant::now()).await;
+        let mut again = self.ask_once((&body, key)).await;
         if matches!(again, Answer::No(..)) {
             // Another node may not have heard of the order yet; some refills later it has.
             tokio::time::sleep(HEARD).await;
-            again = self.ask((&body, key), Instant::now()).await;
+            again = self.ask_once((&body, key)).await;
         }
         let odd = match &again {
             Answer::Yes(_, other) if other.id != order.id => {
@@ -262,12 +260,33 @@ impl Buyer {
         }
     }
 
-    async fn ask(&mut self, (body, key): (&Bytes, &str), due: Instant) -> Answer {
+    async fn ask_once(&mut self, ask: (&Bytes, &str)) -> Answer {
+        let now = Instant::now();
+        self.ask(ask, (now, now)).await
+    }
+
+    /// A yes or a no ends the claim, which counts from when it was due; who is to ask again has asked from when this request was.
+    async fn ask(&mut self, (body, key): (&Bytes, &str), (claimed, due): (Instant, Instant)) -> Answer {
         let (visited, door) = (Arc::clone(&self.visited), self.door());
         let answer = visited.api.claim(&door, (&visited.sale, key), &self.headers, body).await;
-        let progress = self.span.map(|span| span.began.elapsed().as_secs_f64() / span.lasts.as_secs_f64());
-        visited.api.ledger.open().answer((answer.outcome(), answer.kind()), due.elapsed(), progress);
+        let kind = answer.kind();
+        let since = if kind == Kind::Later { due } else { claimed };
+        visited.api.ledger.open().answer((answer.outcome(), kind), since.elapsed(), self.progress());
         answer
+    }
+
+    /// Looks at an order that may have been made; that it was ends the claim as well.
+    async fn look(&mut self, order: &str, claimed: Instant) -> Answer {
+        let (visited, door) = (Arc::clone(&self.visited), self.door());
+        let answer = visited.api.look(&door, order, &self.headers).await;
+        if answer.kind() == Kind::Yes {
+            visited.api.ledger.open().time(Kind::Yes, claimed.elapsed(), self.progress());
+        }
+        answer
+    }
+
+    fn progress(&self) -> Option<f64> {
+        self.span.map(|span| span.began.elapsed().as_secs_f64() / span.lasts.as_secs_f64())
     }
 
     /// Notes what was promised, for the end of the rehearsal to compare with what is there.
@@ -289,5 +308,110 @@ impl Buyer {
 
     fn patience(&self) -> Instant {
         Instant::now() + self.visited.api.settings.patience
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::convert::Infallible;
+    use std::sync::Mutex;
+
+    use http_body_util::Full;
+    use hyper::service::service_fn;
+    use hyper::{Request, Response};
+    use hyper_util::rt::TokioIo;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::config::settings::Secret;
+    use crate::rehearsal::ledger::Times;
+    use crate::rehearsal::sale::{concert, one_ticket};
+    use crate::rehearsal::settings::Settings;
+    use crate::rehearsal::settings::tests::rush;
+
+    /// What a door takes for an answer, or lets itself be waited for.
+    const SLOW: Duration = Duration::from_millis(200);
+    const ORDER: &str = "00ff10ab5c0000000000000000123456";
+
+    /// A gateway's door that gives these answers, one after the other, each when so long has passed.
+    async fn door(answers: Vec<(Duration, u16, Value)>) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
+        let answer = move |_: Request<hyper::body::Incoming>| {
+            let answers = Arc::clone(&answers);
+            async move {
+                let (after, status, body) = answers.lock().unwrap().pop_front().expect("one more answer");
+                tokio::time::sleep(after).await;
+                let answer = Response::builder().status(status).header("retry-after", SLOW.as_secs_f64().to_string());
+                Ok::<_, Infallible>(answer.body(Full::new(Bytes::from(body.to_string()))).unwrap())
+            }
+        };
+        crate::tasks::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let served = hyper::server::conn::http1::Builder::new();
+                crate::tasks::spawn(served.serve_connection(TokioIo::new(stream), service_fn(answer.clone())));
+            }
+        });
+        format!("http://{address}")
+    }
+
+    fn yes(status: u16, order: &str) -> (Duration, u16, Value) {
+        let body = json!({
+            "order": order, "sale": "s", "status": "held", "amount": 55350, "currency": "CNY",
+            "pay_by": "2036-11-21T12:00:00Z", "lines": [{"pool": "standard", "quantity": 1}],
+        });
+        (SLOW, status, body)
+    }
+
+    /// At this door, with one connection for all.
+    fn visited(door: String) -> Arc<Visited> {
+        let settings = Settings { gateways: vec![door], jwt_secret: Secret::default(), vus: 1, ..rush() };
+        let (document, stop) = (concert(300, Duration::from_secs(10)), Shutdown::new());
+        let api = Api::new(settings, Arc::new(SystemClock));
+        Arc::new(Visited { api, sale: "s".to_owned(), document, stop })
+    }
+
+    async fn claim(visited: &Arc<Visited>, name: &str, due: Instant) -> Answer {
+        let mut buyer = Buyer::new(visited, name.to_owned(), Rng::with_seed(1)).unwrap();
+        buyer.known((&one_ticket(), "key"), due, due + Duration::from_secs(30)).await.1
+    }
+
+    fn times(visited: &Visited, kind: Kind) -> Times {
+        visited.api.ledger.open().times[&kind].clone()
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_a_slow_door_has_asked_again_took_from_when_it_was_due() {
+        let busy = (SLOW, 503, json!({"code": "busy", "status": 503}));
+        let visited = visited(door(vec![busy.clone(), busy, yes(201, ORDER)]).await);
+        assert_eq!(claim(&visited, "ann", Instant::now()).await.outcome(), Outcome::Held);
+        // Three answers, and twice as long as the door has said.
+        let (granted, later) = (times(&visited, Kind::Yes), times(&visited, Kind::Later));
+        assert!(granted.count() == 1 && granted.max() >= 990.0, "{granted:?}");
+        // Each of them from when it was due itself.
+        assert!(later.count() == 2 && later.max() + 500.0 < granted.max(), "{later:?} {granted:?}");
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_was_pending_took_until_its_order_was_seen() {
+        let pending = (SLOW, 202, json!({"order": ORDER, "status": "pending"}));
+        let visited = visited(door(vec![pending, yes(200, ORDER)]).await);
+        assert_eq!(claim(&visited, "ann", Instant::now()).await.outcome(), Outcome::Replayed);
+        let granted = times(&visited, Kind::Yes);
+        assert!(granted.count() == 1 && granted.quantile(0.5) >= 590.0, "{granted:?}");
+        let heard = visited.api.ledger.open();
+        assert_eq!((heard.answers.len(), heard.answers[&Outcome::Pending]), (1, 1), "a look is no answer to a claim");
+    }
+
+    #[tokio::test]
+    async fn who_is_due_while_a_slow_door_serves_another_has_waited_since() {
+        let visited = visited(door(vec![yes(201, ORDER), yes(201, &ORDER.replace('5', "6"))]).await);
+        let due = Instant::now();
+        tokio::join!(claim(&visited, "ann", due), claim(&visited, "bob", due));
+        let granted = times(&visited, Kind::Yes);
+        assert!(granted.count() == 2 && granted.max() >= 390.0, "{granted:?}");
     }
 }

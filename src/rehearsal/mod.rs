@@ -2,7 +2,7 @@
 //!
 //! It is a client of the public and of the admin API and knows nothing else of the gateways. The crowds, the settings and the words of
 //! the verdict are those of `loadtest/k6`, for those who have no k6. What differs: arrivals are random instants from a seed, a time counts
-//! from when a request was *due* (so a gateway that stalls is charged for all who would have come meanwhile, which is what is called
+//! from when a *claim* was due (so a gateway that stalls is charged for all who would have come meanwhile, which is what is called
 //! corrected for coordinated omission), and every order is remembered by its id, so that all that are lost can be named.
 //!
 //! The order of things: [`settings`] and a [`crowd`] make a `schedule`; each `buyer` asks by the `api` and writes down in the
