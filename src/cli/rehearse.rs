@@ -65,7 +65,7 @@ pub(super) struct Rehearse {
     /// Buyers per second, at the peak.
     #[arg(long, value_name = "BUYERS")]
     rate: Option<u32>,
-    /// How long they come.
+    /// How long they come. Times --rate it is 20 million buyers at most, for every order is remembered.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
     /// How long a hold waits for its payment; at least 1s.

@@ -154,16 +154,15 @@ impl Control {
         self.may_be_there.load(Ordering::Relaxed)
     }
 
-    pub(super) async fn balance(&self) -> anyhow::Result<Balance> {
-        let answer = self.get(&self.path("/balance"), self.until()).await?;
+    async fn balance(&self, until: Instant) -> anyhow::Result<Balance> {
+        let answer = self.get(&self.path("/balance"), until).await?;
         serde_json::from_value(answer).context("the answer is no balance")
     }
 
     /// The balance with all of its parts: one that lacks any would pass for zeros.
-    pub(super) async fn whole_balance(&self) -> anyhow::Result<Balance> {
-        let until = self.until();
+    pub(super) async fn whole_balance(&self, until: Instant) -> anyhow::Result<Balance> {
         loop {
-            let balance = self.balance().await?;
+            let balance = self.balance(until).await?;
             if balance.is_whole() {
                 return Ok(balance);
             }
@@ -232,7 +231,8 @@ impl Control {
         format!("/admin/v1/sales/{}{action}", self.sale)
     }
 
-    fn until(&self) -> Instant {
+    /// When patience ends that begins now.
+    pub(super) fn until(&self) -> Instant {
         Instant::now() + self.patience
     }
 }

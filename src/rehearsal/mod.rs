@@ -30,7 +30,7 @@ use crate::rehearsal::ledger::Kind;
 use crate::rehearsal::progress::{Progress, Stage};
 use crate::rehearsal::report::Report;
 use crate::rehearsal::schedule::{Arrival, Arrivals};
-use crate::rehearsal::settings::Settings;
+use crate::rehearsal::settings::{LAST_WORD, Settings};
 use crate::shutdown::Shutdown;
 
 mod api;
@@ -48,14 +48,8 @@ pub mod settings;
 mod truth;
 pub mod verdict;
 
-/// Beyond all that a buyer may wait for.
-const MARGIN: Duration = Duration::from_secs(10);
-/// What the end asks, one after the other, each with its patience.
-const STEPS: u32 = 9;
-/// Beyond the longest that a rehearsal may take, its sale closes by itself. Clocks differ, so it is not close.
+/// So long after the longest that its rehearsal may need it, the sale closes by itself. Clocks differ, so it is not close.
 const BACKSTOP: Duration = Duration::from_secs(3600);
-/// For the sale to be closed, where there is no more patience.
-const LAST_WORD: Duration = Duration::from_secs(5);
 /// Between two looks at a gateway that has not heard of the sale yet, and between two looks at who is there.
 const LOOK: Duration = Duration::from_millis(200);
 /// Buyers at once who buy everything before the crowd comes.
@@ -88,8 +82,7 @@ impl Rehearsal {
         let crowd = settings.crowd;
         let sale = format!("rehearsal-{crowd}-{:x}{:04x}", began_at.0, fastrand::u16(..));
         let mut document = crowd.sale(settings.stock, settings.hold);
-        let waits = settings.hold * 2 + (settings.patience + MARGIN) * STEPS;
-        document.closes_at = Some(began_at.plus(settings.duration + waits + BACKSTOP).to_string());
+        document.closes_at = Some(began_at.plus(settings.longest() + BACKSTOP).to_string());
         let control = Control::new(admin, sale.clone(), settings.patience);
         let curve = crowd.curve(settings.rate, settings.duration);
         let to_come = Arrivals::new(curve, settings.seed).count() as u64;
@@ -227,20 +220,25 @@ impl Rehearsal {
             buyer.pay(&order).await;
             anyhow::Ok(true)
         };
-        let mut sold = 0;
+        let (mut sold, longest) = (0, self.settings().longest_sell_out());
+        let until = Instant::now() + longest;
+        let too_few = |sold| anyhow!("of {stock} units only {sold} could be sold before the crowd came");
         let buying = futures_util::stream::iter(0..stock).map(one).buffer_unordered(FIRST_ONES);
         let mut buying = std::pin::pin!(buying);
-        while let Some(bought) = buying.next().await {
+        loop {
+            let Ok(next) = tokio::time::timeout_at(until, buying.next()).await else {
+                return Err(too_few(sold).context(format!("it took longer than {longest:?}")));
+            };
+            let Some(bought) = next else { return Ok(()) };
             if self.visited.stop.has_begun() {
                 return Ok(());
             }
             if !bought? {
-                return Err(anyhow!("of {stock} units only {sold} could be sold before the crowd came"));
+                return Err(too_few(sold));
             }
             sold += 1;
             progress.done(sold);
         }
-        Ok(())
     }
 
     /// Lets the crowd come, and waits until all of it has left. Returns when that was cut short, if it was.
@@ -288,8 +286,7 @@ impl Rehearsal {
         heed();
         progress.begin(Stage::Leaving, 0);
         // Whoever is here gets an answer, and slow ones pay.
-        let longest = settings.hold * 2 + settings.patience * 4 + MARGIN;
-        let mut leaving = std::pin::pin!(buyers.finish(longest));
+        let mut leaving = std::pin::pin!(buyers.finish(settings.longest_visit()));
         loop {
             tokio::select! {
                 biased;

@@ -13,6 +13,18 @@ const LEAST_HOLD: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The most buyers per second, and at once. More than one process can be.
 const MOST: u32 = 1_000_000;
+/// The most buyers of one rehearsal: each order is remembered until the end, in about 50 bytes, so it is a GB where all are granted.
+const MOST_BUYERS: u64 = 20_000_000;
+/// Units that can be sold in a second before the crowd comes, at least; where it is slower, there is no use in a crowd.
+const SELL_OUT_RATE: u32 = 10;
+/// Beyond all that a buyer may wait for.
+const MARGIN: Duration = Duration::from_secs(10);
+/// After which a unit that is free and not to be had is stranded: many refills.
+pub(super) const STRANDED_AFTER: Duration = Duration::from_secs(10);
+/// For a last look at what may be stranded.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+/// For the sale to be closed, where there is no more patience.
+pub(super) const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// What a crowd is by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +87,13 @@ impl Settings {
         check((1..=MOST).contains(&self.rate), &format!("--rate must be 1 to {MOST}"));
         let in_time = !self.duration.is_zero() && self.duration <= LONGEST;
         check(in_time, "--duration must be longer than nothing, and at most a week");
+        let buyers = f64::from(self.rate) * self.duration.as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a small number")]
+        let can_be_remembered = buyers <= MOST_BUYERS as f64;
+        let said = format!("at most {MOST_BUYERS} buyers may come, for every order is remembered");
+        check(can_be_remembered, &format!("--rate times --duration is {buyers:.0}: {said}"));
+        let can_be_remembered = !self.crowd.is_sold_out() || u64::from(self.stock) <= MOST_BUYERS;
+        check(can_be_remembered, &format!("--stock is {}, and sold before the crowd comes: {said}", self.stock));
         let can_be = (LEAST_HOLD..=LONGEST).contains(&self.hold);
         check(can_be, "--hold must be at least 1s, for no sale's hold is shorter, and at most a week");
         let in_time = !self.patience.is_zero() && self.patience <= LONGEST;
@@ -84,6 +103,28 @@ impl Settings {
         check(self.away <= 100, "--away must be 0 to 100");
         check(self.p99_yes_ms > 0 && self.p99_no_ms > 0, "--p99-yes-ms and --p99-no-ms must be at least 1");
         wrong
+    }
+
+    /// The longest that selling everything before the crowd comes may take.
+    pub(super) fn longest_sell_out(&self) -> Duration {
+        self.patience + MARGIN + Duration::from_secs(1) * self.stock.div_ceil(SELL_OUT_RATE)
+    }
+
+    /// The longest that a buyer is there: asking, coming back after a hold, asking again twice over, and paying late.
+    pub(super) fn longest_visit(&self) -> Duration {
+        self.hold * 2 + self.patience * 4 + MARGIN
+    }
+
+    /// The longest that the last buyers take, who come at once, until they have a unit or it is stranded; and then the closing of the
+    /// sale, for which they leave a last word.
+    pub(super) fn longest_end(&self) -> Duration {
+        self.patience + STRANDED_AFTER + LAST_LOOK + LAST_WORD
+    }
+
+    /// The longest that the sale has to be open: made, offered by every gateway, sold out, visited by the crowd, and closed.
+    pub(super) fn longest(&self) -> Duration {
+        let sold_out = if self.crowd.is_sold_out() { self.longest_sell_out() } else { Duration::ZERO };
+        MARGIN + self.patience + sold_out + self.duration + self.longest_visit() + self.longest_end()
     }
 
     /// As a report tells it: without secrets, times in seconds.
@@ -144,6 +185,30 @@ pub(super) mod tests {
         let wrong = Settings { stock: 0, hold, patience, repeat: 101, away: 101, ..rush() }.wrong();
         let flags: Vec<_> = wrong.iter().map(|said| said.split(' ').next().unwrap()).collect();
         assert_eq!(flags, ["--stock", "--hold", "--patience", "--repeat", "--away"]);
+    }
+
+    #[test]
+    fn no_more_buyers_come_than_can_be_remembered_and_the_bound_is_named() {
+        let of =
+            |crowd, rate, stock| Settings { crowd, rate, stock, duration: Duration::from_secs(1000), ..rush() }.wrong();
+        assert_eq!(of(Crowd::Rush, 20_000, u32::MAX), [""; 0]);
+        let said = "at most 20000000 buyers may come, for every order is remembered";
+        assert_eq!(of(Crowd::Rush, 20_001, 1), [format!("--rate times --duration is 20001000: {said}")]);
+        let sold = format!("--stock is 20000001, and sold before the crowd comes: {said}");
+        assert_eq!((of(Crowd::TooLate, 1, 20_000_000), of(Crowd::TooLate, 1, 20_000_001)), (Vec::new(), vec![sold]));
+    }
+
+    #[test]
+    fn the_sale_has_to_be_open_for_as_long_as_all_of_the_plan_may_take() {
+        let seconds = |crowd| {
+            let [duration, hold, patience] = [30, 300, 20].map(Duration::from_secs);
+            Settings { crowd, stock: 100_000, duration, hold, patience, ..rush() }.longest().as_secs()
+        };
+        // Made, offered, the crowd, two holds and four patiences of its last one, the last buyers, closed.
+        let crowd = 10 + 20 + 30 + (600 + 80 + 10) + (20 + 10 + 1) + 5;
+        assert_eq!(seconds(Crowd::Rush), crowd);
+        // Ten units a second.
+        assert_eq!(seconds(Crowd::TooLate), crowd + 20 + 10 + 10_000);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use fastrand::Rng;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::audit::{Finding, Report, Verdict};
@@ -24,9 +25,8 @@ use crate::rehearsal::buyer::{Buyer, Visited};
 use crate::rehearsal::control::{Balance, Control, Leg};
 use crate::rehearsal::progress::{Progress, Stage};
 use crate::rehearsal::sale::{Units, footprint, whole_way};
+use crate::rehearsal::settings::{LAST_WORD, STRANDED_AFTER};
 
-/// After which a unit that is free and not to be had is stranded: many refills.
-const STRANDED_AFTER: Duration = Duration::from_secs(10);
 /// Between two looks at a gateway.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -81,20 +81,22 @@ impl Part {
     }
 }
 
-/// Compares, and closes the sale. Each part has its own patience: what one cannot tell, another may.
+/// Compares, and closes the sale: the last buyers and that have one deadline, so that it is not left open for long. What is read after it
+/// has its own patience each: what one cannot tell, another may.
 pub(super) async fn verify(visited: &Arc<Visited>, control: &Control, progress: &Progress) -> Truth {
     let mut truth = Truth::default();
     let pools = visited.document.pools.iter();
     truth.capacities = pools.map(|pool| (pool.id.clone(), pool.capacity.into())).collect();
     progress.begin(Stage::LastOnes, 0);
-    let bought = buy_what_is_free(visited, control, &mut truth).await;
+    let until = Instant::now() + visited.api.settings.longest_end();
+    let bought = buy_what_is_free((visited, until - LAST_WORD), control, &mut truth).await;
     truth.read(Part::Gateways, bought);
-    let closed = control.close(Instant::now() + visited.api.settings.patience).await;
+    let closed = control.close(until).await;
     truth.closed = Some(closed.map_err(|why| format!("{why:#}")));
     progress.begin(Stage::Audit, 0);
     let audited = control.settled().await.and_then(|report| truth.explain(report));
     truth.read(Part::Audit, audited);
-    let balanced = control.whole_balance().await.map(|balance| truth.account(balance));
+    let balanced = control.whole_balance(control.until()).await.map(|balance| truth.account(balance));
     truth.read(Part::Balance, balanced);
     // A million orders are not held twice.
     let told = std::mem::take(&mut visited.api.ledger.open().orders);
@@ -169,57 +171,77 @@ impl Truth {
 }
 
 /// Every gateway sells a unit of each pool that has one: the balance tells of the inventory, and a shard may be lost to it.
-async fn buy_what_is_free(visited: &Arc<Visited>, control: &Control, truth: &mut Truth) -> anyhow::Result<()> {
-    let balance = control.whole_balance().await?;
-    let until = Instant::now() + visited.api.settings.patience;
+async fn buy_what_is_free(
+    (visited, until): (&Arc<Visited>, Instant),
+    control: &Control,
+    truth: &mut Truth,
+) -> anyhow::Result<()> {
+    let soon = control.until();
+    let balance = control.whole_balance(soon).await?;
     for gateway in &visited.api.settings.gateways {
         while let Err(why) = visited.api.is_open(gateway, &visited.sale).await {
-            if Instant::now() >= until {
+            if Instant::now() >= soon {
                 return Err(anyhow!("{gateway} does not offer the sale any more: {why}"));
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
-    let mut unknown = Vec::new();
+    let mut asking = Vec::new();
     for pool in &visited.document.pools {
         let legs = balance.legs.iter().filter(|leg| leg.pool == pool.id);
-        let mut free = legs.map(|leg| leg.free.unwrap_or(0)).min().unwrap_or(0);
-        for (number, gateway) in visited.api.settings.gateways.iter().enumerate() {
-            if free == 0 {
-                break;
-            }
+        let free = legs.map(|leg| leg.free.unwrap_or(0)).min().unwrap_or(0);
+        // Each has one to itself, so they need not wait for one another.
+        for (free, (number, gateway)) in (1..=free).rev().zip(visited.api.settings.gateways.iter().enumerate()) {
             let name = format!("{}-last-{}-{number}", visited.sale, pool.id);
-            let kind = match last_one(visited, (&pool.id, gateway), name).await? {
-                Answer::Yes(..) => "",
-                Answer::No(..) => {
-                    truth.notes.push(format!("{gateway} sells none of the {free} free units of {}", pool.id));
-                    truth.stranded += free;
-                    ""
-                }
-                other => other.outcome().as_str(),
-            };
-            if !kind.is_empty() {
-                unknown.push(format!("{gateway} neither sells nor refuses one of the {free} free units ({kind})"));
+            let asked = last_one((visited, until), (&pool.id, gateway), name);
+            asking.push(async move { (gateway, &pool.id, free, asked.await) });
+        }
+    }
+    let mut unknown = Vec::new();
+    for (gateway, pool, free, heard) in join_all(asking).await {
+        match heard? {
+            Last::Sold => {}
+            Last::Stranded => {
+                truth.notes.push(format!("{gateway} sells none of the {free} free units of {pool}"));
+                truth.stranded += free;
             }
-            free -= 1;
+            Last::Unknown(why) => {
+                unknown.push(format!(
+                    "{gateway} neither sells nor refuses one of the {free} free units of {pool} ({why})"
+                ));
+            }
         }
     }
     if unknown.is_empty() { Ok(()) } else { Err(anyhow!(unknown.join("; "))) }
 }
 
-/// What a last buyer of this pool hears at this gateway in the end; a no only when many refills have not changed it.
-async fn last_one(visited: &Arc<Visited>, (pool, gateway): (&str, &str), name: String) -> anyhow::Result<Answer> {
+/// What a last buyer heard in the end.
+enum Last {
+    Sold,
+    /// No, and many refills have not changed it.
+    Stranded,
+    /// Nothing that says either; the last answer.
+    Unknown(&'static str),
+}
+
+/// Asks for a unit of this pool at this gateway.
+async fn last_one(
+    (visited, until): (&Arc<Visited>, Instant),
+    (pool, gateway): (&str, &str),
+    name: String,
+) -> anyhow::Result<Last> {
     let ask = whole_way(&visited.document, pool, &name);
     let key = format!("{name}-key");
     let mut buyer = Buyer::new(visited, name, Rng::with_seed(0))?.at(vec![gateway.to_owned()]);
-    let now = Instant::now();
-    let (stranded, until) = (now + STRANDED_AFTER, now + visited.api.settings.patience);
+    let begun = Instant::now();
     loop {
         let (_, last) = buyer.known((&ask, &key), Instant::now(), until).await;
-        if !matches!(last, Answer::No(..)) || Instant::now() > stranded {
-            return Ok(last);
+        match last {
+            Answer::Yes(..) => return Ok(Last::Sold),
+            Answer::No(..) if begun.elapsed() >= STRANDED_AFTER => return Ok(Last::Stranded),
+            Answer::No(..) if Instant::now() + PAUSE < until => tokio::time::sleep(PAUSE).await,
+            other => return Ok(Last::Unknown(other.outcome().as_str())),
         }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 
