@@ -1,6 +1,8 @@
 //! Where nothing is wrong, every script passes, and what it tells is what the API tells.
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::run::{CROSSED, Ran, bare, k6};
 use crate::site::{Backends, Site, eventually};
@@ -77,9 +79,28 @@ async fn buyers_provider_and_operator_sign_where_the_deployment_wants_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_verdict_has_words_for_every_untruth() {
-    let ran = bare("lib/verdict.test", &[]).await;
+async fn the_verdict_has_words_for_every_untruth_and_tells_what_reached_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let door = format!("http://{}", listener.local_addr().unwrap());
+    let settings = [("BREAKS", door.as_str())];
+    let (ran, ()) = tokio::join!(bare("lib/verdict.test", &settings), answers_once_and_is_gone(listener));
     ran.ended(Some(0), "lib/verdict.test");
+}
+
+/// Refuses a claim, hears the next one on the same connection to its end, and is not there any more.
+async fn answers_once_and_is_gone(listener: TcpListener) {
+    let (mut caller, _) = listener.accept().await.unwrap();
+    let body = r#"{"code":"sold_out","status":409}"#;
+    let refusal = format!("HTTP/1.1 409 Conflict\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    for answer in [refusal.as_str(), ""] {
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"\"quantity\":1}") {
+            assert!(caller.read_buf(&mut heard).await.unwrap() > 0, "{}", String::from_utf8_lossy(&heard));
+        }
+        caller.write_all(answer.as_bytes()).await.unwrap();
+    }
+    // Nobody may dial it before the caller knows that this connection is gone.
+    drop(listener);
 }
 
 #[tokio::test(flavor = "multi_thread")]

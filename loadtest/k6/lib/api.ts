@@ -17,6 +17,8 @@ const TIMEOUT = '10s';
 const TOKEN_LIFE = 3600;
 /** Seconds to wait where an answer did not say how long. */
 const PAUSE = 1;
+/** k6's codes for a name that was not found, and for an address that no connection could be made to. */
+const UNCONNECTED: readonly number[] = [1100, 1101, 1210, 1211, 1212];
 const AGAIN: readonly string[] = ['rate_limited', 'busy', 'recovering', 'unavailable'];
 const REFUSALS: readonly string[] = ['sold_out', 'all_held', 'limit_reached', 'not_open', 'paused', 'closed', 'unknown_sale'];
 
@@ -41,8 +43,8 @@ export type Answer =
   /** No answer that the interface knows. */
   | { readonly kind: 'odd'; readonly outcome: Outcome; readonly said: string };
 
-/** What came of a payment or a cancellation: done, ended before, or to be asked again. */
-export type Ended = 'done' | 'ended' | { readonly after: number } | { readonly said: string };
+/** What came of a payment or a cancellation: done, ended before, or to be asked again. `isUnsent`: it reached nobody. */
+export type Ended = 'done' | 'ended' | { readonly after: number; readonly isUnsent: boolean } | { readonly said: string };
 
 type Response = RefinedResponse<'text'>;
 interface Body extends Partial<Order> {
@@ -94,7 +96,7 @@ export class Api {
     switch (response.status === 200 ? parsed(response)?.outcome : undefined) {
       case 'paid': return 'done';
       case 'refund_due': return 'ended';
-      case 'late': case 'unmatched': return { after: PAUSE };
+      case 'late': case 'unmatched': return { after: PAUSE, isUnsent: false };
       default: return ended(response, 'paid');
     }
   }
@@ -125,7 +127,7 @@ function understood(response: Response): Answer {
   if (AGAIN.includes(code)) {
     return { kind: 'later', outcome: code as Outcome, after: retryAfter(response), isKnown: true };
   }
-  if (isLost(response)) return { kind: 'later', outcome: 'no_answer', after: PAUSE, isKnown: false };
+  if (isLost(response)) return { kind: 'later', outcome: 'no_answer', after: PAUSE, isKnown: isUnsent(response) };
   return { kind: 'odd', outcome: 'odd', said: said(response) };
 }
 
@@ -134,7 +136,7 @@ function ended(response: Response, wanted: string): Ended {
   if (response.status === 200 && (body?.status === wanted)) return 'done';
   if (response.status === 409 && body?.code === 'not_held') return 'ended';
   if (response.status === 200 || response.status === 202 || AGAIN.includes(body?.code ?? '') || isLost(response)) {
-    return { after: retryAfter(response) };
+    return { after: retryAfter(response), isUnsent: isUnsent(response) };
   }
   return { said: said(response) };
 }
@@ -142,6 +144,14 @@ function ended(response: Response, wanted: string): Ended {
 /** Nobody has answered, or only a balancer that has lost its gateway. */
 function isLost(response: Response): boolean {
   return response.status === 0 || ([502, 503, 504].includes(response.status) && parsed(response)?.code === undefined);
+}
+
+/**
+ * No connection was made to ask it on, so nobody can have done anything. Where a connection breaks under a request that has a key, k6 sends
+ * it again by itself and tells only what came of that: then the first one was sent, and took its time.
+ */
+export function isUnsent({ status, error_code: code, timings }: Pick<Response, 'status' | 'error_code' | 'timings'>): boolean {
+  return status === 0 && UNCONNECTED.includes(code) && timings.sending === 0 && timings.waiting === 0;
 }
 
 function isOrder(body: Body | undefined): body is Order {

@@ -117,6 +117,11 @@ export class Buyer {
     const ended = this.until((gateway) => this.api.pay(gateway, order));
     if (ended === undefined) return;
     metrics.pending.add(-1);
+    if (ended === 'unsent') {
+      metrics.unserved.add(1);
+      metrics.endings.add(1, { outcome: 'never' });
+      return;
+    }
     if (ended === 'done') metrics.paidWithoutRow.add(1);
     metrics.endings.add(1, { outcome: ended === 'done' ? 'paid' : 'too_late' });
   }
@@ -143,8 +148,10 @@ export class Buyer {
     }
   }
 
-  private until(attempt: (gateway: string) => Ended): 'done' | 'ended' | undefined {
+  /** Undefined: nobody knows what became of it. `unsent`: patience ended, and it reached nobody. */
+  private until(attempt: (gateway: string) => Ended): 'done' | 'ended' | 'unsent' | undefined {
     const until = Date.now() + this.settings.patience * SECOND;
+    let wasSent = false;
     for (;;) {
       const ended = attempt(this.door());
       if (typeof ended === 'string') return ended;
@@ -152,7 +159,8 @@ export class Buyer {
         tellOdd(`the end of an order of ${this.name} heard ${ended.said}`);
         return 'ended';
       }
-      if (Date.now() + ended.after * SECOND > until) return undefined;
+      wasSent ||= !ended.isUnsent;
+      if (Date.now() + ended.after * SECOND > until) return wasSent ? undefined : 'unsent';
       sleep(ended.after);
     }
   }

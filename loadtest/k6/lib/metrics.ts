@@ -17,7 +17,7 @@ export const accepted = new Counter('rushgate_accepted');
 
 /** Claims and payments whose outcome is not known: one more when it is asked, one less when it is known. */
 export const pending = new Counter('rushgate_pending');
-/** Claims that heard nothing but to ask again until patience ended, and of which nothing was done. */
+/** Claims and payments that heard nothing but to ask again, or reached nobody, until patience ended, and of which nothing was done. */
 export const unserved = new Counter('rushgate_unserved');
 /** Granted claims, less the rows in the store. */
 export const yesWithoutRow = new Counter('rushgate_yes_without_row');

@@ -3,8 +3,10 @@
 import { check } from 'k6';
 
 import { isWhole, type Balance, type Leg } from './admin.ts';
+import { Api, isUnsent } from './api.ts';
 import { fromParts, PARTS, parts, slice, SLICES, TRUTH } from './metrics.ts';
-import { duration } from './settings.ts';
+import { oneTicket } from './sale.ts';
+import { duration, settings } from './settings.ts';
 import { judge, type Metric, type Metrics } from './verdict.ts';
 
 export const options = { thresholds: { checks: ['rate==1'] } };
@@ -65,7 +67,7 @@ export default function () {
   same('one unit unexplained', said(counted('unexplained', 1)),
     'failed: UNEXPLAINED: inventory, store and audit differ by 1 (units, or orders)');
   same('one claim unserved', said(counted('unserved', 1)),
-    'failed: UNSERVED: 1 claims heard nothing but to ask again, until patience ended');
+    'failed: UNSERVED: 1 claims or payments heard nothing but to ask again, or reached nobody, until patience ended');
   same('one claim pending', said(counted('pending', 1)), 'failed: PENDING: of 1 claims or payments nobody knows what became');
   same('an odd answer', said(counted('odd_answers', 1)),
     'failed: CONTRADICTED: 1 answers that the interface does not know, or that contradict others');
@@ -98,6 +100,18 @@ export default function () {
     type: 'trend', values: { 'p(99)': 1234.5678 }, thresholds: { 'p(99)<1000': { ok: false } },
   } }), 'failed: rushgate_claim_duration{answer:yes}: p(99)<1000 is not so: 1235');
 
+  const lost = (error_code: number, sending: number, status = 0) => {
+    const timings = { blocked: 0, connecting: 0, tls_handshaking: 0, sending, waiting: sending, receiving: 0, duration: sending };
+    return isUnsent({ status, error_code, timings });
+  };
+  same('a dial that is refused', lost(1212, 0), true);
+  same('a name that is not there', lost(1101, 0), true);
+  same('sent, and sent again by k6 to nobody', lost(1212, 0.01), false);
+  same('no answer in time', lost(1050, 0), false);
+  same('a connection that broke', lost(1220, 0), false);
+  same('an answer', lost(1503, 0, 503), false);
+  dials(same);
+
   same('a balance with all its parts', isWhole(balanceOf({})), true);
   same('a balance without the inventory', isWhole(balanceOf({ free: null, held: null, sold: null })), false);
   same('a balance without the store', isWhole(balanceOf({ store: null })), false);
@@ -109,4 +123,20 @@ export default function () {
   same('minutes', duration('1.5m'), 90);
   same('no unit', duration('30'), undefined);
   same('no time', duration('0s'), undefined);
+}
+
+/** What k6 makes of doors that are not there. BREAKS: one that answers once, hears the next request to its end, and is gone. */
+function dials(same: (what: string, is: unknown, wanted: unknown) => void) {
+  const given = settings({ stock: 1, rate: 1, duration: 1, hold: 1, patience: 1, repeat: 0, vus: () => 1 });
+  const api = new Api(given, 'ann');
+  const known = (gateway: string) => {
+    const { answer } = api.claim(gateway, 's', oneTicket(), 'key');
+    return answer.kind === 'later' ? answer.isKnown : answer.kind;
+  };
+  same('a claim at the port of nothing', known('http://127.0.0.1:1'), true);
+  const breaks = __ENV['BREAKS'];
+  if (breaks === undefined) return;
+  same('a claim that is answered', known(breaks), 'no');
+  same('a claim that was heard by who is gone', known(breaks), false);
+  same('a claim at who is gone', known(breaks), true);
 }

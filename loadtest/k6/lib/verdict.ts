@@ -69,7 +69,7 @@ function truth(name: string, value: number, metrics: Metrics, capacities: Readon
   switch (name) {
     case 'rushgate_oversold': return `OVERSOLD: the store has ${units(value)} beyond the capacity`;
     case 'rushgate_stranded': return `STRANDED: ${units(value)} that nobody has and nobody can buy`;
-    case 'rushgate_unserved': return `UNSERVED: ${value} claims heard nothing but to ask again, until patience ended`;
+    case 'rushgate_unserved': return `UNSERVED: ${value} claims or payments heard nothing but to ask again, or reached nobody, until patience ended`;
     case 'rushgate_unexplained': return `UNEXPLAINED: inventory, store and audit differ by ${value} (units, or orders)`;
     case 'rushgate_yes_without_row': return rows(value, metrics);
     case 'rushgate_paid_without_row': return payments(value, metrics);
