@@ -159,14 +159,7 @@ fn of_segments(method: &str, segments: &[&str], query: &mut Query) -> Result<Cal
         ["nodes"] => Call::Nodes,
         ["why"] => Call::Why(question(query)?),
         ["live"] => Call::Watch { once: query.flag("once")? },
-        ["orders"] => Call::Orders(OrderFilter {
-            sale: query.parsed("sale")?,
-            buyer: query.parsed("buyer")?,
-            status: query.parsed("status")?,
-            after: query.parsed("after")?,
-            fresh: query.flag("fresh")?,
-            limit: query.limit()?,
-        }),
+        ["orders"] => Call::Orders(filter(query)?),
         ["stale-orders"] => {
             Call::StaleOrders { state: query.parsed("state")?.unwrap_or(StaleState::Refused), limit: query.limit()? }
         }
@@ -192,6 +185,18 @@ fn of_segments(method: &str, segments: &[&str], query: &mut Query) -> Result<Cal
             dry_run: query.flag("dry_run")?,
         },
         _ => Call::DeadLetters { after: query.parsed("after")?.unwrap_or(0), limit: query.limit()? },
+    })
+}
+
+/// Which orders to list.
+fn filter(query: &mut Query) -> Result<OrderFilter, Problem> {
+    Ok(OrderFilter {
+        sale: query.parsed("sale")?,
+        buyer: query.parsed("buyer")?,
+        status: query.parsed("status")?,
+        after: query.parsed("after")?,
+        fresh: query.flag("fresh")?,
+        limit: query.limit()?,
     })
 }
 

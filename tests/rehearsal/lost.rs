@@ -82,7 +82,6 @@ async fn top_ends_with_its_terminal() {
         let running = terminal.start(&top(&site), bond);
         terminal.shows("concert-1").await;
         drop(terminal);
-        eprintln!("{bond:?}");
         ended(running).await.ended(PASSED, &[]);
     }
 }

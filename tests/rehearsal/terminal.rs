@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fd::OwnedFd;
 use rustix::io::ioctl_fionbio;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::process::{Child, Command};
+use tokio::time::Instant;
 
 use crate::run::{LONGEST, Ran};
 
