@@ -161,12 +161,8 @@ impl Server {
         let drain_delay = drain_delay.into();
         let open = parts.meters.gauge("rushgate_connections", &[]);
         let closing = Bell::default();
-        let connections = Connections {
-            builder: builder(),
-            door: Arc::new(Door::new(parts, self.live, (self.buyers, self.rates), shutdown.clone())),
-            closing: closing.clone(),
-            open,
-        };
+        let door = Arc::new(Door::new(parts, self.live, (self.buyers, self.rates), shutdown.clone()));
+        let connections = Arc::new(Connections { builder: builder(), door, closing: closing.clone(), open });
         shutdown.spawn(housekeeping(Arc::clone(&connections.door), closing.clone()));
         if self.is_handed {
             let ready = until_ready(&connections.door.parts.readiness, &shutdown);
@@ -194,13 +190,48 @@ struct Connections {
 
 impl Connections {
     /// Serves a connection in a task of its own.
-    fn open(&self, stream: TcpStream, peer: SocketAddr, place: OwnedPlace) {
-        let (builder, closing, open) = (self.builder.clone(), self.closing.listen(), OpenConnection::new(&self.open));
-        let door = Arc::clone(&self.door);
+    fn open(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, place: OwnedPlace) {
+        let (closing, open) = (self.closing.listen(), OpenConnection::new(&self.open));
+        let connections = Arc::clone(self);
         self.door.shutdown.spawn(async move {
-            connection(&builder, stream, (door, peer), closing).await;
+            connections.serve(stream, peer, closing).await;
             drop((open, place));
         });
+    }
+
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr, mut closing: Listener) {
+        let (door, seen) = (&*self.door, Arc::new(Seen::default()));
+        let wire = Wire::new(stream, Arc::clone(&seen), door.live.header_timeout.clone());
+        let (address, seen) = (peer.ip(), &*seen);
+        let service = service_fn(|request: Request<Incoming>| {
+            // On the heap while there is a request: hyper keeps room for it for as long as the connection lives, and most rest.
+            let (head, mut body) = request.into_parts();
+            let answer = async move { Ok::<_, Infallible>(door.answer((&head, &mut body), address, seen).await) };
+            debug_assert!(size_of_val(&answer) <= REQUEST_BYTES, "{} bytes for a request", size_of_val(&answer));
+            Box::pin(answer)
+        });
+        let mut served = self.builder.serve_connection(TokioIo::new(wire), service);
+        let ended = poll_fn(|cx| match Pin::new(&mut served).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending => closing.poll(cx).map(|()| None),
+        })
+        .await;
+        // On the heap, too: it comes once, and a connection at rest would have room for it.
+        Box::pin(async move {
+            let ended = if let Some(ended) = ended {
+                ended
+            } else {
+                Pin::new(&mut served).graceful_shutdown();
+                (&mut served).await
+            };
+            let mut wire = served.into_parts().io.into_inner();
+            if let Err(error) = ended {
+                tracing::debug!(%peer, %error, "a connection ended early");
+                wire.refuse_slow_head().await;
+            }
+            wire.linger().await;
+        })
+        .await;
     }
 }
 
@@ -251,7 +282,7 @@ async fn listen(text: &str) -> io::Result<TcpListener> {
 }
 
 /// Accepts while there are places; without one, those who come wait in the kernel.
-async fn accept(listener: &TcpListener, connections: &Connections) {
+async fn accept(listener: &TcpListener, connections: &Arc<Connections>) {
     loop {
         let place = connections.door.connections.take().await;
         match listener.accept().await {
@@ -284,43 +315,6 @@ async fn until_ready(readiness: &Readiness, shutdown: &Shutdown) {
 async fn drained(shutdown: &Shutdown, delay: &Live<Duration>) {
     shutdown.begun().await;
     tokio::time::sleep(delay.get()).await;
-}
-
-async fn connection(
-    builder: &http1::Builder,
-    stream: TcpStream,
-    (door, peer): (Arc<Door>, SocketAddr),
-    mut closing: Listener,
-) {
-    let seen = Arc::new(Seen::default());
-    let io = TokioIo::new(Wire::new(stream, Arc::clone(&seen), door.live.header_timeout.clone()));
-    let serving = (door, peer.ip(), seen);
-    let service = service_fn(|request: Request<Incoming>| {
-        let (door, peer, seen) = &serving;
-        // On the heap while there is a request: hyper keeps room for it for as long as the connection lives, and most rest.
-        let (head, mut body) = request.into_parts();
-        let answer = async move { Ok::<_, Infallible>(door.answer((&head, &mut body), *peer, seen).await) };
-        debug_assert!(size_of_val(&answer) <= REQUEST_BYTES, "{} bytes for a request", size_of_val(&answer));
-        Box::pin(answer)
-    });
-    let mut served = builder.serve_connection(io, service);
-    let ended = poll_fn(|cx| match Pin::new(&mut served).poll(cx) {
-        Poll::Ready(ended) => Poll::Ready(Some(ended)),
-        Poll::Pending => closing.poll(cx).map(|()| None),
-    })
-    .await;
-    let ended = if let Some(ended) = ended {
-        ended
-    } else {
-        Pin::new(&mut served).graceful_shutdown();
-        (&mut served).await
-    };
-    let mut wire = served.into_parts().io.into_inner();
-    if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "a connection ended early");
-        wire.refuse_slow_head().await;
-    }
-    wire.linger().await;
 }
 
 /// Tells the metrics whether this node is ready.

@@ -31,6 +31,9 @@ pub(super) const NAIVE: &str = "naive";
 pub(super) const LOCK: &str = "spikeSystem's design";
 
 pub(super) async fn all(bench: &mut Bench) -> anyhow::Result<()> {
+    // First, while nothing has grown yet.
+    memory::idle(bench).await?;
+    memory::holds(bench).await?;
     rush::sold_out(bench).await?;
     rush::rush(bench).await?;
     stored::end_to_end(bench).await?;
@@ -41,8 +44,6 @@ pub(super) async fn all(bench: &mut Bench) -> anyhow::Result<()> {
     shapes::train(bench).await?;
     shapes::sales(bench).await?;
     shapes::nodes(bench).await?;
-    memory::idle(bench).await?;
-    memory::holds(bench).await?;
     stored::million(bench).await
 }
 
