@@ -3,6 +3,7 @@
 //! Most of these tests start a server of their own, since they break it.
 #![expect(clippy::unwrap_used, reason = "what the set-up of a test cannot do fails the test")]
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -516,6 +517,34 @@ async fn plant(settings: &settings::Inventory, part: &str, field: &str, value: &
     let client = redis::Client::open(settings.url.as_str()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     redis::cmd("HSET").arg(key(settings, part)).arg(field).arg(value).exec_async(&mut connection).await.unwrap();
+}
+
+/// All at once would keep the server busy for longer than anybody waits, and nobody else would be served either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_comes_late_hears_of_all_granted_orders_page_by_page() {
+    let server = Server::start().await;
+    let (bench, settings) = server.bench(PATIENT).await;
+    // As recoveries once wrote them: many entries of one move, which must not be cut in two.
+    for entry in 1..=300 {
+        server.admin::<String>(&format!("XADD {} 1-{entry} o {entry:012x}", key(&settings, "granted"))).await;
+    }
+    let sale = concert(1000);
+    let bench = bench.with(&sale).await;
+    for buyer in 0..600 {
+        assert_eq!(confirm(&bench, &one(&sale, &format!("b{buyer}"))).await, Ok(Verdict::Granted));
+    }
+    let pages = async || -> u64 {
+        let stats: String = server.admin("INFO commandstats").await;
+        let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_xrange:calls=")).unwrap_or("0,").to_owned();
+        line.split(',').next().unwrap().parse().unwrap()
+    };
+    let before = pages().await;
+    let changes = bench.inventory.changes(SCOPE, 0).await.unwrap();
+    assert_eq!(changes.granted.iter().collect::<HashSet<_>>().len(), 900);
+    assert_eq!((changes.granted.len(), changes.sales.len(), changes.stock.len()), (900, 1, 1), "none comes twice");
+    assert!(pages().await >= before + 3, "in how many calls");
+    let again = bench.inventory.changes(SCOPE, changes.version).await.unwrap();
+    assert_eq!((again.granted.len(), again.version), (0, changes.version));
 }
 
 #[tokio::test(flavor = "multi_thread")]

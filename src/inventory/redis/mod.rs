@@ -49,6 +49,8 @@ mod scripts;
 const POOL: usize = 4;
 /// How many changed counters one call reads. A first look reads all there are, and Redis does nothing else meanwhile.
 const CHANGES_PAGE: usize = 2000;
+/// How many batches of granted orders one call reads, for the same reason: some hundred hints of 12 bytes each.
+const GRANTED_PAGE: usize = 250;
 /// About how many orders one page has.
 const ORDERS_PAGE: usize = 500;
 /// How many epochs back an opening looks for keys to drop. Each failed recovery leaves one.
@@ -155,7 +157,7 @@ impl Inventory for RedisInventory {
     async fn changes(&self, scope: Scope, since: u64) -> Result<Changes, Fault> {
         let scripts = self.scripts(scope);
         let mut changes = Changes { version: since, ..Changes::default() };
-        while self.hot(&scripts.changes(changes.version, CHANGES_PAGE)).await?.changes(&mut changes)? {}
+        while self.hot(&scripts.changes(changes.version, (CHANGES_PAGE, GRANTED_PAGE))).await?.changes(&mut changes)? {}
         Ok(changes)
     }
 

@@ -29,7 +29,8 @@ impl RedisInventory {
         }
         let size = |wanted| parts.iter().find(|(part, _)| *part == wanted).map_or(0, |(_, pairs)| pairs.len() / 2);
         let sizes = [Part::Sales, Part::Counters, Part::Orders, Part::People].map(size);
-        self.cold(&scripts.rebuild_end(&token, snapshot.sales.len() as u64, sizes)).await.map(drop)
+        let version = snapshot.sales.len().max(size(Part::Granted)) as u64;
+        self.cold(&scripts.rebuild_end(&token, version, sizes)).await.map(drop)
     }
 
     /// Loads the scripts, opens the scope, and drops what earlier epochs have left.
@@ -124,12 +125,12 @@ fn parts(snapshot: &Snapshot) -> Result<[(Part, Vec<String>); 6], Fault> {
     ])
 }
 
-/// The hints of all orders, as granted at the first version, in entries of the stream.
+/// The hints of all orders, in entries of the stream: each as granted at a version of its own, for who reads them page by page.
 fn granted(snapshot: &Snapshot) -> Vec<String> {
     let entries = snapshot.orders.chunks(HINTS).zip(1..);
     let entry = |(orders, number): (&[KnownOrder], u64)| {
         let hints: Vec<_> = orders.iter().map(|known| known.order.id.hint().to_string()).collect();
-        [format!("1-{number}"), hints.concat()]
+        [format!("{number}-1"), hints.concat()]
     };
     entries.flat_map(entry).collect()
 }

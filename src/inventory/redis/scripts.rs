@@ -205,8 +205,8 @@ impl Scripts {
         self.digest(&self.loaded.define, args)
     }
 
-    pub(super) fn changes(&self, since: u64, page: usize) -> Call {
-        self.digest(&self.loaded.changes, vec![since.to_string(), page.to_string()])
+    pub(super) fn changes(&self, since: u64, (changed, granted): (usize, usize)) -> Call {
+        self.digest(&self.loaded.changes, vec![since.to_string(), changed.to_string(), granted.to_string()])
     }
 
     pub(super) fn stock(&self, sale: &SaleId) -> Call {
