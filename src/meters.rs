@@ -83,6 +83,12 @@ const ALL: &[(Kind, &str, Option<Unit>, &str)] = &[
     (Kind::Histogram, "rushgate_writer_batch_orders", None, "Orders in one transaction of the writer."),
     (Kind::Gauge, "rushgate_writer_lag_seconds", Some(Unit::Seconds), "Age of the order that the writer stored last."),
     (Kind::Counter, "rushgate_expired_total", None, "Orders that were not paid in time."),
+    (
+        Kind::Gauge,
+        "rushgate_expiry_refused_orders",
+        None,
+        "Unpaid orders whose time is up and that the store refuses to expire.",
+    ),
     (Kind::Counter, "rushgate_returned_units_total", None, "Stock moves that gave units back to the inventory."),
     (Kind::Counter, "rushgate_relayed_total", None, "Outbox entries that were published again."),
     (Kind::Counter, "rushgate_refund_due_total", None, "Payments whose money is to be given back."),

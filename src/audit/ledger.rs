@@ -187,6 +187,7 @@ impl<'a> Ledger<'a> {
             sale: Some(self.sale.id.clone()),
             buyer: Some(buyer.clone()),
             limit: 1000,
+            fresh: true,
             ..OrderFilter::default()
         };
         let rows = self.store.orders(&filter).await?;

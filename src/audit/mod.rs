@@ -359,7 +359,9 @@ impl Auditor {
 
 /// A page of a walk through a sale's orders by id.
 async fn page(store: &dyn Store, sale: &SaleId, after: OrderId) -> Result<Vec<OrderRow>, Fault> {
-    let filter = OrderFilter { sale: Some(sale.clone()), after: Some(after), limit: PAGE, ..OrderFilter::default() };
+    // A replica that is behind would make a true sale look broken.
+    let (sale, after) = (Some(sale.clone()), Some(after));
+    let filter = OrderFilter { sale, after, limit: PAGE, fresh: true, ..OrderFilter::default() };
     store.orders(&filter).await
 }
 

@@ -288,7 +288,7 @@ keys! {
         /// set by RUSHGATE__STORE__URL than in a file.
         url = Server(&["sqlite", "mysql", "mariadb"]), Restart;
 
-        /// A replica for reports and searches; a sale is never decided from it. Empty: none.
+        /// A replica in which orders are searched; nothing is decided or audited from it. Empty: none.
         read_url = OrEmpty(Server(&["mysql", "mariadb"])), Restart;
 
         /// Orders in one transaction of the writer, at most. Larger ones lift the throughput and the time

@@ -137,7 +137,7 @@ pub enum QueueBackend {
 pub struct Store {
     pub backend: StoreBackend,
     pub url: ServerUrl,
-    /// Replica for reports and searches; a sale is never decided from it. Empty: none.
+    /// Replica in which orders are searched; nothing is decided or audited from it. Empty: none.
     pub read_url: ServerUrl,
     /// Orders in one transaction, at most.
     pub batch_max: usize,

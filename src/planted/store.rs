@@ -14,10 +14,10 @@ use crate::planted::{NOW, SCOPE, on};
 use crate::store::orders::LegTally;
 use crate::store::partitions::StoreSnapshot;
 use crate::store::{
-    self, CancelOutcome, Change, DeadLetter, Deployment, Judged, LateClaim, LatePayment, LatePayments, OrderFilter,
-    OrderRow, Orders, PartitionRow, PartitionState, Partitions, PaymentEvent, PaymentOutcome, PaymentRow, PaymentState,
-    PutSale, RecordFault, Recordable, Recorded, Recorder, SaleTally, Sales, Schema, StaleOrder, StaleOrders,
-    StaleState, Store, StoredSale,
+    self, CancelOutcome, Change, DeadLetter, Deployment, Due, Expiry, Judged, LateClaim, LatePayment, LatePayments,
+    OrderFilter, OrderRow, Orders, PartitionRow, PartitionState, Partitions, PaymentEvent, PaymentOutcome, PaymentRow,
+    PaymentState, PutSale, RecordFault, Recordable, Recorded, Recorder, SaleTally, Sales, Schema, StaleOrder,
+    StaleOrders, StaleState, Store, StoredSale,
 };
 
 fn path(status: OrderStatus) -> Vec<OrderStatus> {
@@ -284,8 +284,8 @@ impl Orders for PlantedStore {
         self.end(id, OrderEvent::Refund)
     }
 
-    async fn expire(&self, _: Duration, _: u32) -> Result<u32, store::Fault> {
-        Ok(0)
+    async fn expire(&self, _: Duration, _: Due) -> Result<Expiry, store::Fault> {
+        Ok(Expiry::Expired(0))
     }
 
     async fn stock_moves(&self, limit: u32) -> Result<Vec<(OrderId, SaleId, OrderStatus)>, store::Fault> {

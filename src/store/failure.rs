@@ -58,6 +58,11 @@ impl Failure {
             || matches!(self.mysql_number(), Some(1153 | 1264 | 1366 | 1406))
     }
 
+    /// What is stored, or was asked, cannot be; it would be the same again.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Broken(_) | Self::Guard { .. }) || self.is_content()
+    }
+
     fn kind(&self) -> Option<ErrorKind> {
         match self {
             Self::Sql(sqlx::Error::Database(error)) => Some(error.kind()),

@@ -45,8 +45,8 @@ pub mod stale;
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use late::{LateClaim, LatePayment, LatePayments};
 pub use orders::{
-    CancelOutcome, Judged, LegTally, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentOutcome, PaymentRow,
-    PaymentState, SaleTally,
+    CancelOutcome, Due, Expiry, Judged, LegTally, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentOutcome,
+    PaymentRow, PaymentState, SaleTally,
 };
 pub use partitions::{PartitionRow, PartitionState, Partitions, StoreSnapshot};
 pub use recorder::{RecordFault, Recordable, Recorded, Recorder};

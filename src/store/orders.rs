@@ -24,8 +24,8 @@ pub trait Orders {
     /// `paid → refunded`.
     async fn refund(&self, id: OrderId) -> Result<CancelOutcome, Fault>;
 
-    /// `held → expired` for at most `limit` orders whose `pay_by + grace` has come on the store's clock. Returns how many.
-    async fn expire(&self, grace: Duration, limit: u32) -> Result<u32, Fault>;
+    /// `held → expired` for orders whose `pay_by + grace` has come on the store's clock: all of these, or none.
+    async fn expire(&self, grace: Duration, due: Due) -> Result<Expiry, Fault>;
 
     /// Changes of status that the inventory has not followed yet, the oldest first: the order, its sale, and what it became.
     async fn stock_moves(&self, limit: u32) -> Result<Vec<(OrderId, SaleId, OrderStatus)>, Fault>;
@@ -83,6 +83,31 @@ pub struct PaymentEvent {
     pub id: String,
     pub order: OrderId,
     pub paid: Money,
+}
+
+/// Some of the orders that are due to expire, in the order in which they were to be paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// How many of the first are left as they are.
+    pub past: u32,
+    /// How many of the next are meant, at most.
+    pub limit: u32,
+}
+
+impl Due {
+    /// The first ones.
+    pub fn first(limit: u32) -> Self {
+        Self { past: 0, limit }
+    }
+}
+
+/// What came of expiring orders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expiry {
+    /// So many have expired; fewer than asked for, if no more are due.
+    Expired(u32),
+    /// None has: what is stored of one of them contradicts itself, and will again.
+    Refused(String),
 }
 
 /// What came of telling the store of a payment.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rushgate::domain::{BuyerId, Epoch, OrderId, OrderStatus, Partition, Refusal, Sale, SaleId, Scope, UnixMillis};
 use rushgate::store::{
-    CancelOutcome, Change, DeadLetter, DeadLetters, Deployment, Fault, Judged, LateClaim, LatePayment, LatePayments,
-    OrderFilter, OrderRow, Orders, PartitionRow, Partitions, PaymentEvent, PaymentRow, PutSale, RecordFault,
-    Recordable, Recorded, Recorder, Recounted, Repairs, SaleTally, Sales, Schema, StaleOrder, StaleOrders, StaleState,
-    Store, StoreSnapshot, StoredSale,
+    CancelOutcome, Change, DeadLetter, DeadLetters, Deployment, Due, Expiry, Fault, Judged, LateClaim, LatePayment,
+    LatePayments, OrderFilter, OrderRow, Orders, PartitionRow, Partitions, PaymentEvent, PaymentRow, PutSale,
+    RecordFault, Recordable, Recorded, Recorder, Recounted, Repairs, SaleTally, Sales, Schema, StaleOrder, StaleOrders,
+    StaleState, Store, StoreSnapshot, StoredSale,
 };
 
 use crate::checker::Watcher;
@@ -290,8 +290,8 @@ impl Orders for StoreLine {
         self.write("refund", move |store| async move { store.refund(id).await }).await
     }
 
-    async fn expire(&self, grace: Duration, limit: u32) -> Result<u32, Fault> {
-        self.write("expire", move |store| async move { store.expire(grace, limit).await }).await
+    async fn expire(&self, grace: Duration, due: Due) -> Result<Expiry, Fault> {
+        self.write("expire", move |store| async move { store.expire(grace, due).await }).await
     }
 
     async fn stock_moves(&self, limit: u32) -> Result<Vec<(OrderId, SaleId, OrderStatus)>, Fault> {

@@ -15,7 +15,9 @@ use rushgate::readmission;
 use rushgate::returns;
 use rushgate::shutdown::Shutdown;
 use rushgate::store::sqlite::SqliteStore;
-use rushgate::store::{CancelOutcome, Change, PaymentEvent, PaymentOutcome, PutSale, Recordable, StaleState, Store};
+use rushgate::store::{
+    CancelOutcome, Change, Due, Expiry, PaymentEvent, PaymentOutcome, PutSale, Recordable, StaleState, Store,
+};
 use tempfile::TempDir;
 
 use crate::doubles::SCOPE;
@@ -104,7 +106,8 @@ impl Till {
     /// Ends what is over, and has the inventory follow.
     async fn expire(&self) {
         self.clock.advance(OVER);
-        self.store.expire(Duration::ZERO, 100).await.unwrap();
+        let expired = self.store.expire(Duration::ZERO, Due::first(100)).await.unwrap();
+        assert!(matches!(expired, Expiry::Expired(_)), "{expired:?}");
         self.carry().await;
     }
 

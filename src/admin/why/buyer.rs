@@ -158,6 +158,7 @@ async fn facts(parts: &Parts, shard: &SaleShard, buyer: &BuyerId) -> Facts {
         sale: Some(sale.clone()),
         buyer: Some(buyer.clone()),
         limit: OrderFilter::MAX_LIMIT,
+        fresh: true,
         ..OrderFilter::default()
     };
     let recorded = match parts.store.orders(&filter).await {

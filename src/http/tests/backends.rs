@@ -22,9 +22,9 @@ use crate::queue::traces::Traces;
 use crate::queue::{Publisher, Strain, Unconfirmed};
 use crate::store::partitions::StoreSnapshot;
 use crate::store::{
-    CancelOutcome, Fault, Judged, LateClaim, LatePayment, LatePayments, OrderFilter, OrderRow, Orders, PartitionRow,
-    PartitionState, Partitions, PaymentEvent, PaymentOutcome, PaymentRow, SaleTally, StaleOrder, StaleOrders,
-    StaleState,
+    CancelOutcome, Due, Expiry, Fault, Judged, LateClaim, LatePayment, LatePayments, OrderFilter, OrderRow, Orders,
+    PartitionRow, PartitionState, Partitions, PaymentEvent, PaymentOutcome, PaymentRow, SaleTally, StaleOrder,
+    StaleOrders, StaleState,
 };
 
 const SCOPE: Scope = Scope { partition: Partition(0), epoch: Epoch(1) };
@@ -272,7 +272,7 @@ impl Orders for Backends {
     async fn refund(&self, _: OrderId) -> Result<CancelOutcome, Fault> {
         no_part()
     }
-    async fn expire(&self, _: Duration, _: u32) -> Result<u32, Fault> {
+    async fn expire(&self, _: Duration, _: Due) -> Result<Expiry, Fault> {
         no_part()
     }
     async fn stock_moves(&self, _: u32) -> Result<Vec<(OrderId, SaleId, OrderStatus)>, Fault> {

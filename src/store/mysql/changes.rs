@@ -15,7 +15,7 @@ use crate::domain::{BuyerId, OrderEvent, OrderId, OrderStatus, SaleId, UnixMilli
 use crate::store::failure::Failure;
 use crate::store::guard::Units;
 use crate::store::rows::{due_by, order_id, parsed};
-use crate::store::{CancelOutcome, OrderRow};
+use crate::store::{CancelOutcome, Due, Expiry, OrderRow};
 
 /// An order that became something else.
 pub(super) struct Changed {
@@ -64,51 +64,68 @@ pub(super) async fn expire(
     conn: &mut MySqlConnection,
     clock: &ServerClock,
     grace: Duration,
-    limit: u32,
-) -> Result<u32, Failure> {
+    due: Due,
+) -> Result<Expiry, Failure> {
     let mut tx = conn.begin().await?;
-    let now = clock.now(&mut tx).await?;
-    let due: Vec<(i64, Vec<u8>, String, String)> = sqlx::query_as(
+    let expired = match expire_in(&mut tx, clock, grace, due).await {
+        Ok(expired) => expired,
+        Err(failure) if failure.is_refusal() => {
+            tx.rollback().await?;
+            return Ok(Expiry::Refused(failure.to_string()));
+        }
+        Err(failure) => return Err(failure),
+    };
+    if expired == 0 {
+        tx.rollback().await?;
+    } else {
+        crash::reach(CrashPoint::ExpiryUpdated);
+        tx.commit().await?;
+        crash::reach(CrashPoint::ExpiryCommitted);
+    }
+    Ok(Expiry::Expired(expired))
+}
+
+/// Expires within a transaction; returns how many.
+async fn expire_in(tx: &mut MySqlConnection, clock: &ServerClock, grace: Duration, due: Due) -> Result<u32, Failure> {
+    let now = clock.now(tx).await?;
+    let rows: Vec<(i64, Vec<u8>, String, String)> = sqlx::query_as(
         // What another locks is being paid, cancelled or expired at this moment: it is not waited for.
         "SELECT seq, order_id, sale_id, line_items FROM orders FORCE INDEX (orders_due) \
-         WHERE status = 'held' AND pay_by <= ? ORDER BY pay_by LIMIT ? FOR UPDATE SKIP LOCKED",
+         WHERE status = 'held' AND pay_by <= ? ORDER BY pay_by LIMIT ? OFFSET ? FOR UPDATE SKIP LOCKED",
     )
     .bind(due_by(now, grace))
-    .bind(i64::from(limit))
+    .bind(i64::from(due.limit))
+    .bind(i64::from(due.past))
     .fetch_all(&mut *tx)
     .await?;
-    if due.is_empty() {
-        tx.rollback().await?;
+    if rows.is_empty() {
         return Ok(0);
     }
     let mut units = Units::default();
-    let mut changed = Vec::with_capacity(due.len());
-    let mut rows: Vec<i64> = due.iter().map(|(seq, ..)| *seq).collect();
-    for (_, id, sale, line_items) in due {
+    let mut changed = Vec::with_capacity(rows.len());
+    let mut numbers: Vec<i64> = rows.iter().map(|(seq, ..)| *seq).collect();
+    for (_, id, sale, line_items) in rows {
         let sale = parsed("orders.sale_id", &sale)?;
         let lines = record::parse_lines(&line_items).map_err(|error| Failure::Broken(error.to_string()))?;
         units.add(&sale, &lines);
         changed.push(Changed { id: order_id(&id)?, sale, status: OrderStatus::Expired });
     }
     changed.sort_unstable_by_key(|order| order.id);
-    rows.sort_unstable();
-    for rows in rows.chunks(CHUNK) {
+    numbers.sort_unstable();
+    for numbers in numbers.chunks(CHUNK) {
         // By what the look has locked. By the ids it would be another index, in which one who pays stands and waits for the row.
-        update(&mut tx, rows.len(), (OrderStatus::Held, OrderStatus::Expired), now, |query| {
+        update(tx, numbers.len(), (OrderStatus::Held, OrderStatus::Expired), now, |query| {
             query.push("seq IN (");
             let mut list = query.separated(", ");
-            for seq in padded(rows) {
+            for seq in padded(numbers) {
                 list.push_bind(seq);
             }
         })
         .await?;
     }
-    follow(&mut tx, &changed, now).await?;
-    give_back(&mut tx, &units).await?;
-    crash::reach(CrashPoint::ExpiryUpdated);
-    tx.commit().await?;
-    crash::reach(CrashPoint::ExpiryCommitted);
-    Ok(u32::try_from(changed.len()).unwrap_or(limit))
+    follow(tx, &changed, now).await?;
+    give_back(tx, &units).await?;
+    Ok(u32::try_from(changed.len()).unwrap_or(due.limit))
 }
 
 pub(super) async fn become_paid(conn: &mut MySqlConnection, row: &OrderRow, now: UnixMillis) -> Result<(), Failure> {

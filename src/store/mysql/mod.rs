@@ -59,7 +59,7 @@ const MIGRATION_LIMIT: Duration = Duration::from_secs(24 * 3600);
 /// connection rest.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// A store on a MySQL server, and a replica of it for reports if there is one.
+/// A store on a MySQL server, and a replica of it for searches if there is one.
 #[derive(Debug)]
 pub struct MySqlStore {
     primary: Arc<Pool<MySqlConnection>>,
@@ -83,8 +83,8 @@ impl MySqlStore {
         Ok(Self { primary, replica, clock: ServerClock(clock_offset) })
     }
 
-    /// Where reports are read; what is decided is decided on the primary.
-    fn reports(&self) -> &Pool<MySqlConnection> {
+    /// Where orders are searched; what is decided or proved is read from the primary.
+    fn searches(&self) -> &Pool<MySqlConnection> {
         self.replica.as_ref().unwrap_or(&self.primary)
     }
 }

@@ -13,7 +13,9 @@ use crate::store::failure::{Failure, within};
 use crate::store::pool::run;
 use crate::store::rows::{self, LegColumns, OrderColumns, PaymentColumns, order_columns, order_id, parsed, status};
 use crate::store::tally::{Aside, Count};
-use crate::store::{CancelOutcome, Fault, Judged, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentRow, SaleTally};
+use crate::store::{
+    CancelOutcome, Due, Expiry, Fault, Judged, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentRow, SaleTally,
+};
 
 #[async_trait]
 impl Orders for MySqlStore {
@@ -22,7 +24,7 @@ impl Orders for MySqlStore {
     }
 
     async fn orders(&self, filter: &OrderFilter) -> Result<Vec<OrderRow>, Fault> {
-        run!(if filter.fresh { &self.primary } else { self.reports() }, conn => list(&mut conn, filter))
+        run!(if filter.fresh { &self.primary } else { self.searches() }, conn => list(&mut conn, filter))
     }
 
     async fn pay(&self, event: &PaymentEvent, grace: Duration) -> Result<Judged, Fault> {
@@ -37,8 +39,8 @@ impl Orders for MySqlStore {
         run!(self.primary, conn => changes::end(&mut conn, &self.clock, (id, None), OrderEvent::Refund))
     }
 
-    async fn expire(&self, grace: Duration, limit: u32) -> Result<u32, Fault> {
-        run!(self.primary, conn => changes::expire(&mut conn, &self.clock, grace, limit))
+    async fn expire(&self, grace: Duration, due: Due) -> Result<Expiry, Fault> {
+        run!(self.primary, conn => changes::expire(&mut conn, &self.clock, grace, due))
     }
 
     async fn stock_moves(&self, limit: u32) -> Result<Vec<(OrderId, SaleId, OrderStatus)>, Fault> {
@@ -54,7 +56,7 @@ impl Orders for MySqlStore {
     }
 
     async fn tally(&self, sale: &SaleId) -> Result<SaleTally, Fault> {
-        run!(self.reports(), LONG_LIMIT, conn => tally(&mut conn, sale, self.primary.limit()))
+        run!(self.primary, LONG_LIMIT, conn => tally(&mut conn, sale, self.primary.limit()))
     }
 
     async fn payments(&self, order: OrderId) -> Result<Vec<PaymentRow>, Fault> {

@@ -15,7 +15,7 @@ use crate::store::failure::Failure;
 use crate::store::guard::{RowUnits, Units};
 use crate::store::judge::{check_same, judge, outcome};
 use crate::store::rows::{self, PaymentColumns, due_by, millis, order_id, parsed};
-use crate::store::{CancelOutcome, Judged, OrderRow, PaymentEvent, PaymentRow, PaymentState};
+use crate::store::{CancelOutcome, Due, Expiry, Judged, OrderRow, PaymentEvent, PaymentRow, PaymentState};
 
 /// An order that became something else.
 pub(super) struct Changed {
@@ -130,24 +130,44 @@ pub(super) async fn expire(
     conn: &mut SqliteConnection,
     clock: &dyn Clock,
     grace: Duration,
-    limit: u32,
-) -> Result<u32, Failure> {
+    due: Due,
+) -> Result<Expiry, Failure> {
     let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
+    let expired = match expire_in(&mut tx, clock, grace, due).await {
+        Ok(expired) => expired,
+        Err(failure) if failure.is_refusal() => {
+            tx.rollback().await?;
+            return Ok(Expiry::Refused(failure.to_string()));
+        }
+        Err(failure) => return Err(failure),
+    };
+    if expired == 0 {
+        tx.rollback().await?;
+    } else {
+        crash::reach(CrashPoint::ExpiryUpdated);
+        tx.commit().await?;
+        crash::reach(CrashPoint::ExpiryCommitted);
+    }
+    Ok(Expiry::Expired(expired))
+}
+
+/// Expires within a transaction; returns how many.
+async fn expire_in(tx: &mut SqliteConnection, clock: &dyn Clock, grace: Duration, due: Due) -> Result<u32, Failure> {
     let now = clock.now();
-    let due: Vec<(Vec<u8>, String, String)> = sqlx::query_as(
-        "SELECT order_id, sale_id, line_items FROM orders WHERE status = 'held' AND pay_by <= ? ORDER BY pay_by LIMIT ?",
+    let rows: Vec<(Vec<u8>, String, String)> = sqlx::query_as(
+        "SELECT order_id, sale_id, line_items FROM orders WHERE status = 'held' AND pay_by <= ? ORDER BY pay_by LIMIT ? OFFSET ?",
     )
     .bind(due_by(now, grace))
-    .bind(i64::from(limit))
+    .bind(i64::from(due.limit))
+    .bind(i64::from(due.past))
     .fetch_all(&mut *tx)
     .await?;
-    if due.is_empty() {
-        tx.rollback().await?;
+    if rows.is_empty() {
         return Ok(0);
     }
     let mut units = Units::default();
-    let mut changed = Vec::with_capacity(due.len());
-    for (id, sale, line_items) in due {
+    let mut changed = Vec::with_capacity(rows.len());
+    for (id, sale, line_items) in rows {
         let sale = parsed("orders.sale_id", &sale)?;
         let lines = record::parse_lines(&line_items).map_err(|error| Failure::Broken(error.to_string()))?;
         units.add(&sale, &lines);
@@ -155,14 +175,11 @@ pub(super) async fn expire(
     }
     let ids: Vec<OrderId> = changed.iter().map(|order| order.id).collect();
     for ids in ids.chunks(super::CHUNK) {
-        update_status(&mut tx, ids, (OrderStatus::Held, OrderStatus::Expired), now).await?;
+        update_status(tx, ids, (OrderStatus::Held, OrderStatus::Expired), now).await?;
     }
-    follow(&mut tx, &changed, now).await?;
-    give_back(&mut tx, &units).await?;
-    crash::reach(CrashPoint::ExpiryUpdated);
-    tx.commit().await?;
-    crash::reach(CrashPoint::ExpiryCommitted);
-    Ok(u32::try_from(changed.len()).unwrap_or(limit))
+    follow(tx, &changed, now).await?;
+    give_back(tx, &units).await?;
+    Ok(u32::try_from(changed.len()).unwrap_or(due.limit))
 }
 
 pub(super) async fn become_paid(conn: &mut SqliteConnection, row: &OrderRow, now: UnixMillis) -> Result<(), Failure> {

@@ -13,7 +13,9 @@ use crate::store::failure::Failure;
 use crate::store::pool::run;
 use crate::store::rows::{self, LegColumns, OrderColumns, PaymentColumns, order_columns, order_id, parsed, status};
 use crate::store::tally::{Aside, Count};
-use crate::store::{CancelOutcome, Fault, Judged, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentRow, SaleTally};
+use crate::store::{
+    CancelOutcome, Due, Expiry, Fault, Judged, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentRow, SaleTally,
+};
 
 #[async_trait]
 impl Orders for SqliteStore {
@@ -37,8 +39,8 @@ impl Orders for SqliteStore {
         run!(self.writer(), conn => changes::end(&mut conn, self.clock(), (id, None), OrderEvent::Refund))
     }
 
-    async fn expire(&self, grace: Duration, limit: u32) -> Result<u32, Fault> {
-        run!(self.writer(), conn => changes::expire(&mut conn, self.clock(), grace, limit))
+    async fn expire(&self, grace: Duration, due: Due) -> Result<Expiry, Fault> {
+        run!(self.writer(), conn => changes::expire(&mut conn, self.clock(), grace, due))
     }
 
     async fn stock_moves(&self, limit: u32) -> Result<Vec<(OrderId, SaleId, OrderStatus)>, Fault> {

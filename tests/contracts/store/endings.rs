@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rushgate::domain::OrderStatus;
+use rushgate::expiry::expire_due;
+use rushgate::shutdown::Shutdown;
 use rushgate::store::{CancelOutcome, PaymentOutcome, PaymentState, RecordFault};
 use tokio::task::JoinSet;
 
-use super::rig::{GRACE, HOLD, OVER, Rig, id, line, payment, train};
+use super::rig::{GRACE, HOLD, OVER, Rig, expire, id, line, payment, train};
 
 pub(super) async fn a_buyer_cancels_their_own_order_only(rig: &Rig) {
     rig.selling(10).await;
@@ -61,13 +63,13 @@ pub(super) async fn what_is_over_expires_in_portions(rig: &Rig) {
     later.order.pay_by = later.order.pay_by.plus(OVER * 10);
     rig.record(&[later]).await;
     rig.store.pay(&payment("e0", 0), GRACE).await.unwrap();
-    assert_eq!(rig.store.expire(GRACE, 10).await.unwrap(), 0);
+    assert_eq!(expire(&*rig.store, GRACE, 10).await, 0);
     rig.advance(HOLD + GRACE / 2);
-    assert_eq!(rig.store.expire(GRACE, 10).await.unwrap(), 0, "within the grace nothing ends");
+    assert_eq!(expire(&*rig.store, GRACE, 10).await, 0, "within the grace nothing ends");
     rig.advance(GRACE);
-    assert_eq!(rig.store.expire(GRACE, 3).await.unwrap(), 3);
-    assert_eq!(rig.store.expire(GRACE, 3).await.unwrap(), 1);
-    assert_eq!(rig.store.expire(GRACE, 3).await.unwrap(), 0);
+    assert_eq!(expire(&*rig.store, GRACE, 3).await, 3);
+    assert_eq!(expire(&*rig.store, GRACE, 3).await, 1);
+    assert_eq!(expire(&*rig.store, GRACE, 3).await, 0);
     assert_eq!((rig.live().await, rig.status(5).await), (2, Some(OrderStatus::Held)));
     let moves = rig.moves().await;
     assert_eq!(moves.len(), 5);
@@ -81,12 +83,34 @@ pub(super) async fn payment_ends_and_expiry_begins_at_the_same_millisecond(rig: 
     rig.selling(10).await;
     rig.recorded(1..3).await;
     rig.advance((HOLD + GRACE).checked_sub(MILLISECOND).unwrap());
-    assert_eq!(rig.store.expire(GRACE, 10).await.unwrap(), 0);
+    assert_eq!(expire(&*rig.store, GRACE, 10).await, 0);
     assert!(matches!(rig.store.pay(&payment("e1", 1), GRACE).await.unwrap().outcome, PaymentOutcome::Paid(_)));
     rig.advance(MILLISECOND);
     assert!(matches!(rig.store.pay(&payment("e2", 2), GRACE).await.unwrap().outcome, PaymentOutcome::Late(_)));
     assert_eq!(rig.store.next_release(&"c".parse().unwrap(), GRACE).await.unwrap(), rig.store.now().await.ok());
-    assert_eq!(rig.store.expire(GRACE, 10).await.unwrap(), 1);
+    assert_eq!(expire(&*rig.store, GRACE, 10).await, 1);
+}
+
+pub(super) async fn an_order_that_the_store_refuses_to_expire_keeps_no_other_one_waiting(rig: &Rig) {
+    rig.selling(10).await;
+    rig.put(&train("g1", 10, 10)).await;
+    let broken = [4, 9].map(|n| rig.order_of("g1", n, vec![line("first", 1, 2, 1)]));
+    let sound = [1, 2, 3, 5, 6, 7, 8].map(|n| rig.order(n));
+    rig.record(&[&broken[..], &sound[..]].concat()).await;
+    rig.forget_live("g1", "first", 1).await;
+    rig.advance(OVER);
+    let round = || async {
+        let (round, ended) = expire_due(&*rig.store, GRACE, &Shutdown::new()).await;
+        ended.unwrap();
+        (round.expired, round.refused)
+    };
+    assert_eq!(round().await, (7, 2));
+    assert_eq!(round().await, (0, 2), "they are looked at again");
+    for n in 1..10 {
+        let expected = if n == 4 || n == 9 { OrderStatus::Held } else { OrderStatus::Expired };
+        assert_eq!(rig.status(n).await, Some(expected), "{n}");
+    }
+    assert_eq!(rig.live().await, 0, "the sound ones have given back what they had");
 }
 
 pub(super) async fn expiry_frees_every_leg_of_a_journey(rig: &Rig) {
@@ -107,7 +131,7 @@ pub(super) async fn expiry_frees_every_leg_of_a_journey(rig: &Rig) {
     rig.store.cancel(id(3), None).await.unwrap();
     assert_eq!(live().await, [2, 2, 2, 2, 4, 7, 4, 0]);
     rig.advance(OVER);
-    assert_eq!(rig.store.expire(GRACE, 10).await.unwrap(), 2);
+    assert_eq!(expire(&*rig.store, GRACE, 10).await, 2);
     assert_eq!(live().await, [0; 8]);
 }
 
@@ -134,7 +158,7 @@ pub(super) async fn pay_cancel_and_expiry_at_once_end_in_one(rig: &Rig) {
     for _ in 0..4 {
         // A grace of nothing: for this expiry the orders are over, while the payments may still come.
         let store = rig.another();
-        tasks.spawn(async move { (ORDERS, store.expire(Duration::ZERO, 7).await.unwrap()) });
+        tasks.spawn(async move { (ORDERS, expire(&*store, Duration::ZERO, 7).await) });
     }
     let mut winners = vec![0; ORDERS as usize + 1];
     for (n, won) in tasks.join_all().await {
@@ -166,7 +190,7 @@ pub(super) async fn several_who_expire_share_the_work(rig: &Rig) {
         workers.spawn(async move {
             let mut expired = 0;
             loop {
-                match store.expire(GRACE, 50).await.unwrap() {
+                match expire(&*store, GRACE, 50).await {
                     0 => return expired,
                     some => expired += some,
                 }
@@ -175,7 +199,7 @@ pub(super) async fn several_who_expire_share_the_work(rig: &Rig) {
     }
     let expired: u32 = workers.join_all().await.into_iter().sum();
     // A worker that sees the rest locked by others stops early, so some may be left for the next round.
-    let rest = rig.store.expire(GRACE, 500).await.unwrap();
+    let rest = expire(&*rig.store, GRACE, 500).await;
     assert_eq!((expired + rest, rig.live().await, rig.moves().await.len()), (500, 0, 500));
 }
 
@@ -192,7 +216,7 @@ pub(super) async fn expiry_and_recording_at_once_keep_the_guard_right(rig: &Rig)
     tasks.spawn(async move {
         let mut expired = 0;
         while expired < 100 {
-            expired += expiring.expire(GRACE, 10).await.unwrap();
+            expired += expire(&*expiring, GRACE, 10).await;
         }
     });
     tasks.spawn(async move {

@@ -6,7 +6,7 @@ use rushgate::domain::{Epoch, OrderStatus, Partition};
 use rushgate::store::{CancelOutcome, Judged, LateClaim, PaymentOutcome, PaymentState};
 use tokio::task::JoinSet;
 
-use super::rig::{GRACE, OVER, Rig, id, line, payment, scope, train};
+use super::rig::{GRACE, OVER, Rig, expire, id, line, payment, scope, train};
 
 const TAKEN: LateClaim = LateClaim::Taken(scope(0, 1));
 
@@ -17,7 +17,7 @@ async fn expired(rig: &Rig, capacity: u32, numbers: std::ops::Range<u32>) {
     let count = numbers.end - numbers.start;
     rig.recorded(numbers).await;
     rig.advance(OVER);
-    assert_eq!(rig.store.expire(GRACE, 1000).await.unwrap(), count);
+    assert_eq!(expire(&*rig.store, GRACE, 1000).await, count);
 }
 
 async fn pay_late(rig: &Rig, event: &str, n: u32) {
@@ -73,7 +73,7 @@ pub(super) async fn a_late_payment_pays_an_order_that_did_not_expire_yet(rig: &R
     rig.advance(OVER);
     pay_late(rig, "e1", 1).await;
     assert!(is_paid(&settle(rig, "e1", TAKEN).await));
-    assert_eq!((rig.live().await, rig.store.expire(GRACE, 10).await.unwrap()), (1, 0));
+    assert_eq!((rig.live().await, expire(&*rig.store, GRACE, 10).await), (1, 0));
     assert_eq!(statuses(rig, 1).await, [OrderStatus::Held, OrderStatus::Paid]);
 }
 
@@ -154,7 +154,7 @@ pub(super) async fn a_late_payment_of_a_journey_counts_on_every_leg(rig: &Rig) {
     }
     rig.record(&orders[..2]).await;
     rig.advance(OVER);
-    assert_eq!(rig.store.expire(GRACE, 10).await.unwrap(), 2);
+    assert_eq!(expire(&*rig.store, GRACE, 10).await, 2);
     rig.record(&orders[2..]).await;
     let live = async || {
         let legs = rig.store.tally(&"g1".parse().unwrap()).await.unwrap().legs;
@@ -202,7 +202,7 @@ pub(super) async fn late_payments_expiry_and_cancel_at_once_end_in_one(rig: &Rig
     for _ in 0..3 {
         let store = rig.another();
         tasks.spawn(async move {
-            store.expire(GRACE, 7).await.unwrap();
+            expire(&*store, GRACE, 7).await;
         });
     }
     tasks.join_all().await;

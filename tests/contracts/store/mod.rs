@@ -109,6 +109,7 @@ suite! { contract {
     endings::an_order_is_cancelled_once,
     endings::a_paid_order_is_refunded_and_its_payment_due_back,
     endings::what_is_over_expires_in_portions,
+    endings::an_order_that_the_store_refuses_to_expire_keeps_no_other_one_waiting,
     endings::expiry_frees_every_leg_of_a_journey,
     endings::pay_cancel_and_expiry_at_once_end_in_one,
     endings::several_who_expire_share_the_work,
@@ -147,5 +148,5 @@ suite! { contract {
     traps::a_server_that_is_not_there_is_named_with_the_cause,
     traps::a_migration_waits_for_one_that_runs,
     traps::the_clock_is_the_servers,
-    traps::reports_are_read_from_the_replica,
+    traps::orders_are_searched_in_the_replica_and_nothing_else_is_read_there,
 } }

@@ -6,7 +6,7 @@ use rushgate::domain::{Money, OrderStatus};
 use rushgate::store::{CancelOutcome, PaymentOutcome, PaymentState, RecordFault};
 use tokio::task::JoinSet;
 
-use super::rig::{GRACE, HOLD, OVER, Rig, id, payment};
+use super::rig::{GRACE, HOLD, OVER, Rig, expire, id, payment};
 
 async fn states(rig: &Rig, n: u32) -> Vec<(String, PaymentState)> {
     let payments = rig.store.payments(id(n)).await.unwrap();
@@ -90,7 +90,7 @@ pub(super) async fn a_payment_within_the_grace_is_taken_and_after_it_is_not(rig:
         panic!("it came too late");
     };
     assert_eq!(row.status, OrderStatus::Held, "its end is the expiry's");
-    assert_eq!(rig.store.expire(GRACE, 10).await.unwrap(), 1);
+    assert_eq!(expire(&*rig.store, GRACE, 10).await, 1);
     let PaymentOutcome::Late(row) = rig.store.pay(&payment("e2", 2), GRACE).await.unwrap().outcome else {
         panic!("the same event has the same outcome");
     };
@@ -105,7 +105,7 @@ pub(super) async fn a_payment_for_an_order_that_ended_is_a_refund_due(rig: &Rig)
     rig.store.cancel(id(1), None).await.unwrap();
     rig.store.pay(&payment("e2", 2), GRACE).await.unwrap();
     rig.advance(OVER);
-    rig.store.expire(GRACE, 10).await.unwrap();
+    expire(&*rig.store, GRACE, 10).await;
     for n in 1..4 {
         let outcome = rig.store.pay(&payment(&format!("late{n}"), n), GRACE).await.unwrap().outcome;
         let expired = n == 3;
@@ -143,7 +143,7 @@ pub(super) async fn a_waiting_payment_counts_from_when_it_came(rig: &Rig) {
     assert_eq!(rig.status(1).await, Some(OrderStatus::Paid), "the store was late, not the payer");
     assert_eq!(rig.status(2).await, Some(OrderStatus::Held));
     assert_eq!(states(rig, 2).await, [("late".to_owned(), PaymentState::Late)]);
-    assert_eq!(rig.store.expire(GRACE, 10).await.unwrap(), 1);
+    assert_eq!(expire(&*rig.store, GRACE, 10).await, 1);
 }
 
 pub(super) async fn of_payments_that_wait_the_first_that_fits_pays(rig: &Rig) {

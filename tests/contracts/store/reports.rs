@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rushgate::domain::{OrderId, OrderStatus};
-use rushgate::store::{LegTally, OrderFilter, OrderRow, SaleTally};
+use rushgate::store::{Due, Expiry, LegTally, OrderFilter, OrderRow, SaleTally};
 
 use super::rig::{GRACE, HOLD, OVER, Rig, concert, id, line, payment, train};
 
@@ -130,7 +130,8 @@ pub(super) async fn a_tally_counts_orders_units_and_legs(rig: &Rig) {
     let broken = &rig.store.tally(&"g1".parse().unwrap()).await.unwrap().legs[1];
     assert_eq!((broken.live, broken.held + broken.paid), (0, 3), "the two counts are independent");
     rig.advance(OVER);
-    assert!(rig.store.expire(GRACE, 10).await.is_err(), "a guard that would fall below zero is a fault");
+    let refused = rig.store.expire(GRACE, Due::first(10)).await.unwrap();
+    assert!(matches!(refused, Expiry::Refused(_)), "a guard would fall below zero: {refused:?}");
     assert_eq!(rig.status(2).await, Some(OrderStatus::Held));
 }
 

@@ -15,7 +15,7 @@ use rushgate::domain::{
 };
 use rushgate::store::mysql::MySqlStore;
 use rushgate::store::sqlite::SqliteStore;
-use rushgate::store::{Change, PaymentEvent, PutSale, Recordable, Recorded, SaleTally, Store};
+use rushgate::store::{Change, Due, Expiry, PaymentEvent, PutSale, Recordable, Recorded, SaleTally, Store};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, SqlSafeStr, SqliteConnection};
 
@@ -47,6 +47,14 @@ enum Home {
     Memory(MemoryStore),
     Sqlite(tempfile::TempDir),
     MySql { server: String, database: String },
+}
+
+/// Expires the first that are due, of which none may be refused.
+pub(super) async fn expire(store: &dyn Store, grace: Duration, limit: u32) -> u32 {
+    match store.expire(grace, Due::first(limit)).await.unwrap() {
+        Expiry::Expired(expired) => expired,
+        Expiry::Refused(why) => panic!("{why}"),
+    }
 }
 
 /// Runs a test, and takes its database down whatever came of it. Without a rig the run was told to leave the backend out.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rushgate::domain::{OrderStatus, Partition, Sale, UnixMillis};
 use rushgate::store::{CancelOutcome, LateClaim, PaymentOutcome, RecordFault, Recordable};
 
-use super::rig::{GRACE, Rig, change, id, line, payment, scope, train};
+use super::rig::{GRACE, Rig, change, expire, id, line, payment, scope, train};
 
 /// One step of the clock. So long that what a real clock adds during the test does not matter.
 const STEP: Duration = Duration::from_secs(1000);
@@ -258,7 +258,7 @@ impl Model {
             *status = OrderStatus::Expired;
             expected += 1;
         }
-        assert_eq!(rig.store.expire(GRACE, 1000).await.unwrap(), expected);
+        assert_eq!(expire(&*rig.store, GRACE, 1000).await, expected);
         self.moves += expected as usize;
     }
 

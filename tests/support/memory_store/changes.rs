@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rushgate::domain::{BuyerId, Money, OrderEvent, OrderId, OrderStatus, UnixMillis};
-use rushgate::store::{CancelOutcome, Fault, Judged, OrderRow, PaymentEvent, PaymentOutcome, PaymentRow, PaymentState};
+use rushgate::store::{
+    CancelOutcome, Due, Fault, Judged, OrderRow, PaymentEvent, PaymentOutcome, PaymentRow, PaymentState,
+};
 
 use super::{Payment, State, broken, units};
 
@@ -94,12 +96,11 @@ impl State {
     }
 
     /// Those whose time is up, the longest overdue first.
-    pub(super) fn overdue(&self, grace: Duration, limit: u32, now: UnixMillis) -> Vec<Arc<OrderRow>> {
+    pub(super) fn overdue(&self, grace: Duration, which: Due, now: UnixMillis) -> Vec<Arc<OrderRow>> {
         let due = |row: &&Arc<OrderRow>| row.status == OrderStatus::Held && row.order.pay_by.plus(grace) <= now;
         let mut due: Vec<_> = self.orders.values().filter(due).map(Arc::clone).collect();
         due.sort_by_key(|row| row.order.pay_by);
-        due.truncate(limit as usize);
-        due
+        due.into_iter().skip(which.past as usize).take(which.limit as usize).collect()
     }
 
     pub(super) fn expire(&mut self, due: &[Arc<OrderRow>], now: UnixMillis) -> Result<(), Fault> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rushgate::domain::{BuyerId, Order, OrderEvent, OrderId, OrderStatus, SaleId, UnixMillis};
 use rushgate::store::{
-    CancelOutcome, Fault, Judged, LegTally, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentRow, PaymentState,
-    SaleTally, StaleState,
+    CancelOutcome, Due, Expiry, Fault, Judged, LegTally, OrderFilter, OrderRow, Orders, PaymentEvent, PaymentRow,
+    PaymentState, SaleTally, StaleState,
 };
 
 use super::{MemoryStore, State};
@@ -44,16 +44,22 @@ impl Orders for MemoryStore {
         self.transact(|state| state.end((id, None), OrderEvent::Refund, now))
     }
 
-    async fn expire(&self, grace: Duration, limit: u32) -> Result<u32, Fault> {
+    async fn expire(&self, grace: Duration, due: Due) -> Result<Expiry, Fault> {
         let now = self.now();
-        if self.read(|state| state.overdue(grace, 1, now).is_empty())? {
-            return Ok(0);
+        if self.read(|state| state.overdue(grace, due, now).is_empty())? {
+            return Ok(Expiry::Expired(0));
         }
-        self.transact(|state| {
-            let due = state.overdue(grace, limit, now);
-            state.expire(&due, now)?;
-            Ok(u32::try_from(due.len()).unwrap_or(limit))
-        })
+        let mut refused = None;
+        let expired = self.transact(|state| {
+            let rows = state.overdue(grace, due, now);
+            // All that an expiry is refused for here is what is stored.
+            state.expire(&rows, now).inspect_err(|fault| refused = Some(fault.to_string()))?;
+            Ok(u32::try_from(rows.len()).unwrap_or(due.limit))
+        });
+        match refused {
+            Some(why) => Ok(Expiry::Refused(why)),
+            None => expired.map(Expiry::Expired),
+        }
     }
 
     async fn stock_moves(&self, limit: u32) -> Result<Vec<(OrderId, SaleId, OrderStatus)>, Fault> {

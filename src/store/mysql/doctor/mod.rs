@@ -308,7 +308,7 @@ impl Look {
         let row = match asked {
             Ok(Some(row)) => row,
             Ok(None) => {
-                let why = "reports and searches may be of another database than the one that sells";
+                let why = "searches may be of another database than the one that sells";
                 return self.findings.warn(
                     "lag",
                     "it is no replica",
@@ -322,7 +322,7 @@ impl Look {
                 );
             }
         };
-        let why = "reports and searches are of a past that buyers have left behind; nothing is decided from them";
+        let why = "searches are of a past that buyers have left behind; nothing is decided from them";
         let columns = ["Seconds_Behind_Source", "Seconds_Behind_Master"];
         let lag = columns.iter().find_map(|name| row.try_get::<Option<u64>, _>(*name).ok().flatten());
         match lag {
