@@ -10,7 +10,7 @@ use crate::store::{Due, Expiry, Fault, Store};
 
 /// Orders in one transaction.
 const LIMIT: u32 = 500;
-/// Orders that are passed over in one round, at most. Each costs ten transactions.
+/// Orders that one round passes over, at most; the next one begins behind them.
 const MOST_REFUSED: u32 = 100;
 
 /// Expires until the shutdown. Several may do so at once: each order is one conditional update.
@@ -24,12 +24,23 @@ pub async fn keep_expiring(
     let expired_total = meters.counter("rushgate_expired_total", &[]);
     let refused = meters.gauge("rushgate_expiry_refused_orders", &[]);
     let interval = interval.into();
+    let mut past = 0;
     while !shutdown.wait(interval.sleep(|interval| interval)).await {
-        let (round, ended) = expire_due(&*store, grace, &shutdown).await;
+        let (round, ended) = expire_due(&*store, (grace, past), &shutdown).await;
         expired_total.increment(round.expired.into());
+        // So far: those that earlier rounds have passed over, and its own.
+        let seen = f64::from(past + round.refused);
         match ended {
-            Ok(()) => refused.set(f64::from(round.refused)),
-            Err(fault) => tracing::warn!(%fault, "nothing expires"),
+            Ok(next) => {
+                refused.set(seen);
+                past = next;
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "nothing expires");
+                if seen > 0.0 {
+                    refused.set(seen);
+                }
+            }
         }
     }
 }
@@ -38,29 +49,37 @@ pub async fn keep_expiring(
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Round {
     pub expired: u32,
-    /// Orders that the store would not expire, whatever else it did: they hold their units until somebody looks.
+    /// Orders that the store would not expire: they keep their units until somebody looks. Others may expire at the same time, so
+    /// one may be counted twice, or not.
     pub refused: u32,
 }
 
-/// Expires all that is due. What the store refuses is looked for in halves, down to the one order, which is passed over: one that
-/// is broken must not keep the units of all others.
-pub async fn expire_due(store: &dyn Store, grace: Duration, shutdown: &Shutdown) -> (Round, Result<(), Fault>) {
+/// Expires what is due, but for so many that were refused before. What the store refuses is looked for in halves, down to the one
+/// order, which is passed over: one that is broken must not keep the units of all others. Returns how many the next round is to leave
+/// out: none, if this one has come to the end.
+pub async fn expire_due(
+    store: &dyn Store,
+    (grace, mut past): (Duration, u32),
+    shutdown: &Shutdown,
+) -> (Round, Result<u32, Fault>) {
     let (mut round, mut limit) = (Round::default(), LIMIT);
     while round.refused < MOST_REFUSED && !shutdown.has_begun() {
-        match store.expire(grace, Due { past: round.refused, limit }).await {
+        match store.expire(grace, Due { past, limit }).await {
             Ok(Expiry::Expired(expired)) => {
                 round.expired += expired;
                 if expired < limit {
-                    break;
+                    return (round, Ok(0));
                 }
+                limit = (limit * 2).min(LIMIT);
             }
             Ok(Expiry::Refused(_)) if limit > 1 => limit /= 2,
+            // The next one may well be of the same sale, so it is looked at alone, too.
             Ok(Expiry::Refused(why)) => {
-                tracing::error!(why, "an order that is due cannot be expired, and keeps its units; the audit names it");
-                (round.refused, limit) = (round.refused + 1, LIMIT);
+                tracing::error!(why, "an order that is due cannot be expired, and keeps its units");
+                (round.refused, past) = (round.refused + 1, past + 1);
             }
             Err(fault) => return (round, Err(fault)),
         }
     }
-    (round, Ok(()))
+    (round, Ok(past))
 }

@@ -152,7 +152,7 @@ impl Claims {
     }
 
     /// Answers one claim. `enter` gives what it takes to decide a claim that memory cannot refuse: a place among those that are being
-    /// decided, and the deadline by which it is answered. Without it the answer is busy.
+    /// decided, and the deadline by which it is answered. Without it the answer is busy. Memory is asked at the call, not at the first poll.
     pub fn claim<'a, P: Send + 'a>(
         &'a self,
         request: Request<'a>,

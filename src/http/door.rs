@@ -57,6 +57,8 @@ pub(super) struct Call<'a> {
     pub(super) peer: IpAddr,
     pub(super) began: Instant,
     pub(super) trace: Option<&'a Arc<TraceContext>>,
+    /// It says twice how long its body is.
+    pub(super) length_twice: bool,
 }
 
 impl Call<'_> {
@@ -83,18 +85,14 @@ impl Door {
 
     /// Answers one request. There is always an answer.
     pub(super) async fn answer(&self, (head, body): (&Head, &mut Incoming), peer: IpAddr, seen: &Seen) -> Reply {
-        let call = Call { head, peer, began: Instant::now(), trace: None };
         let encoded = head.headers.contains_key(header::TRANSFER_ENCODING);
-        let mut reply = if encoded && seen.length_twice() {
-            let problem = Problem::malformed("Content-Length and Transfer-Encoding: must not both come").close();
-            told(&call, Err(problem))
-        } else {
-            let is_api = || head.uri.path().starts_with("/v1/");
-            match self.parts.spans.enter(trace::context(&head.headers), is_api) {
-                None => told(&call, routes::answer(self, &call, body).await),
-                // On the heap, as all that few requests need: every one has room for what its future may ever hold.
-                Some(traced) => Box::pin(self.answer_traced(traced, call, body)).await,
-            }
+        let length_twice = encoded && seen.length_twice();
+        let call = Call { head, peer, began: Instant::now(), trace: None, length_twice };
+        let is_api = || head.uri.path().starts_with("/v1/");
+        let mut reply = match self.parts.spans.enter(trace::context(&head.headers), is_api) {
+            None => told(&call, routes::answer(self, &call, body).await),
+            // On the heap, as all that few requests need: every one has room for what its future may ever hold.
+            Some(traced) => Box::pin(self.answer_traced(traced, call, body)).await,
         };
         let status = reply.status();
         let headers = reply.headers_mut();

@@ -90,6 +90,9 @@ fn step(path: &str) -> (&str, Option<&str>) {
 
 /// Answers a request by its route and method.
 pub(super) async fn answer(door: &Door, call: &Call<'_>, body: &mut Incoming) -> Result<Reply, Problem> {
+    if call.length_twice {
+        return Err(Problem::malformed("Content-Length and Transfer-Encoding: must not both come").close());
+    }
     let head = call.head;
     let Some(route) = Route::find(head.uri.path()) else { return Err(Code::NotFound.into()) };
     // What is not the claim is on the heap: the future of every claim would be as large as the largest of them, and is moved about.

@@ -41,8 +41,8 @@ pub(super) struct Wire<S> {
     head_deadline: Option<Pin<Box<Sleep>>>,
     /// Runs from one look at whether anything has come to the next.
     rest: Pin<Box<Sleep>>,
-    /// The task that it wakes.
-    rests: Option<Waker>,
+    /// Whom it wakes.
+    rest_waker: Option<Waker>,
     /// Something has come since the last look.
     came: bool,
     stalled: Option<Pin<Box<Sleep>>>,
@@ -79,7 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             head_timeout: head_timeout.into(),
             head_deadline: None,
             rest: Box::pin(tokio::time::sleep(REST)),
-            rests: None,
+            rest_waker: None,
             came: false,
             stalled: None,
             refusal: Vec::new(),
@@ -109,8 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             return;
         }
         let mut left = LINGER_BYTES;
-        // On the heap: every connection has room for what its future may ever hold.
-        let mut sink = vec![0; 4096];
+        let mut sink = [0; 4096];
         let drained = async {
             while left > 0 {
                 match self.stream.read(&mut sink).await {
@@ -138,12 +137,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// the look comes every so often, and asks only whether there was one.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // It wakes this task already, which is so at every turn but the first.
-        if !self.rest.is_elapsed() && self.rests.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+        if !self.rest.is_elapsed() && self.rest_waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             return Poll::Pending;
         }
-        self.rests = Some(cx.waker().clone());
         loop {
-            ready!(self.rest.as_mut().poll(cx));
+            // A task that has used up its turn is not even heard, and comes again.
+            let is_heard = tokio::task::coop::has_budget_remaining();
+            if self.rest.as_mut().poll(cx).is_pending() {
+                self.rest_waker = is_heard.then(|| cx.waker().clone());
+                return Poll::Pending;
+            }
             if !std::mem::take(&mut self.came) {
                 return Poll::Ready(Ok(()));
             }

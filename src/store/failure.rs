@@ -60,7 +60,7 @@ impl Failure {
 
     /// What is stored, or was asked, cannot be; it would be the same again.
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Broken(_) | Self::Guard { .. }) || self.is_content()
+        matches!(self, Self::Broken(_)) || self.is_content()
     }
 
     fn kind(&self) -> Option<ErrorKind> {

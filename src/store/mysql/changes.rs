@@ -67,40 +67,45 @@ pub(super) async fn expire(
     due: Due,
 ) -> Result<Expiry, Failure> {
     let mut tx = conn.begin().await?;
-    let expired = match expire_in(&mut tx, clock, grace, due).await {
-        Ok(expired) => expired,
+    let now = clock.now(&mut tx).await?;
+    let rows = due_rows(&mut tx, due_by(now, grace), due).await?;
+    let Some(first) = rows.first() else {
+        tx.rollback().await?;
+        return Ok(Expiry::Expired(0));
+    };
+    let named = format!("order {} of {}", hex::encode(&first.1), first.2);
+    let expired = u32::try_from(rows.len()).unwrap_or(due.limit);
+    match expire_rows(&mut tx, rows, now).await {
+        Ok(()) => {}
         Err(failure) if failure.is_refusal() => {
             tx.rollback().await?;
-            return Ok(Expiry::Refused(failure.to_string()));
+            return Ok(Expiry::Refused(format!("{named}: {failure}")));
         }
         Err(failure) => return Err(failure),
-    };
-    if expired == 0 {
-        tx.rollback().await?;
-    } else {
-        crash::reach(CrashPoint::ExpiryUpdated);
-        tx.commit().await?;
-        crash::reach(CrashPoint::ExpiryCommitted);
     }
+    crash::reach(CrashPoint::ExpiryUpdated);
+    tx.commit().await?;
+    crash::reach(CrashPoint::ExpiryCommitted);
     Ok(Expiry::Expired(expired))
 }
 
-/// Expires within a transaction; returns how many.
-async fn expire_in(tx: &mut MySqlConnection, clock: &ServerClock, grace: Duration, due: Due) -> Result<u32, Failure> {
-    let now = clock.now(tx).await?;
-    let rows: Vec<(i64, Vec<u8>, String, String)> = sqlx::query_as(
+type DueRow = (i64, Vec<u8>, String, String);
+
+async fn due_rows(tx: &mut MySqlConnection, due_by: i64, due: Due) -> Result<Vec<DueRow>, Failure> {
+    let rows = sqlx::query_as(
         // What another locks is being paid, cancelled or expired at this moment: it is not waited for.
         "SELECT seq, order_id, sale_id, line_items FROM orders FORCE INDEX (orders_due) \
          WHERE status = 'held' AND pay_by <= ? ORDER BY pay_by LIMIT ? OFFSET ? FOR UPDATE SKIP LOCKED",
     )
-    .bind(due_by(now, grace))
+    .bind(due_by)
     .bind(i64::from(due.limit))
     .bind(i64::from(due.past))
     .fetch_all(&mut *tx)
     .await?;
-    if rows.is_empty() {
-        return Ok(0);
-    }
+    Ok(rows)
+}
+
+async fn expire_rows(tx: &mut MySqlConnection, rows: Vec<DueRow>, now: UnixMillis) -> Result<(), Failure> {
     let mut units = Units::default();
     let mut changed = Vec::with_capacity(rows.len());
     let mut numbers: Vec<i64> = rows.iter().map(|(seq, ..)| *seq).collect();
@@ -124,8 +129,7 @@ async fn expire_in(tx: &mut MySqlConnection, clock: &ServerClock, grace: Duratio
         .await?;
     }
     follow(tx, &changed, now).await?;
-    give_back(tx, &units).await?;
-    Ok(u32::try_from(changed.len()).unwrap_or(due.limit))
+    give_back(tx, &units).await
 }
 
 pub(super) async fn become_paid(conn: &mut MySqlConnection, row: &OrderRow, now: UnixMillis) -> Result<(), Failure> {

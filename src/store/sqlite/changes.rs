@@ -133,38 +133,43 @@ pub(super) async fn expire(
     due: Due,
 ) -> Result<Expiry, Failure> {
     let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
-    let expired = match expire_in(&mut tx, clock, grace, due).await {
-        Ok(expired) => expired,
+    let now = clock.now();
+    let rows = due_rows(&mut tx, due_by(now, grace), due).await?;
+    let Some(first) = rows.first() else {
+        tx.rollback().await?;
+        return Ok(Expiry::Expired(0));
+    };
+    let named = format!("order {} of {}", hex::encode(&first.0), first.1);
+    let expired = u32::try_from(rows.len()).unwrap_or(due.limit);
+    match expire_rows(&mut tx, rows, now).await {
+        Ok(()) => {}
         Err(failure) if failure.is_refusal() => {
             tx.rollback().await?;
-            return Ok(Expiry::Refused(failure.to_string()));
+            return Ok(Expiry::Refused(format!("{named}: {failure}")));
         }
         Err(failure) => return Err(failure),
-    };
-    if expired == 0 {
-        tx.rollback().await?;
-    } else {
-        crash::reach(CrashPoint::ExpiryUpdated);
-        tx.commit().await?;
-        crash::reach(CrashPoint::ExpiryCommitted);
     }
+    crash::reach(CrashPoint::ExpiryUpdated);
+    tx.commit().await?;
+    crash::reach(CrashPoint::ExpiryCommitted);
     Ok(Expiry::Expired(expired))
 }
 
-/// Expires within a transaction; returns how many.
-async fn expire_in(tx: &mut SqliteConnection, clock: &dyn Clock, grace: Duration, due: Due) -> Result<u32, Failure> {
-    let now = clock.now();
-    let rows: Vec<(Vec<u8>, String, String)> = sqlx::query_as(
+type DueRow = (Vec<u8>, String, String);
+
+async fn due_rows(tx: &mut SqliteConnection, due_by: i64, due: Due) -> Result<Vec<DueRow>, Failure> {
+    let rows = sqlx::query_as(
         "SELECT order_id, sale_id, line_items FROM orders WHERE status = 'held' AND pay_by <= ? ORDER BY pay_by LIMIT ? OFFSET ?",
     )
-    .bind(due_by(now, grace))
+    .bind(due_by)
     .bind(i64::from(due.limit))
     .bind(i64::from(due.past))
     .fetch_all(&mut *tx)
     .await?;
-    if rows.is_empty() {
-        return Ok(0);
-    }
+    Ok(rows)
+}
+
+async fn expire_rows(tx: &mut SqliteConnection, rows: Vec<DueRow>, now: UnixMillis) -> Result<(), Failure> {
     let mut units = Units::default();
     let mut changed = Vec::with_capacity(rows.len());
     for (id, sale, line_items) in rows {
@@ -178,8 +183,7 @@ async fn expire_in(tx: &mut SqliteConnection, clock: &dyn Clock, grace: Duration
         update_status(tx, ids, (OrderStatus::Held, OrderStatus::Expired), now).await?;
     }
     follow(tx, &changed, now).await?;
-    give_back(tx, &units).await?;
-    Ok(u32::try_from(changed.len()).unwrap_or(due.limit))
+    give_back(tx, &units).await
 }
 
 pub(super) async fn become_paid(conn: &mut SqliteConnection, row: &OrderRow, now: UnixMillis) -> Result<(), Failure> {

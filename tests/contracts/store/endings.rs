@@ -6,7 +6,7 @@ use std::time::Duration;
 use rushgate::domain::OrderStatus;
 use rushgate::expiry::expire_due;
 use rushgate::shutdown::Shutdown;
-use rushgate::store::{CancelOutcome, PaymentOutcome, PaymentState, RecordFault};
+use rushgate::store::{CancelOutcome, Due, Expiry, PaymentOutcome, PaymentState, RecordFault};
 use tokio::task::JoinSet;
 
 use super::rig::{GRACE, HOLD, OVER, Rig, expire, id, line, payment, train};
@@ -99,18 +99,44 @@ pub(super) async fn an_order_that_the_store_refuses_to_expire_keeps_no_other_one
     rig.record(&[&broken[..], &sound[..]].concat()).await;
     rig.forget_live("g1", "first", 1).await;
     rig.advance(OVER);
-    let round = || async {
-        let (round, ended) = expire_due(&*rig.store, GRACE, &Shutdown::new()).await;
-        ended.unwrap();
-        (round.expired, round.refused)
+    let round = async || {
+        let (round, ended) = expire_due(&*rig.store, (GRACE, 0), &Shutdown::new()).await;
+        (round.expired, round.refused, ended.unwrap())
     };
-    assert_eq!(round().await, (7, 2));
-    assert_eq!(round().await, (0, 2), "they are looked at again");
+    assert_eq!(round().await, (7, 2, 0));
+    assert_eq!(round().await, (0, 2, 0), "they are looked at again");
+    let alone = rig.store.expire(GRACE, Due { past: 1, limit: 1 }).await.unwrap();
+    assert!(matches!(&alone, Expiry::Refused(why) if why.contains("of g1")), "{alone:?}");
     for n in 1..10 {
         let expected = if n == 4 || n == 9 { OrderStatus::Held } else { OrderStatus::Expired };
         assert_eq!(rig.status(n).await, Some(expected), "{n}");
     }
     assert_eq!(rig.live().await, 0, "the sound ones have given back what they had");
+}
+
+pub(super) async fn orders_that_are_refused_by_the_hundred_keep_no_other_one_waiting(rig: &Rig) {
+    rig.selling(10).await;
+    rig.put(&train("g1", 300, 10)).await;
+    let broken: Vec<_> = (0..250).map(|n| rig.order_of("g1", n, vec![line("first", 1, 2, 1)])).collect();
+    rig.record(&broken).await;
+    let mut behind = rig.order(250);
+    behind.order.pay_by = behind.order.pay_by.plus(Duration::from_millis(1));
+    rig.record(&[behind]).await;
+    rig.forget_live("g1", "first", 1).await;
+    rig.advance(OVER);
+    let (mut past, mut rounds) = (0, Vec::new());
+    for _ in 0..4 {
+        let (round, ended) = expire_due(&*rig.store, (GRACE, past), &Shutdown::new()).await;
+        past = ended.unwrap();
+        rounds.push((round.expired, round.refused, past));
+    }
+    assert_eq!(rounds.iter().map(|(expired, ..)| expired).sum::<u32>(), 1, "{rounds:?}");
+    assert_eq!(rig.status(250).await, Some(OrderStatus::Expired));
+    assert_eq!(
+        rounds.iter().map(|(_, _, next)| *next).collect::<Vec<_>>(),
+        [100, 200, 0, 100],
+        "each begins where the last gave up"
+    );
 }
 
 pub(super) async fn expiry_frees_every_leg_of_a_journey(rig: &Rig) {

@@ -110,6 +110,7 @@ suite! { contract {
     endings::a_paid_order_is_refunded_and_its_payment_due_back,
     endings::what_is_over_expires_in_portions,
     endings::an_order_that_the_store_refuses_to_expire_keeps_no_other_one_waiting,
+    endings::orders_that_are_refused_by_the_hundred_keep_no_other_one_waiting,
     endings::expiry_frees_every_leg_of_a_journey,
     endings::pay_cancel_and_expiry_at_once_end_in_one,
     endings::several_who_expire_share_the_work,

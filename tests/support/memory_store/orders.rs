@@ -53,7 +53,9 @@ impl Orders for MemoryStore {
         let expired = self.transact(|state| {
             let rows = state.overdue(grace, due, now);
             // All that an expiry is refused for here is what is stored.
-            state.expire(&rows, now).inspect_err(|fault| refused = Some(fault.to_string()))?;
+            let Some(first) = rows.first().map(|row| &row.order) else { return Ok(0) };
+            let named = |fault: &Fault| format!("order {} of {}: {fault}", first.id, first.sale);
+            state.expire(&rows, now).inspect_err(|fault| refused = Some(named(fault)))?;
             Ok(u32::try_from(rows.len()).unwrap_or(due.limit))
         });
         match refused {
