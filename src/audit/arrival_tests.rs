@@ -94,7 +94,7 @@ async fn more_orders_on_their_way_than_get_a_second_look_are_not_called_clean() 
     }
     let report = audit(&planted).await;
     let last = report.sales[0].findings.iter().find(|finding| finding.what.contains("second look")).unwrap();
-    assert_eq!((last.what.as_str(), last.confirmed), ("1 orders more had no second look; ask again", false));
+    assert_eq!((last.what.as_str(), last.confirmed), ("orders without a second look: 1; ask again", false));
 }
 
 #[tokio::test(start_paused = true)]

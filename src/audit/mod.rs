@@ -264,7 +264,7 @@ impl Auditor {
         let stands = self.differences(scope, &mirror, patience).await?;
         findings.extend(mirror::told(&stands));
         if mirror.passed_over > 0 {
-            let what = format!("{} orders more had no second look; ask again", mirror.passed_over);
+            let what = format!("orders without a second look: {}; ask again", mirror.passed_over);
             findings.push(Finding::in_motion(Invariant::I9, what, &[]));
         }
         let (arrived, awaited) = mirror.arrivals(&stands);

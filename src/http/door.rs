@@ -89,10 +89,11 @@ impl Door {
         let length_twice = encoded && seen.length_twice();
         let call = Call { head, peer, began: Instant::now(), trace: None, length_twice };
         let is_api = || head.uri.path().starts_with("/v1/");
-        let mut reply = match self.parts.spans.enter(trace::context(&head.headers), is_api) {
-            None => told(&call, routes::answer(self, &call, body).await),
+        let mut reply = if let Some(traced) = self.parts.spans.enter(trace::context(&head.headers), is_api) {
             // On the heap, as all that few requests need: every one has room for what its future may ever hold.
-            Some(traced) => Box::pin(self.answer_traced(traced, call, body)).await,
+            Box::pin(self.answer_traced(traced, call, body)).await
+        } else {
+            told(&call, routes::answer(self, &call, body).await)
         };
         let status = reply.status();
         let headers = reply.headers_mut();
