@@ -15,9 +15,7 @@ if why then return { 'fenced', why } end
 
 local now, plan = tonumber(ARGV[2]), cmsgpack.unpack(ARGV[3])
 local claim_count, sale_count, counter_count, person_count = plan[1], plan[2], plan[3], plan[4]
-local ids = 3
-local records = ids + claim_count
-local sales = records + claim_count
+local ids, records, sales = 3, 3 + claim_count, 3 + 2 * claim_count
 local fields, names = sales + sale_count, sales + sale_count + counter_count
 
 local known = read(ORDERS, ARGV, ids + 1, records)
@@ -34,15 +32,14 @@ end
 -- How many units a person has in the sale, grants of this batch included; and numbers of units as two digits.
 local taken, digits = {}, {}
 local function units_of(person)
-  taken[person] = taken[person] or units_in(people[person] or '')
+  taken[person] = taken[person] or people[person] and units_in(people[person]) or 0
   return taken[person]
 end
 local granted, hints, fresh, new_orders, changed_people, changed_counters = {}, {}, {}, {}, {}, {}
 local function grant(id, record, first_person, last_person, first_counter, last_counter)
-  fresh[id] = record
-  granted[#granted + 1], hints[#hints + 1] = id, string.sub(id, 1, HINT)
-  new_orders[#new_orders + 1] = id
-  new_orders[#new_orders + 1] = record
+  local count = #granted + 1
+  granted[count], hints[count], fresh[id] = id, string.sub(id, 1, HINT), record
+  new_orders[2 * count - 1], new_orders[2 * count] = id, record
   for at = first_person, last_person, 2 do
     local person, units = plan[at], plan[at + 1]
     digits[units] = digits[units] or string.format('%02x', units)
@@ -55,9 +52,9 @@ local function grant(id, record, first_person, last_person, first_counter, last_
     counter.free, counter.held = counter.free - units, counter.held + units
     changed_counters[ARGV[fields + plan[at]]] = counter
   end
-  return 'G'
 end
 
+-- The letter of a verdict, and what is to be said of it: two, for a text that Lua makes or cuts costs as much as a dozen looks into tables.
 local cursor = 5
 local function decide(index)
   local id, record, sale = ARGV[ids + index], ARGV[records + index], plan[cursor]
@@ -69,12 +66,14 @@ local function decide(index)
   local before = known[index] or fresh[id]
   if before then
     -- A letter of status, then 16 digits of the fingerprint.
-    return string.sub(before, 2, 17) == string.sub(record, 2, 17) and 'K' .. before or 'R'
+    if string.sub(before, 2, 17) == string.sub(record, 2, 17) then return 'K', before end
+    return 'R'
   end
-  if refusals[sale] then return refusals[sale] end
+  if refusals[sale] then return string.sub(refusals[sale], 1, 1), string.match(refusals[sale], '^N(.*)') end
+  local limit = per_buyer[sale]
   for at = first_person, last_person, 2 do
-    local limit = (at == first_person and per_buyer or per_passenger)[sale]
-    if units_of(plan[at]) + plan[at + 1] > limit then return 'L' .. (people[plan[at]] or '') end
+    if units_of(plan[at]) + plan[at + 1] > limit then return 'L', people[plan[at]] or '' end
+    limit = per_passenger[sale]
   end
   local exhausted, held = false, false
   for at = first_counter, last_counter, 2 do
@@ -85,15 +84,16 @@ local function decide(index)
     end
   end
   if exhausted then return held and 'A' or 'S' end
-  return grant(id, record, first_person, last_person, first_counter, last_counter)
+  grant(id, record, first_person, last_person, first_counter, last_counter)
+  return 'G'
 end
 
--- Nearly all verdicts are a letter, and one text of letters is less to send than one text per letter.
+-- One text of letters is less to send than one text per letter.
 local reply, letters = { 'ok', '', next_version - 1, '' }, {}
 for index = 1, claim_count do
-  local verdict = decide(index)
-  letters[index] = string.sub(verdict, 1, 1)
-  if string.find(verdict, '^[KNL]') then reply[#reply + 1] = string.sub(verdict, 2) end
+  local letter, about = decide(index)
+  letters[index] = letter
+  if about then reply[#reply + 1] = about end
 end
 reply[4] = table.concat(letters)
 for index = 1, counter_count do

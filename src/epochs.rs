@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use crossbeam::atomic::AtomicCell;
 use tokio::sync::Notify;
 
 use crate::bugs::{self, Bug};
@@ -39,7 +40,7 @@ pub struct Epochs(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    partitions: Vec<ArcSwap<Result<Scope, NotJoined>>>,
+    partitions: Vec<Standing>,
     /// Somebody knows that a look at the store is due.
     wake: Notify,
     /// Whether any partition was ever joined.
@@ -48,11 +49,36 @@ struct Inner {
     changed: Arc<Notify>,
 }
 
+/// How one partition stands.
+#[derive(Debug)]
+struct Standing {
+    /// Asked for every claim: a copy, where the rest is a snapshot.
+    joined: AtomicCell<Option<Scope>>,
+    /// Why there is none.
+    reason: ArcSwap<NotJoined>,
+}
+
+impl Standing {
+    fn starting() -> Self {
+        let reason = NotJoined::Unavailable("the store was not asked yet".to_owned());
+        Self { joined: AtomicCell::new(None), reason: ArcSwap::from_pointee(reason) }
+    }
+
+    fn get(&self) -> Result<Scope, NotJoined> {
+        self.joined.load().ok_or_else(|| NotJoined::clone(&self.reason.load()))
+    }
+
+    fn set(&self, standing: Result<Scope, NotJoined>) {
+        // The reason first: who sees that there is no scope sees why.
+        let joined = standing.map_err(|reason| self.reason.store(Arc::new(reason))).ok();
+        self.joined.store(joined);
+    }
+}
+
 impl Epochs {
     pub fn new(partitions: u16) -> Self {
-        let starting = || ArcSwap::from_pointee(Err(NotJoined::Unavailable("the store was not asked yet".to_owned())));
         Self(Arc::new(Inner {
-            partitions: Partition::all(partitions).map(|_| starting()).collect(),
+            partitions: Partition::all(partitions).map(|_| Standing::starting()).collect(),
             wake: Notify::new(),
             joined: AtomicBool::new(false),
             changed: Arc::default(),
@@ -67,7 +93,7 @@ impl Epochs {
     /// The scope that this process has joined.
     pub fn scope(&self, partition: Partition) -> Result<Scope, NotJoined> {
         match self.0.partitions.get(usize::from(partition.0)) {
-            Some(standing) => (**standing.load()).clone(),
+            Some(standing) => standing.get(),
             None => Err(NotJoined::Unavailable(format!("there is no partition {partition}"))),
         }
     }
@@ -169,7 +195,7 @@ impl Epochs {
     fn set(&self, partition: Partition, standing: Result<Scope, NotJoined>) {
         if let Some(slot) = self.0.partitions.get(usize::from(partition.0)) {
             self.0.joined.fetch_or(standing.is_ok(), Ordering::Relaxed);
-            slot.store(Arc::new(standing));
+            slot.set(standing);
             self.0.changed.notify_waiters();
         }
     }

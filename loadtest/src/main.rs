@@ -26,6 +26,10 @@ enum Command {
     Peer(peers::Options),
 }
 
+/// As ours has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[expect(clippy::print_stderr, reason = "this is how a program says why it failed")]
 fn main() -> ExitCode {
     match run(Cli::parse().command) {

@@ -11,7 +11,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
+use crossbeam::atomic::AtomicCell;
 use dashmap::DashSet;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -65,7 +66,7 @@ struct Refills {
     /// The version up to which all granted orders are known. Counters may be known beyond it, from this node's own batches.
     heard: AtomicU64,
     /// In which scope that was heard, and until when it is news. What was heard of another epoch says nothing about this one.
-    news: ArcSwapOption<(Scope, Instant)>,
+    news: AtomicCell<Option<(Scope, Instant)>>,
 }
 
 /// What the count of refills stands at when they have ended.
@@ -136,9 +137,9 @@ impl Shards {
     /// and not too long ago? Its own batches tell it the counters, and nothing of what other nodes granted.
     pub fn has_heard_of_all(&self, scope: Scope, shard: &SaleShard, wanted: &[Wanted]) -> bool {
         let Some(refills) = self.refills(scope.partition) else { return false };
-        let is_news = |news: &(Scope, Instant)| news.0 == scope && Instant::now() < news.1;
+        let is_news = |(of, until)| of == scope && Instant::now() < until;
         let heard = refills.heard.load(Ordering::Relaxed);
-        refills.news.load().as_deref().is_some_and(is_news) && shard.legs(wanted).all(|leg| leg.version() <= heard)
+        refills.news.load().is_some_and(is_news) && shard.legs(wanted).all(|leg| leg.version() <= heard)
     }
 
     /// Takes note of what the inventory said changed.

@@ -46,7 +46,7 @@ pub async fn keep_filled(
                     shards.learn(&changes);
                     seen = Some((scope, changes.version));
                     refills.heard.store(changes.version, Ordering::Relaxed);
-                    refills.news.store(Some(Arc::new((scope, asked + interval.get() * NEWS_INTERVALS))));
+                    refills.news.store(Some((scope, asked + interval.get() * NEWS_INTERVALS)));
                     if wanted {
                         // Permits that came back are in the counters only now.
                         shards.refill_all();

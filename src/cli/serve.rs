@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::{Exit, Failure};
 use crate::config::settings;
 use crate::config::{Flag, Loaded};
+use crate::cores::Cores;
 use crate::reload::{Reloader, Source};
 use crate::roles::{News, Server, Serving, Stopper};
 use crate::supervisor::{Sockets, Supervisor};
@@ -65,7 +67,10 @@ impl Serve {
     pub(super) async fn run(self, loaded: Loaded, source: Source, handed: Sockets) -> Result<Exit, Failure> {
         // Whoever names no config wants to see something; whoever has one has sales of their own.
         let sample = source.sources.file.is_none();
-        let server = Server::bind(loaded.settings, source, handed).await?.under(Supervisor::of_process());
+        let is_gateway = loaded.settings.node.roles.contains(&settings::Role::Gateway);
+        let cores = if is_gateway { Cores::start().context("starting the threads")? } else { Cores::default() };
+        let server =
+            Server::bind(loaded.settings, source, handed).await?.under(Supervisor::of_process()).on(cores.seats());
         heed_signals(server.stopper(), server.reloader())?;
         let in_time = server.run(sample, if self.json { tell_json } else { tell }).await;
         Ok(if in_time { Exit::Done } else { Exit::Failed })

@@ -15,7 +15,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -35,6 +35,7 @@ use crate::clock::Clock;
 use crate::config::live::{self, Live};
 use crate::config::settings::Http as Settings;
 use crate::confirm::Claims;
+use crate::cores::Seats;
 use crate::epochs::Epochs;
 use crate::http::buyer::Buyers;
 use crate::http::door::Door;
@@ -114,6 +115,7 @@ pub struct Server {
     live: live::Http,
     buyers: Buyers,
     rates: Rates,
+    seats: Seats,
 }
 
 /// Why there can be no server.
@@ -147,7 +149,13 @@ impl Server {
         }
         .map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, is_handed, address, live, buyers, rates })
+        Ok(Self { listener, is_handed, address, live, buyers, rates, seats: Seats::default() })
+    }
+
+    /// With cores of its own for the connections.
+    #[must_use]
+    pub fn on(self, seats: Seats) -> Self {
+        Self { seats, ..self }
     }
 
     /// Where it listens.
@@ -162,7 +170,8 @@ impl Server {
         let open = parts.meters.gauge("rushgate_connections", &[]);
         let closing = Bell::default();
         let door = Arc::new(Door::new(parts, self.live, (self.buyers, self.rates), shutdown.clone()));
-        let connections = Arc::new(Connections { builder: builder(), door, closing: closing.clone(), open });
+        let connections =
+            Arc::new(Connections { builder: builder(), door, seats: self.seats, closing: closing.clone(), open });
         shutdown.spawn(housekeeping(Arc::clone(&connections.door), closing.clone()));
         if self.is_handed {
             let ready = until_ready(&connections.door.parts.readiness, &shutdown);
@@ -184,18 +193,23 @@ impl Server {
 struct Connections {
     builder: http1::Builder,
     door: Arc<Door>,
+    seats: Seats,
     closing: Bell,
     open: Gauge,
 }
 
 impl Connections {
-    /// Serves a connection in a task of its own.
-    fn open(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, place: OwnedPlace) {
-        let (closing, open) = (self.closing.listen(), OpenConnection::new(&self.open));
+    /// Serves a connection in a task of its own, on a core that it stays on.
+    fn open(self: &Arc<Self>, stream: StdStream, peer: SocketAddr, place: OwnedPlace) {
+        let (closing, open, seat) = (self.closing.listen(), OpenConnection::new(&self.open), self.seats.take());
         let connections = Arc::clone(self);
+        let _there = seat.core().enter();
         self.door.shutdown.spawn(async move {
-            connections.serve(stream, peer, closing).await;
-            drop((open, place));
+            match TcpStream::from_std(stream) {
+                Ok(stream) => connections.serve(stream, peer, closing).await,
+                Err(error) => tracing::warn!(%peer, %error, "cannot serve a connection"),
+            }
+            drop((open, place, seat));
         });
     }
 
@@ -289,7 +303,11 @@ async fn accept(listener: &TcpListener, connections: &Arc<Connections>) {
             Ok((stream, peer)) => {
                 // Answers are written whole; waiting for more to send would only delay them.
                 let _ = stream.set_nodelay(true);
-                connections.open(stream, peer, place);
+                // Its core polls it, and no longer who accepted it.
+                match stream.into_std() {
+                    Ok(stream) => connections.open(stream, peer, place),
+                    Err(error) => tracing::warn!(%peer, %error, "cannot take a connection to its core"),
+                }
             }
             Err(error) if is_of_one_connection(&error) => {
                 tracing::debug!(%error, "a connection was gone before it was accepted");

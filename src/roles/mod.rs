@@ -14,6 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Settings;
 use crate::config::live::{self, LiveSettings};
 use crate::config::settings::Role;
+use crate::cores::Seats;
 use crate::domain::{Partition, SaleId};
 use crate::http;
 use crate::readiness::Readiness;
@@ -85,6 +86,11 @@ impl Server {
     /// With somebody who is told how this process stands.
     pub fn under(self, supervisor: Supervisor) -> Self {
         Self { supervisor, ..self }
+    }
+
+    /// With cores of their own for the public listener's connections.
+    pub fn on(self, seats: Seats) -> Self {
+        Self { public: self.public.map(|public| public.on(seats)), ..self }
     }
 
     /// Asks this process to stop; asked twice, to stop where it is.

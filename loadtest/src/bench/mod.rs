@@ -65,6 +65,7 @@ struct Bench {
     naive: Naive,
     bare_granted: Peer,
     bare_refused: Peer,
+    bare_on_cores: Peer,
     lock: Option<Locks>,
     measured: Vec<Measured>,
     /// Of sales and crowds, so that none comes twice.
@@ -137,8 +138,9 @@ impl Bench {
         let gateway = site.gateways[0].public;
         workloads::sell_out(&site, "gone").await?;
         let (granted, refused) = peers::answers_of_ours(gateway, "sample", "gone").await?;
-        let bare_granted = Peer::bare(&granted, &options.dir).await?;
-        let bare_refused = Peer::bare(&refused, &options.dir).await?;
+        let bare_granted = Peer::bare(&granted, false, &options.dir).await?;
+        let bare_refused = Peer::bare(&refused, false, &options.dir).await?;
+        let bare_on_cores = Peer::bare(&refused, true, &options.dir).await?;
         let lock = match &options.local_lock {
             None => None,
             Some(program) => Some(Locks {
@@ -147,7 +149,7 @@ impl Bench {
             }),
         };
         let (measured, serial, naive_rows) = (Vec::new(), 0, 0);
-        Ok(Self { options, site, naive, bare_granted, bare_refused, lock, measured, serial, naive_rows })
+        Ok(Self { options, site, naive, bare_granted, bare_refused, bare_on_cores, lock, measured, serial, naive_rows })
     }
 
     fn wants(&self, workload: &str) -> bool {

@@ -43,10 +43,11 @@ impl Peer {
         Ok(Self { server, address })
     }
 
-    /// Hyper that answers what ours has answered once.
-    pub(super) async fn bare(answer: &Answer, dir: &Path) -> anyhow::Result<Self> {
+    /// Hyper that answers what ours has answered once: on one runtime, as is usual, or on one for each core, as ours.
+    pub(super) async fn bare(answer: &Answer, on_cores: bool, dir: &Path) -> anyhow::Result<Self> {
         let address = free_port()?;
         let mut arguments = own("bare", listen(address));
+        arguments.extend(on_cores.then(|| "--on-cores".to_owned()));
         arguments.extend(["--status".to_owned(), answer.status.to_string(), "--body".to_owned(), answer.body.clone()]);
         // Hyper writes these itself; the connection stays open.
         let its_own = ["content-length", "date", "connection"];

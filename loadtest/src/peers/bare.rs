@@ -9,6 +9,8 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
+use crate::peers::cores::Cores;
+
 /// Hyper alone.
 #[derive(Debug, Args)]
 pub(crate) struct Bare {
@@ -21,6 +23,9 @@ pub(crate) struct Bare {
     headers: Vec<String>,
     #[arg(long)]
     body: String,
+    /// A runtime for each core, as ours; otherwise one for all, as is usual.
+    #[arg(long)]
+    on_cores: bool,
 }
 
 impl Bare {
@@ -29,7 +34,8 @@ impl Bare {
         let headers: Vec<(HeaderName, HeaderValue)> =
             self.headers.iter().map(|text| header(text)).collect::<Result<_, _>>()?;
         let body = Bytes::from(self.body);
-        super::serve(self.listen, move |request| {
+        let cores = if self.on_cores { Cores::start()? } else { Cores::default() };
+        super::serve(self.listen, cores.seats(), move |request| {
             let (headers, body) = (headers.clone(), body.clone());
             async move {
                 let _read = request.into_body().collect().await;

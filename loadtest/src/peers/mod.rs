@@ -15,10 +15,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
+use crate::peers::cores::Seats;
+
 mod bare;
+#[path = "../../../src/cores.rs"]
+#[expect(unreachable_pub, reason = "there it is a library's")]
+mod cores;
 mod naive;
 
 /// Runs one of the peers.
@@ -48,7 +53,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// Answers every request by the handler, for ever.
-async fn serve<H, F>(listen: SocketAddr, handler: H) -> anyhow::Result<()>
+async fn serve<H, F>(listen: SocketAddr, seats: Seats, handler: H) -> anyhow::Result<()>
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Full<Bytes>>> + Send,
@@ -60,8 +65,12 @@ where
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
+        let (stream, seat) = (stream.into_std()?, seats.take());
         let (builder, handler) = (builder.clone(), handler.clone());
-        tokio::spawn(async move {
+        let core = seat.core().clone();
+        core.spawn(async move {
+            let _seat = seat;
+            let Ok(stream) = TcpStream::from_std(stream) else { return };
             let service = service_fn(|request| {
                 let answer = handler(request);
                 async move { Ok::<_, Infallible>(answer.await) }

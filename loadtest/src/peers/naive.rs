@@ -24,6 +24,8 @@ use redis::Script;
 use serde::Deserialize;
 use sqlx::{Connection as _, MySqlConnection};
 
+use crate::peers::cores::Seats;
+
 /// A buyer once, a unit less, the buyer's record, and a stream entry.
 const SCRIPT: &str = r"
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then return -1 end
@@ -83,7 +85,7 @@ impl Naive {
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let pool = config.create_pool(Some(Runtime::Tokio1))?;
         let gateway = Arc::new(Gateway { pool, script: Script::new(SCRIPT), channel, queue: self.queue });
-        super::serve(self.listen, move |request| {
+        super::serve(self.listen, Seats::default(), move |request| {
             let gateway = Arc::clone(&gateway);
             async move {
                 let (status, body) = gateway.answer(request).await.unwrap_or_else(|error| {

@@ -9,7 +9,7 @@
 use anyhow::ensure;
 
 use crate::bench::figures::Measured;
-use crate::bench::peers::Naive;
+use crate::bench::peers::{Naive, Peer};
 use crate::bench::process::Frozen;
 use crate::bench::site::{Site, stored as stored_units};
 use crate::bench::{Bench, Pressure, Target, api};
@@ -27,6 +27,7 @@ const PLENTY: u32 = 100_000_000;
 pub(super) const OURS: &str = "rushgate";
 pub(super) const AT_ONCE: &str = "rushgate, on Redis";
 pub(super) const BARE: &str = "bare hyper";
+pub(super) const BARE_ON_CORES: &str = "bare hyper, on cores";
 pub(super) const NAIVE: &str = "naive";
 pub(super) const LOCK: &str = "spikeSystem's design";
 
@@ -89,6 +90,13 @@ impl Bench {
         let peer = if granted { &self.bare_granted } else { &self.bare_refused };
         let watched = vec![("gateway", peer.server.pid)];
         Target { design: BARE.to_owned(), to: vec![peer.address], crowd: like.crowd.clone(), watched }
+    }
+
+    /// The same with a runtime for each core, as ours, asked for what is gone.
+    fn bare_on_cores(&self, like: &Target) -> Target {
+        let Peer { server, address } = &self.bare_on_cores;
+        let watched = vec![("gateway", server.pid)];
+        Target { design: BARE_ON_CORES.to_owned(), to: vec![*address], crowd: like.crowd.clone(), watched }
     }
 
     fn naive(&self, sale: &str) -> Target {

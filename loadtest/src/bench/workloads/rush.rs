@@ -12,7 +12,7 @@ pub(super) async fn sold_out(bench: &mut Bench) -> anyhow::Result<()> {
         return Ok(());
     }
     let ours = bench.ours(&["gone".to_owned()]);
-    let mut targets = vec![bench.bare(false, &ours), ours];
+    let mut targets = vec![bench.bare(false, &ours), bench.bare_on_cores(&ours), ours];
     targets.extend(bench.lock(false));
     for connections in [64, 256] {
         for repetition in 0..bench.options.repetitions {

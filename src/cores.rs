@@ -1,0 +1,117 @@
+//! A runtime for each core, for the connections.
+//!
+//! A connection stays where it is: its socket, its timers and its tasks are one thread's, so nobody steals them, no thread is woken to look
+//! for work, and what the core has in its caches is of use. What all connections share (batches, the inventory, the broker, the store) runs
+//! on the process's own runtime. With hyper alone, this takes an eighth off the CPU of an answer (`loadtest/bench`).
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::available_parallelism;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// The cores' runtimes, which end when this is dropped.
+#[derive(Debug, Default)]
+pub struct Cores {
+    runtimes: Vec<Runtime>,
+    seats: Seats,
+}
+
+/// The way into them. Cheap to clone.
+///
+/// Without any, all is on the runtime of whoever asks: tests move its time.
+#[derive(Debug, Clone, Default)]
+pub struct Seats(Arc<[Core]>);
+
+#[derive(Debug)]
+struct Core {
+    handle: Handle,
+    taken: Arc<AtomicUsize>,
+}
+
+/// A place on a core, free again when it is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    core: Handle,
+    taken: Arc<AtomicUsize>,
+}
+
+impl Cores {
+    /// As many as this process may use.
+    pub fn start() -> io::Result<Self> {
+        let count = available_parallelism()?.get();
+        let runtimes: Vec<_> = (0..count).map(runtime).collect::<io::Result<_>>()?;
+        let core = |runtime: &Runtime| Core { handle: runtime.handle().clone(), taken: Arc::default() };
+        let seats = Seats(runtimes.iter().map(core).collect());
+        Ok(Self { runtimes, seats })
+    }
+
+    pub fn seats(&self) -> Seats {
+        self.seats.clone()
+    }
+}
+
+impl Drop for Cores {
+    fn drop(&mut self) {
+        for runtime in self.runtimes.drain(..) {
+            // To wait for them is not allowed where other tasks run.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// One thread. Not the runtime for one thread alone: that one calls the kernel for each task that another thread wakes, and a batch wakes
+/// many at once.
+fn runtime(number: usize) -> io::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(1).thread_name(format!("core-{number}")).enable_all().build()
+}
+
+impl Seats {
+    /// A seat on the core that has the fewest.
+    pub fn take(&self) -> Seat {
+        let fewest = self.0.iter().min_by_key(|core| core.taken.load(Ordering::Relaxed));
+        let (core, taken) = match fewest {
+            Some(core) => (core.handle.clone(), Arc::clone(&core.taken)),
+            None => (Handle::current(), Arc::default()),
+        };
+        taken.fetch_add(1, Ordering::Relaxed);
+        Seat { core, taken }
+    }
+}
+
+impl Seat {
+    /// The runtime to run on.
+    pub fn core(&self) -> &Handle {
+        &self.core
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_are_spread_and_a_free_seat_is_taken_next() {
+        let cores = Cores::start().unwrap();
+        let (seats, count) = (cores.seats(), cores.runtimes.len());
+        let id = |seat: &Seat| seat.core().id();
+        let mut taken: Vec<_> = (0..2 * count).map(|_| seats.take()).collect();
+        for runtime in &cores.runtimes {
+            assert_eq!(taken.iter().filter(|seat| id(seat) == runtime.handle().id()).count(), 2);
+        }
+        let freed = id(&taken.remove(0));
+        assert_eq!(id(&seats.take()), freed);
+    }
+
+    #[tokio::test]
+    async fn without_cores_all_is_on_the_runtime_of_who_asks() {
+        assert_eq!(Seats::default().take().core().id(), Handle::current().id());
+    }
+}
