@@ -3,11 +3,12 @@
 //! A connection stays where it is: its socket, its timers and its tasks are one thread's, so nobody steals them, no thread is woken to look
 //! for work, and what the core has in its caches is of use. What all connections share (batches, the inventory, the broker, the store) runs
 //! on the process's own runtime. With hyper alone, this takes an eighth off the CPU of an answer (`loadtest/bench`).
+//!
+//! A core gets as many connections as any other, not as much work: those of a balancer that keeps its connections busy alike are alike.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::available_parallelism;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -38,13 +39,16 @@ pub struct Seat {
 }
 
 impl Cores {
-    /// As many as this process may use.
+    /// As many as the runtime of whoever calls has threads: one for each core that this process may use, or `TOKIO_WORKER_THREADS`.
     pub fn start() -> io::Result<Self> {
-        let count = available_parallelism()?.get();
-        let runtimes: Vec<_> = (0..count).map(runtime).collect::<io::Result<_>>()?;
+        let mut cores = Self::default();
+        for number in 0..Handle::current().metrics().num_workers() {
+            // Those that are there already end as they should if this one cannot begin.
+            cores.runtimes.push(runtime(number)?);
+        }
         let core = |runtime: &Runtime| Core { handle: runtime.handle().clone(), taken: Arc::default() };
-        let seats = Seats(runtimes.iter().map(core).collect());
-        Ok(Self { runtimes, seats })
+        cores.seats = Seats(cores.runtimes.iter().map(core).collect());
+        Ok(cores)
     }
 
     pub fn seats(&self) -> Seats {
@@ -78,6 +82,15 @@ impl Seats {
         taken.fetch_add(1, Ordering::Relaxed);
         Seat { core, taken }
     }
+
+    /// Resolves when every core has come to a new task since this was called: never, if one is stuck.
+    pub async fn all_take_turns(&self) {
+        let turns: Vec<_> = self.0.iter().map(|core| core.handle.spawn(async {})).collect();
+        for turn in turns {
+            // A runtime that is ending takes no turn, and is not stuck.
+            let _taken = turn.await;
+        }
+    }
 }
 
 impl Seat {
@@ -95,12 +108,18 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
     async fn connections_are_spread_and_a_free_seat_is_taken_next() {
         let cores = Cores::start().unwrap();
         let (seats, count) = (cores.seats(), cores.runtimes.len());
+        assert_eq!(count, 3, "as many as threads here");
         let id = |seat: &Seat| seat.core().id();
         let mut taken: Vec<_> = (0..2 * count).map(|_| seats.take()).collect();
         for runtime in &cores.runtimes {
@@ -108,6 +127,19 @@ mod tests {
         }
         let freed = id(&taken.remove(0));
         assert_eq!(id(&seats.take()), freed);
+    }
+
+    #[tokio::test]
+    async fn a_core_that_is_stuck_takes_no_turn() {
+        let cores = Cores::start().unwrap();
+        let seats = cores.seats();
+        seats.all_take_turns().await;
+        let (free, stuck) = std::sync::mpsc::channel::<()>();
+        seats.take().core().spawn(async move { stuck.recv().is_ok() });
+        let mut turns = pin!(seats.all_take_turns());
+        assert!(timeout(Duration::from_millis(50), &mut turns).await.is_err());
+        free.send(()).unwrap();
+        timeout(Duration::from_secs(10), turns).await.unwrap();
     }
 
     #[tokio::test]

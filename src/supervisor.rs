@@ -13,6 +13,7 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use socket2::SockRef;
 
+use crate::cores::Seats;
 use crate::readiness::Readiness;
 use crate::shutdown::Shutdown;
 
@@ -138,14 +139,14 @@ impl Supervisor {
     }
 
     /// Tells the watchdog, for as long as it is polled, that tasks of this process still take their turns: it is not frozen, and not all of
-    /// its threads are stuck. A process that is stops being one: the supervisor kills it, and its part of the stock is sold by the
-    /// others. A single task that hangs is not noticed here.
-    pub async fn keep_watched(self) {
+    /// its threads are stuck, nor any core with the connections it has. A process that is stops being one: the supervisor kills it, and its
+    /// part of the stock is sold by the others. A single task that hangs is not noticed here.
+    pub async fn keep_watched(self, seats: Seats) {
         let Some(limit) = self.watchdog else { return std::future::pending().await };
         loop {
             tell(&[NotifyState::Watchdog]);
-            // Twice within the limit, as is the custom.
-            tokio::time::sleep(limit / 2).await;
+            // Twice within the limit, as is the custom; a core that is slow to take its turn has the rest of it.
+            tokio::join!(tokio::time::sleep(limit / 2), seats.all_take_turns());
         }
     }
 }

@@ -63,10 +63,18 @@ struct Refills {
     done: AtomicU64,
     /// There was one more, or there will be no more.
     one_more: Notify,
+    /// One copy, so that nobody pairs a version with another's scope.
+    news: AtomicCell<Option<News>>,
+}
+
+/// How much of what was granted this node has heard.
+#[derive(Debug, Clone, Copy)]
+struct News {
+    /// What was heard of another epoch says nothing about this one.
+    scope: Scope,
     /// The version up to which all granted orders are known. Counters may be known beyond it, from this node's own batches.
-    heard: AtomicU64,
-    /// In which scope that was heard, and until when it is news. What was heard of another epoch says nothing about this one.
-    news: AtomicCell<Option<(Scope, Instant)>>,
+    version: u64,
+    until: Instant,
 }
 
 /// What the count of refills stands at when they have ended.
@@ -127,7 +135,7 @@ impl Shards {
 
     /// Could a request for this order be a repetition of one that was granted? If not, a refusal from memory is its first answer.
     ///
-    /// Good for a refusal only with [`Self::has_heard_of_all`]. An order that another node granted since, out of a unit that came
+    /// Good for a refusal only after [`Self::has_heard_of_all`]: what was heard until then is known then. An order that another node granted since, out of a unit that came
     /// back since, is missed for as long as what was heard is news: a few refills at the most.
     pub fn may_be_granted(&self, order: OrderId) -> bool {
         self.0.granted.contains(&order.hint())
@@ -137,9 +145,10 @@ impl Shards {
     /// and not too long ago? Its own batches tell it the counters, and nothing of what other nodes granted.
     pub fn has_heard_of_all(&self, scope: Scope, shard: &SaleShard, wanted: &[Wanted]) -> bool {
         let Some(refills) = self.refills(scope.partition) else { return false };
-        let is_news = |(of, until)| of == scope && Instant::now() < until;
-        let heard = refills.heard.load(Ordering::Relaxed);
-        refills.news.load().is_some_and(is_news) && shard.legs(wanted).all(|leg| leg.version() <= heard)
+        refills.news.load().is_some_and(|news| {
+            let is_news = news.scope == scope && Instant::now() < news.until;
+            is_news && shard.legs(wanted).all(|leg| leg.version() <= news.version)
+        })
     }
 
     /// Takes note of what the inventory said changed.
@@ -260,7 +269,7 @@ impl Shards {
     fn forget_versions(&self, partition: Partition) {
         let _one_at_a_time = self.0.learning.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(refills) = self.refills(partition) {
-            refills.heard.store(0, Ordering::Relaxed);
+            refills.news.store(None);
         }
         for shard in self.0.sales.load().values().filter(|shard| shard.partition == partition) {
             shard.pools.iter().flatten().for_each(|leg| leg.forget_version());

@@ -1,12 +1,11 @@
 //! Sets the shards anew: regularly, and at once when a claim finds its shard empty while the inventory still has units.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::admission::{Refills, Shards};
+use crate::admission::{News, Refills, Shards};
 use crate::config::live::Live;
 use crate::domain::{Partition, Scope};
 use crate::epochs::Epochs;
@@ -45,8 +44,8 @@ pub async fn keep_filled(
                 Ok(changes) => {
                     shards.learn(&changes);
                     seen = Some((scope, changes.version));
-                    refills.heard.store(changes.version, Ordering::Relaxed);
-                    refills.news.store(Some((scope, asked + interval.get() * NEWS_INTERVALS)));
+                    let until = asked + interval.get() * NEWS_INTERVALS;
+                    refills.news.store(Some(News { scope, version: changes.version, until }));
                     if wanted {
                         // Permits that came back are in the counters only now.
                         shards.refill_all();

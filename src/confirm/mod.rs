@@ -195,8 +195,8 @@ impl Claims {
         let Ok((secret, scope)) = self.0.parts.means(shard.partition) else { return false };
         let Some(key) = &request.key else { return true };
         let order = OrderId::derive(secret, &shard.sale.id, &request.buyer, key);
-        // In this order: who leaves the line granted is known as granted before.
-        !self.0.line.contains(order) && !shards.may_be_granted(order) && shards.has_heard_of_all(scope, shard, wanted)
+        // In this order: what was heard until then is known then, and who leaves the line granted is known as granted before.
+        shards.has_heard_of_all(scope, shard, wanted) && !self.0.line.contains(order) && !shards.may_be_granted(order)
     }
 
     /// Answers a claim that memory alone has no answer to.
@@ -309,14 +309,20 @@ impl Claims {
         let wanted = Wanted::of_lines(&shard.sale, &claim.order.lines).unwrap_or_default();
         let is_known = || has_key && shards.may_be_granted(order);
         loop {
-            let refusal = match (shard.permit(&wanted), self.0.parts.closed(shard.partition)) {
+            let permit = shard.permit(&wanted);
+            // Before what is known, as in `is_certain`.
+            let has_heard = match permit {
+                Err(Shut::SoldOut | Shut::AllHeld) if has_key => self.has_heard_of_all(shard, &wanted),
+                _ => Ok(true),
+            };
+            let refusal = match (permit, self.0.parts.closed(shard.partition)) {
                 (_, Some(_)) if is_known() => return Err(Answer::Pending { order }),
                 (Ok(_) | Err(Shut::Empty), Some(unserved)) => return Err(Answer::Unserved(unserved)),
                 (Ok(permit), None) => return Ok(permit),
                 (Err(_), None) if is_known() => return Ok(Permit::to_ask()),
                 // What this node has heard of others' grants is older than the counters, of an epoch before, or no news: no time to
                 // refuse a repetition.
-                (Err(Shut::SoldOut | Shut::AllHeld), _) if has_key && !self.has_heard_of_all(shard, &wanted)? => {
+                (Err(Shut::SoldOut | Shut::AllHeld), _) if !has_heard.clone()? => {
                     self.refilled(shard, deadline).await?;
                     continue;
                 }

@@ -1,7 +1,9 @@
 //! The machine: what a process may open, hold and count on. Linux tells it in files; where there are none, it is not known.
 
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
 
 use rustix::process::{Resource, getrlimit};
 
@@ -13,6 +15,8 @@ use crate::http::BACKLOG;
 
 /// Descriptors beside those of buyers: backends, the admin listener's callers, files.
 const OTHER_FILES: u64 = 256;
+/// Descriptors of the runtime of a core: its poller, and what wakes it.
+const CORE_FILES: u64 = 4;
 /// Bytes of a process without buyers, and of each idle connection, of which 15 KB were measured.
 const EMPTY_PROCESS: u64 = 64 << 20;
 const CONNECTION: u64 = 16 << 10;
@@ -37,7 +41,8 @@ fn number(path: impl AsRef<Path>) -> Option<u64> {
 fn open_files(findings: &mut Findings, connections: u64) {
     let limit = getrlimit(Resource::Nofile);
     let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
-    let needed = connections + OTHER_FILES;
+    let cores = available_parallelism().map_or(1, NonZero::get) as u64;
+    let needed = connections + OTHER_FILES + cores * CORE_FILES;
     let shown = |limit: u64| if limit == u64::MAX { "unlimited".to_owned() } else { limit.to_string() };
     let found = format!(
         "{} may be open by what this shell starts ({} at most); needed: {needed}. A unit or a container has limits of its own",
@@ -104,7 +109,7 @@ fn memory(findings: &mut Findings, connections: u64) {
 }
 
 fn cpu(findings: &mut Findings) {
-    match std::thread::available_parallelism() {
+    match available_parallelism() {
         Ok(count) => findings.ok("cpu", format!("{count} to run on")),
         Err(error) => findings.unknown("cpu", error.to_string()),
     }

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts as Head;
 use hyper::{HeaderMap, Method};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -48,6 +49,8 @@ pub(super) struct Door {
     /// Calls of the store and the inventory on behalf of orders.
     orders_in_flight: Arc<Places>,
     pub(super) shutdown: Shutdown,
+    /// The process's runtime, where all that connections share is: what a core opened would depend on that one thread.
+    process: Handle,
 }
 
 /// A request beside its body, and where and when it came.
@@ -68,6 +71,7 @@ impl Call<'_> {
 }
 
 impl Door {
+    /// On the process's runtime.
     pub(super) fn new(parts: Parts, live: live::Http, (buyers, rates): (Buyers, Rates), shutdown: Shutdown) -> Self {
         let connections = &live.max_connections;
         Self {
@@ -80,6 +84,7 @@ impl Door {
             buyers,
             rates,
             shutdown,
+            process: Handle::current(),
         }
     }
 
@@ -141,13 +146,14 @@ impl Door {
         let Some(place) = self.orders_in_flight.try_take_owned() else {
             return Err(reply::unserved_for(Unserved::Busy));
         };
-        let task = self.shutdown.spawn(
-            async move {
-                let _place = place;
-                work.await
-            }
-            .in_current_span(),
-        );
+        let work = async move {
+            let _place = place;
+            work.await
+        };
+        let task = {
+            let _there = self.process.enter();
+            self.shutdown.spawn(work.in_current_span())
+        };
         match tokio::time::timeout_at(deadline, task).await {
             Ok(Ok(Some(result))) => Ok(result),
             _ => Err(unknown()),

@@ -84,8 +84,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// refusal. At the latest then, so that health checks hear why it has not: a balancer waits for an answer longer than this.
 const JOIN_PATIENCE: Duration = Duration::from_secs(2);
 const JOIN_INTERVAL: Duration = Duration::from_millis(10);
-/// What the future of a request may take: more than that an allocator gives slowly (glibc has places of up to 1,032 bytes at hand).
-const REQUEST_BYTES: usize = 1032;
+/// What the future of a request may take: more than that the allocator gives slowly.
+const REQUEST_BYTES: usize = 1024;
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// All that requests are answered with.
@@ -203,7 +203,8 @@ impl Connections {
     fn open(self: &Arc<Self>, stream: StdStream, peer: SocketAddr, place: OwnedPlace) {
         let (closing, open, seat) = (self.closing.listen(), OpenConnection::new(&self.open), self.seats.take());
         let connections = Arc::clone(self);
-        let _there = seat.core().enter();
+        let core = seat.core().clone();
+        let _there = core.enter();
         self.door.shutdown.spawn(async move {
             match TcpStream::from_std(stream) {
                 Ok(stream) => connections.serve(stream, peer, closing).await,

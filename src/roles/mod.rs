@@ -44,6 +44,7 @@ pub struct Server {
     public: Option<http::Server>,
     admin: admin::server::Admin,
     supervisor: Supervisor,
+    seats: Seats,
 }
 
 /// What a process serves, for whoever started it.
@@ -80,7 +81,7 @@ impl Server {
         };
         let admin = admin::server::Admin::bind(&settings.admin, handed.admin).await.context("the admin listener")?;
         let process = Process::new(settings, live, source)?;
-        Ok(Self { process, public, admin, supervisor: Supervisor::default() })
+        Ok(Self { process, public, admin, supervisor: Supervisor::default(), seats: Seats::default() })
     }
 
     /// With somebody who is told how this process stands.
@@ -90,7 +91,7 @@ impl Server {
 
     /// With cores of their own for the public listener's connections.
     pub fn on(self, seats: Seats) -> Self {
-        Self { public: self.public.map(|public| public.on(seats)), ..self }
+        Self { public: self.public.map(|public| public.on(seats.clone())), seats, ..self }
     }
 
     /// Asks this process to stop; asked twice, to stop where it is.
@@ -109,7 +110,7 @@ impl Server {
 
     /// Serves until it is asked to stop, with a sample sale if that is wanted. Returns whether everything ended as it should.
     pub async fn run(self, sample: bool, tell: impl Fn(News<'_>)) -> bool {
-        let Self { process, public, admin, supervisor } = self;
+        let Self { process, public, admin, supervisor, seats } = self;
         let serving = Serving {
             node: process.node.to_string(),
             roles: process.settings.node.roles.clone(),
@@ -123,7 +124,7 @@ impl Server {
         let takes = stop_takes(&process);
         process.back.spawn(supervisor.clone().keep_told(Arc::clone(&readiness), takes, process.front.clone()));
         let ended = Shutdown::new();
-        ended.spawn(supervisor.keep_watched());
+        ended.spawn(supervisor.keep_watched(seats));
         open_doors(&process, (public, admin), Arc::clone(&readiness), (gateway.as_ref(), &definitions));
         process.front.spawn_essential("reload", process.reloader.clone().keep_reloading());
         tell(News::Serving(&serving));

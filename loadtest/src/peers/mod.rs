@@ -23,6 +23,7 @@ use crate::peers::cores::Seats;
 mod bare;
 #[path = "../../../src/cores.rs"]
 #[expect(unreachable_pub, reason = "there it is a library's")]
+#[cfg_attr(not(test), expect(dead_code, reason = "no watchdog asks a peer"))]
 mod cores;
 mod naive;
 
@@ -41,7 +42,7 @@ enum Peer {
 }
 
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
-    // As many threads as cores: like ours.
+    // As many threads as cores.
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match options.peer {

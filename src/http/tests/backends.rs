@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::runtime;
 use tokio::sync::Semaphore;
 
 use crate::domain::{
@@ -41,6 +42,8 @@ pub(super) struct Backends {
     pub(super) decides: Semaphore,
     /// A publish is confirmed when it gets a permit.
     pub(super) confirms: Semaphore,
+    /// The runtime on which the store was asked for an order last.
+    pub(super) asked_on: Mutex<Option<runtime::Id>>,
     /// What the last message told of its orders' traces.
     pub(super) traces: Mutex<Traces>,
 }
@@ -55,6 +58,7 @@ impl Backends {
             store_is_down: AtomicBool::new(false),
             decides: Semaphore::new(1_000_000),
             confirms: Semaphore::new(1_000_000),
+            asked_on: Mutex::default(),
             traces: Mutex::default(),
         })
     }
@@ -227,6 +231,7 @@ impl Inventory for Backends {
 impl Orders for Backends {
     async fn order(&self, id: OrderId) -> Result<Option<OrderRow>, Fault> {
         self.up()?;
+        *self.asked_on.lock().unwrap() = Some(runtime::Handle::current().id());
         Ok(self.stored.lock().unwrap().get(&id).cloned())
     }
 

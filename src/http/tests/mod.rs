@@ -26,6 +26,7 @@ use crate::spans::Span;
 mod backends;
 mod changes;
 mod claims;
+mod cores;
 mod edge;
 mod no_part;
 mod orders;
@@ -116,7 +117,21 @@ impl Gateway {
         Self::start(Settings::default(), 100, PaymentProvider::Sandbox, drain_delay.into()).await
     }
 
+    async fn on(seats: Seats) -> Self {
+        Self::start_on(seats, Settings::default(), 100, PaymentProvider::Sandbox, Duration::ZERO.into()).await
+    }
+
     async fn start(settings: Settings, capacity: u32, provider: PaymentProvider, drain_delay: Live<Duration>) -> Self {
+        Self::start_on(Seats::default(), settings, capacity, provider, drain_delay).await
+    }
+
+    async fn start_on(
+        seats: Seats,
+        settings: Settings,
+        capacity: u32,
+        provider: PaymentProvider,
+        drain_delay: Live<Duration>,
+    ) -> Self {
         let settings = Settings { listen: "127.0.0.1:0".to_owned(), ..settings };
         let live = live::Http::from(&settings);
         let document = json!({
@@ -167,7 +182,7 @@ impl Gateway {
         shutdown.spawn(batcher.run(shutdown.clone()));
         let payments = payments(&backends, &epochs, (provider, &clock), &meters);
         let readiness = Readiness::new().with("inventory", || Ok(()));
-        let server = Server::bind(&settings, live.clone(), None).await.unwrap();
+        let server = Server::bind(&settings, live.clone(), None).await.unwrap().on(seats);
         let address = server.address();
         let parts = Parts {
             claims,
