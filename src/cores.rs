@@ -12,6 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
+/// Every so many tasks, one that another thread has woken: an order that was granted. By default it is one in dozens, and while a crowd of
+/// refusals keeps a core busy, winners would hear of it a quarter of a second late.
+const WOKEN_INTERVAL: u32 = 2;
+
 /// The cores' runtimes, which end when this is dropped.
 #[derive(Debug, Default)]
 pub struct Cores {
@@ -68,7 +72,12 @@ impl Drop for Cores {
 /// One thread. Not the runtime for one thread alone: that one calls the kernel for each task that another thread wakes, and a batch wakes
 /// many at once.
 fn runtime(number: usize) -> io::Result<Runtime> {
-    Builder::new_multi_thread().worker_threads(1).thread_name(format!("core-{number}")).enable_all().build()
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name(format!("core-{number}"))
+        .global_queue_interval(WOKEN_INTERVAL)
+        .enable_all()
+        .build()
 }
 
 impl Seats {
@@ -108,7 +117,9 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::pin::pin;
+    use std::task::Poll;
     use std::time::Duration;
 
     use tokio::time::timeout;
@@ -140,6 +151,37 @@ mod tests {
         assert!(timeout(Duration::from_millis(50), &mut turns).await.is_err());
         free.send(()).unwrap();
         timeout(Duration::from_secs(10), turns).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_is_woken_by_another_thread_does_not_wait_for_all_who_are_busy() {
+        const WOKEN: usize = 200;
+        let cores = Cores::start().unwrap();
+        let seat = cores.seats().take();
+        // Nothing runs there before everybody is in line.
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        seat.core().spawn(async move { gate.recv().is_ok() });
+        let turns = Arc::new(AtomicUsize::new(0));
+        for _ in 0..8 {
+            let turns = Arc::clone(&turns);
+            seat.core().spawn(poll_fn(move |cx| {
+                turns.fetch_add(1, Ordering::Relaxed);
+                cx.waker().wake_by_ref();
+                Poll::<()>::Pending
+            }));
+        }
+        let woken: Vec<_> = (0..WOKEN)
+            .map(|_| {
+                let turns = Arc::clone(&turns);
+                seat.core().spawn(async move { turns.load(Ordering::Relaxed) })
+            })
+            .collect();
+        open.send(()).unwrap();
+        let mut last = 0;
+        for woken in woken {
+            last = last.max(timeout(Duration::from_secs(20), woken).await.unwrap().unwrap());
+        }
+        assert!(last < 4 * WOKEN, "{last} turns of the busy before {WOKEN} that were woken");
     }
 
     #[tokio::test]

@@ -6,12 +6,12 @@
 //! - [`alone`]: one buyer, and a rate that every design can serve
 //! - [`memory`]: what a hold and an idle connection take
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 
 use crate::bench::figures::Measured;
 use crate::bench::peers::{Naive, Peer};
 use crate::bench::process::Frozen;
-use crate::bench::site::{Site, stored as stored_units};
+use crate::bench::site::{Gone, Site, stored as stored_units};
 use crate::bench::{Bench, Pressure, Target, api};
 use crate::load::tally::Report;
 
@@ -157,13 +157,24 @@ impl Bench {
         stored_units(&self.options.servers.mysql, sales, held).await?;
         let mut rows = 0;
         for sale in sales {
-            let gone = self.site.gone(sale).await?;
-            ensure!(gone.inventory == gone.guard && gone.guard == gone.rows, "{sale}: {gone:?}");
+            let gone = self.settled(sale).await?;
             ensure!(gone.rows == gone.buyers, "{sale}: a buyer has two orders: {gone:?}");
             rows += gone.rows;
         }
         ensure!((held..=held + pending).contains(&rows), "{rows} rows for {held} yes and {pending} perhaps");
         Ok(())
+    }
+
+    /// What is gone of a sale once all of it is stored: who heard perhaps may have an order that is still on its way.
+    async fn settled(&self, sale: &str) -> anyhow::Result<Gone> {
+        let mut last = None;
+        let all_stored = async || {
+            let gone = self.site.gone(sale).await?;
+            let is_settled = gone.inventory == gone.guard && gone.guard == gone.rows;
+            last = Some(gone);
+            Ok(is_settled.then_some(gone))
+        };
+        api::until("what is gone is stored", all_stored).await.with_context(|| format!("{sale}: {last:?}"))
     }
 
     /// Calls of the inventory, and the claims in them, of the first gateway so far.
