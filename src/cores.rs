@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Every so many tasks, one that another thread has woken: an order that was granted. By default it is one in dozens, and while a crowd of
-/// refusals keeps a core busy, winners would hear of it a quarter of a second late.
+/// refusals keeps a core busy, it would take that long to answer a batch.
 const WOKEN_INTERVAL: u32 = 2;
 
 /// The cores' runtimes, which end when this is dropped.

@@ -135,8 +135,8 @@ impl Shards {
 
     /// Could a request for this order be a repetition of one that was granted? If not, a refusal from memory is its first answer.
     ///
-    /// Good for a refusal only after [`Self::has_heard_of_all`]: what was heard until then is known then. An order that another node granted since, out of a unit that came
-    /// back since, is missed for as long as what was heard is news: a few refills at the most.
+    /// Good for a refusal only after [`Self::has_heard_of_all`]: what was heard until then is known then. An order that another node granted
+    /// since, out of a unit that came back since, is missed for as long as what was heard is news: a few refills at the most.
     pub fn may_be_granted(&self, order: OrderId) -> bool {
         self.0.granted.contains(&order.hint())
     }

@@ -467,8 +467,9 @@ fn a_machine_with_too_few_files_is_told() {
         command.args(["-c", &program]).current_dir(std::env::temp_dir()).stdin(Stdio::null());
         run(command)
     };
+    let needed = 5256 + 4 * std::thread::available_parallelism().unwrap().get();
     // The process that is meant may be started with others.
-    limited("-n 300").has(("machine", "open files"), "warning", "ulimit -n 5256");
-    limited("-Sn 300").has(("machine", "open files"), "warning", "LimitNOFILE=5256");
-    limited("-Sn 6000").has(("machine", "open files"), "ok", "needed: 5256");
+    limited("-n 300").has(("machine", "open files"), "warning", &format!("ulimit -n {needed}"));
+    limited("-Sn 300").has(("machine", "open files"), "warning", &format!("LimitNOFILE={needed}"));
+    limited("-Sn 6000").has(("machine", "open files"), "ok", &format!("needed: {needed}"));
 }

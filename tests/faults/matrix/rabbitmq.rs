@@ -83,6 +83,7 @@ async fn a_broker_on_alarm_makes_claims_wait_outside_until_it_takes_messages_aga
     let fault = scene.fault("RabbitMQ: disk alarm").await;
     scene.private.rabbitmq.control(&["set_disk_free_limit", "10000000000000"]);
     tokio::time::sleep(2 * SECOND).await;
+    scene.hears(&fault, "503 busy").await;
     scene.private.rabbitmq.control(&["set_disk_free_limit", "50MB"]);
     scene.healed(fault).await.at_most(&["202", "503 busy"]).some(&["503 busy"]).within(20 * SECOND);
     scene.ends_clean().await;

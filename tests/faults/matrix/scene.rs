@@ -90,6 +90,15 @@ impl Scene {
         .await;
     }
 
+    /// Waits until a claim has heard this since the fault began: not every machine is as fast as the next.
+    pub(crate) async fn hears(&self, fault: &Fault, expected: &str) {
+        until("a claim hears it", PATIENCE, async || {
+            let heard = Heard::of(fault.name, &self.run.log().read(), fault.since);
+            if heard.claims.contains_key(expected) { Ok(()) } else { Err(format!("{expected}: {heard:?}")) }
+        })
+        .await;
+    }
+
     /// What comes next in the test is this fault.
     pub(crate) async fn fault(&self, name: &'static str) -> Fault {
         self.sells(WARM).await;

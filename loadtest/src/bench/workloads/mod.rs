@@ -165,16 +165,21 @@ impl Bench {
         Ok(())
     }
 
-    /// What is gone of a sale once all of it is stored: who heard perhaps may have an order that is still on its way.
+    /// What is gone of a sale once all of it is stored: who heard perhaps may have an order that is still on its way. More in the store
+    /// than is gone is waited for by nobody.
     async fn settled(&self, sale: &str) -> anyhow::Result<Gone> {
         let mut last = None;
         let all_stored = async || {
             let gone = self.site.gone(sale).await?;
-            let is_settled = gone.inventory == gone.guard && gone.guard == gone.rows;
             last = Some(gone);
-            Ok(is_settled.then_some(gone))
+            let is_on_its_way =
+                gone.guard.min(gone.rows) < gone.inventory && gone.guard.max(gone.rows) <= gone.inventory;
+            Ok((!is_on_its_way).then_some(gone))
         };
-        api::until("what is gone is stored", all_stored).await.with_context(|| format!("{sale}: {last:?}"))
+        let settled = api::until("what is gone is stored", all_stored).await;
+        let gone = settled.with_context(|| format!("{sale}: {last:?}"))?;
+        ensure!(gone.inventory == gone.guard && gone.guard == gone.rows, "{sale}: {gone:?}");
+        Ok(gone)
     }
 
     /// Calls of the inventory, and the claims in them, of the first gateway so far.
