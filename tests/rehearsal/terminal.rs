@@ -49,7 +49,8 @@ impl Terminal {
     /// Starts this command here, with everything that it reads and writes.
     pub(crate) fn start(&self, command: &Command, bond: Bond) -> Child {
         let wrapped: &[&str] = match bond {
-            Bond::Controlled => &["--ctty"],
+            // Also where the tests themselves were started not to mind.
+            Bond::Controlled => &["--ctty", "env", "--default-signal=HUP"],
             Bond::Heedless => &["--ctty", "sh", "-c", "trap '' HUP; exec \"$@\"", "sh"],
             Bond::Loose => &[],
         };
