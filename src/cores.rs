@@ -27,20 +27,17 @@ pub struct Cores {
 ///
 /// Without any, all is on the runtime of whoever asks: tests move its time.
 #[derive(Debug, Clone, Default)]
-pub struct Seats(Arc<[Core]>);
+pub struct Seats(Arc<[Arc<Core>]>);
 
 #[derive(Debug)]
 struct Core {
     handle: Handle,
-    taken: Arc<AtomicUsize>,
+    taken: AtomicUsize,
 }
 
 /// A place on a core, free again when it is dropped.
 #[derive(Debug)]
-pub struct Seat {
-    core: Handle,
-    taken: Arc<AtomicUsize>,
-}
+pub struct Seat(Arc<Core>);
 
 impl Cores {
     /// As many as the runtime of whoever calls has threads: one for each core that this process may use, or `TOKIO_WORKER_THREADS`.
@@ -50,8 +47,7 @@ impl Cores {
             // Those that are there already end as they should if this one cannot begin.
             cores.runtimes.push(runtime(number)?);
         }
-        let core = |runtime: &Runtime| Core { handle: runtime.handle().clone(), taken: Arc::default() };
-        cores.seats = Seats(cores.runtimes.iter().map(core).collect());
+        cores.seats = Seats(cores.runtimes.iter().map(|runtime| Core::of(runtime.handle().clone())).collect());
         Ok(cores)
     }
 
@@ -80,16 +76,19 @@ fn runtime(number: usize) -> io::Result<Runtime> {
         .build()
 }
 
+impl Core {
+    fn of(handle: Handle) -> Arc<Self> {
+        Arc::new(Self { handle, taken: AtomicUsize::new(0) })
+    }
+}
+
 impl Seats {
     /// A seat on the core that has the fewest.
     pub fn take(&self) -> Seat {
         let fewest = self.0.iter().min_by_key(|core| core.taken.load(Ordering::Relaxed));
-        let (core, taken) = match fewest {
-            Some(core) => (core.handle.clone(), Arc::clone(&core.taken)),
-            None => (Handle::current(), Arc::default()),
-        };
-        taken.fetch_add(1, Ordering::Relaxed);
-        Seat { core, taken }
+        let core = fewest.map_or_else(|| Core::of(Handle::current()), Arc::clone);
+        core.taken.fetch_add(1, Ordering::Relaxed);
+        Seat(core)
     }
 
     /// Resolves when every core has come to a new task since this was called: never, if one is stuck.
@@ -105,13 +104,13 @@ impl Seats {
 impl Seat {
     /// The runtime to run on.
     pub fn core(&self) -> &Handle {
-        &self.core
+        &self.0.handle
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.taken.fetch_sub(1, Ordering::Relaxed);
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

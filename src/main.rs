@@ -11,7 +11,7 @@ use rushgate::reload::Source;
 use rushgate::supervisor::Sockets;
 use rushgate::telemetry;
 
-/// Half of what a request allocates is freed by another thread, which this one is made for.
+/// What a claim allocates on its core is freed by the thread of the batches, which this allocator is made for.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -322,7 +322,7 @@ impl Claims {
                 (Err(_), None) if is_known() => return Ok(Permit::to_ask()),
                 // What this node has heard of others' grants is older than the counters, of an epoch before, or no news: no time to
                 // refuse a repetition.
-                (Err(Shut::SoldOut | Shut::AllHeld), _) if !has_heard.clone()? => {
+                (Err(_), _) if !has_heard? => {
                     self.refilled(shard, deadline).await?;
                     continue;
                 }

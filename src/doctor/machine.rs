@@ -41,7 +41,8 @@ fn number(path: impl AsRef<Path>) -> Option<u64> {
 fn open_files(findings: &mut Findings, connections: u64) {
     let limit = getrlimit(Resource::Nofile);
     let (soft, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
-    let cores = available_parallelism().map_or(1, NonZero::get) as u64;
+    // Only a gateway has them.
+    let cores = if connections > 0 { available_parallelism().map_or(1, NonZero::get) as u64 } else { 0 };
     let needed = connections + OTHER_FILES + cores * CORE_FILES;
     let shown = |limit: u64| if limit == u64::MAX { "unlimited".to_owned() } else { limit.to_string() };
     let found = format!(

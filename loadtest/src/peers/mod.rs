@@ -42,7 +42,6 @@ enum Peer {
 }
 
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
-    // As many threads as cores.
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match options.peer {

@@ -20,8 +20,9 @@ async fn what_connections_share_is_asked_on_the_process_and_not_on_their_core() 
 async fn a_node_that_stops_answers_who_is_in_flight_on_a_core() {
     let cores = Cores::start().unwrap();
     let gateway = Gateway::on(cores.seats()).await;
-    gateway.backends.confirms.forget_permits(1_000_000);
-    let mut buying = in_flight(&gateway).await;
+    let mut buying = gateway.in_flight().await;
+    let core = cores.seats().take();
+    assert_eq!(core.core().metrics().num_alive_tasks(), 1, "the connection is there");
     gateway.shutdown.begin();
     gateway.backends.confirms.add_permits(1);
     let bought = answers(&rest(&mut buying).await);
@@ -33,27 +34,10 @@ async fn a_node_that_stops_answers_who_is_in_flight_on_a_core() {
 async fn a_node_that_is_forced_to_stop_leaves_nothing_on_a_core() {
     let cores = Cores::start().unwrap();
     let gateway = Gateway::on(cores.seats()).await;
-    gateway.backends.confirms.forget_permits(1_000_000);
-    let mut buying = in_flight(&gateway).await;
+    let mut buying = gateway.in_flight().await;
     assert!(gateway.metric("rushgate_connections 1"));
     gateway.shutdown.force();
     assert_eq!(rest(&mut buying).await, "");
     assert!(!gateway.shutdown.finish(PATIENCE).await, "it was forced");
     assert!(gateway.metric("rushgate_connections 0"));
-}
-
-/// A claim that is granted and waits for the broker.
-async fn in_flight(gateway: &Gateway) -> TcpStream {
-    let mut buying = gateway.connect().await;
-    let head =
-        "POST /v1/sales/concert-1/orders HTTP/1.1\r\nhost: x\r\nx-buyer-id: ann\r\ncontent-type: application/json\r\n";
-    buying.write_all(format!("{head}content-length: 14\r\n\r\n{{\"quantity\":1}}").as_bytes()).await.unwrap();
-    timeout(PATIENCE, async {
-        while gateway.backends.granted().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .unwrap();
-    buying
 }

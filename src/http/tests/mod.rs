@@ -51,6 +51,12 @@ struct Gateway {
     serving: JoinHandle<Option<()>>,
 }
 
+fn claim_head(more: &str) -> String {
+    format!(
+        "POST /v1/sales/concert-1/orders HTTP/1.1\r\nhost: x\r\nx-buyer-id: ann\r\ncontent-type: application/json\r\n{more}\r\n"
+    )
+}
+
 /// What a client hears.
 #[derive(Debug, Clone, PartialEq)]
 struct Heard {
@@ -242,6 +248,24 @@ impl Gateway {
         let heard = self.claim(buyer, key, r#"{"quantity":1}"#).await;
         assert_eq!(heard.status, 201, "{heard:?}");
         heard.header("location").unwrap().to_owned()
+    }
+
+    /// A claim that is granted and waits for the broker, which confirms nothing more without a permit.
+    async fn in_flight(&self) -> TcpStream {
+        self.backends.confirms.forget_permits(1_000_000);
+        let mut buying = self.connect().await;
+        buying
+            .write_all(format!("{}{{\"quantity\":1}}", claim_head("content-length: 14\r\n")).as_bytes())
+            .await
+            .unwrap();
+        timeout(PATIENCE, async {
+            while self.backends.granted().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+        buying
     }
 
     fn metric(&self, line: &str) -> bool {
