@@ -22,6 +22,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::inventory::{Bench, NOW, SCOPE, concert, full_claim, one, reached, redis_settings, some, until, wide_train};
+use crate::process::free_port;
 use crate::servers;
 
 /// A server that this test may break. It ends with it.
@@ -84,10 +85,6 @@ impl Server {
         let settings = settings::Inventory { timeout, ..redis_settings(self.url()) };
         (Bench::opened(reached(&settings).await).await, settings)
     }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Long enough for a busy machine; the tests that wait for a timeout take a shorter one.
