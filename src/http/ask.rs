@@ -5,11 +5,11 @@
 
 use std::borrow::Cow;
 
-use hyper::header::HeaderValue;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::domain::{Ask, AskedLine, IdempotencyKey, Invalid, Object};
+use crate::http::headers::{Headers, Name};
 use crate::http::problem::Problem;
 
 /// The most errors that one answer lists.
@@ -81,10 +81,9 @@ impl LineBody<'_> {
 }
 
 /// Reads the `Idempotency-Key`: a quoted string (RFC 8941) or the same without quotes.
-pub(super) fn key<'h>(values: impl IntoIterator<Item = &'h HeaderValue>) -> Result<Option<IdempotencyKey>, Problem> {
-    let mut values = values.into_iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
+pub(super) fn key(headers: &Headers<'_>) -> Result<Option<IdempotencyKey>, Problem> {
+    let Some(value) = headers.first(Name::IdempotencyKey) else { return Ok(None) };
+    if headers.is_repeated(Name::IdempotencyKey) {
         return Err(Problem::malformed("Idempotency-Key: must come once"));
     }
     let bytes = value.as_bytes();
@@ -177,6 +176,8 @@ fn unknown(at: &str, name: &str) -> Invalid {
 
 #[cfg(test)]
 mod tests {
+    use hyper::HeaderMap;
+    use hyper::header::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -191,8 +192,11 @@ mod tests {
     }
 
     fn keyed(values: &[&[u8]]) -> Result<Option<String>, Code> {
-        let values: Vec<_> = values.iter().map(|value| HeaderValue::from_bytes(value).unwrap()).collect();
-        key(&values).map(|key| key.map(|key| key.to_string())).map_err(|problem| problem.code)
+        let mut map = HeaderMap::new();
+        for value in values {
+            map.append("idempotency-key", HeaderValue::from_bytes(value).unwrap());
+        }
+        key(&Headers::of(&map)).map(|key| key.map(|key| key.to_string())).map_err(|problem| problem.code)
     }
 
     #[test]
@@ -313,7 +317,8 @@ mod tests {
         #[test]
         fn any_header_is_a_key_or_malformed(bytes in prop::collection::vec(32_u8..=255, 0..300)) {
             let Ok(value) = HeaderValue::from_bytes(&bytes) else { return Ok(()) };
-            if let Err(problem) = key([&value]) {
+            let map = [("idempotency-key".parse().unwrap(), value)].into_iter().collect();
+            if let Err(problem) = key(&Headers::of(&map)) {
                 prop_assert_eq!(problem.code, Code::Malformed);
             }
         }

@@ -3,15 +3,15 @@
 use std::fmt;
 
 use hyper::HeaderMap;
-use hyper::header::{self, HeaderName};
+use hyper::header;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 
 use crate::config::settings::{Auth, Http as Settings};
 use crate::domain::{BuyerId, UnixMillis};
+use crate::http::headers::{Headers, Name};
 use crate::http::problem::{Code, Problem};
 
-const BUYER: HeaderName = HeaderName::from_static("x-buyer-id");
 /// How far the clocks of who makes tokens and who reads them may be apart, in milliseconds.
 const LEEWAY: f64 = 5_000.0;
 
@@ -59,18 +59,17 @@ impl Buyers {
     }
 
     /// The buyer who sent these headers. The time is asked only where it matters.
-    pub(super) fn buyer(&self, headers: &HeaderMap, now: impl FnOnce() -> UnixMillis) -> Result<BuyerId, Problem> {
+    pub(super) fn buyer(&self, headers: &Headers<'_>, now: impl FnOnce() -> UnixMillis) -> Result<BuyerId, Problem> {
         match &self.0 {
             How::Header => by_header(headers),
-            How::Jwt { key, validation } => by_token(headers, (key, validation), now()),
+            How::Jwt { key, validation } => by_token(headers.map, (key, validation), now()),
         }
     }
 }
 
-fn by_header(headers: &HeaderMap) -> Result<BuyerId, Problem> {
+fn by_header(headers: &Headers<'_>) -> Result<BuyerId, Problem> {
     let no = |why: &str| unauthenticated(format!("X-Buyer-Id: {why}"), "Buyer");
-    let mut values = headers.get_all(BUYER).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return Err(no("must come, and once")) };
+    let value = headers.only(Name::Buyer).ok_or_else(|| no("must come, and once"))?;
     let text = value.to_str().map_err(|_| no("must be ASCII"))?;
     text.parse().map_err(|error: crate::domain::id::BadId| no(&error.to_string()))
 }
@@ -106,7 +105,7 @@ fn unauthenticated(detail: String, challenge: &'static str) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
+    use hyper::header::{HeaderName, HeaderValue};
     use jsonwebtoken::{EncodingKey, Header};
     use proptest::prelude::*;
     use serde_json::{Value, json};
@@ -131,13 +130,16 @@ mod tests {
     }
 
     fn named(values: &[&str]) -> HeaderMap {
-        values.iter().map(|value| (BUYER, HeaderValue::from_str(value).unwrap())).collect()
+        values
+            .iter()
+            .map(|value| (HeaderName::from_static("x-buyer-id"), HeaderValue::from_str(value).unwrap()))
+            .collect()
     }
 
     #[test]
     fn the_buyer_is_who_the_header_names() {
         let buyers = Buyers::new(&Settings::default()).unwrap();
-        assert_eq!(buyers.buyer(&named(&["auth0|7"]), || NOW).unwrap().as_str(), "auth0|7");
+        assert_eq!(buyers.buyer(&Headers::of(&named(&["auth0|7"])), || NOW).unwrap().as_str(), "auth0|7");
     }
 
     #[test]
@@ -145,7 +147,7 @@ mod tests {
         let buyers = Buyers::new(&Settings::default()).unwrap();
         let long = "x".repeat(129);
         for values in [&[][..], &["a", "b"], &["a", "a"], &[""], &["a b"], &[&long]] {
-            let problem = buyers.buyer(&named(values), || NOW).unwrap_err();
+            let problem = buyers.buyer(&Headers::of(&named(values)), || NOW).unwrap_err();
             assert_eq!(problem.code, Code::Unauthenticated, "{values:?}");
             assert!(problem.header.is_some());
         }
@@ -155,12 +157,12 @@ mod tests {
     fn the_buyer_is_the_subject_of_the_token() {
         let claims = json!({"sub": "u-1", "exp": SECONDS + 60, "nbf": SECONDS - 1, "aud": "shop"});
         let headers = bearer(&token(Algorithm::HS256, "hush", &claims));
-        assert_eq!(jwt().buyer(&headers, || NOW).unwrap().as_str(), "u-1");
+        assert_eq!(jwt().buyer(&Headers::of(&headers), || NOW).unwrap().as_str(), "u-1");
     }
 
     #[test]
     fn a_header_does_not_replace_the_token() {
-        assert_eq!(jwt().buyer(&named(&["u-1"]), || NOW).unwrap_err().code, Code::Unauthenticated);
+        assert_eq!(jwt().buyer(&Headers::of(&named(&["u-1"])), || NOW).unwrap_err().code, Code::Unauthenticated);
     }
 
     #[test]
@@ -182,14 +184,18 @@ mod tests {
             ("a sub that is no text", token(Algorithm::HS256, "hush", &json!({"sub": 1, "exp": SECONDS + 60}))),
             ("nothing", String::new()),
         ] {
-            assert_eq!(jwt().buyer(&bearer(&token), || NOW).unwrap_err().code, Code::Unauthenticated, "{name}");
+            assert_eq!(
+                jwt().buyer(&Headers::of(&bearer(&token)), || NOW).unwrap_err().code,
+                Code::Unauthenticated,
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn clocks_may_be_a_little_apart() {
         let claims = json!({"sub": "u-1", "exp": SECONDS - 4, "nbf": SECONDS + 4});
-        assert!(jwt().buyer(&bearer(&token(Algorithm::HS256, "hush", &claims)), || NOW).is_ok());
+        assert!(jwt().buyer(&Headers::of(&bearer(&token(Algorithm::HS256, "hush", &claims))), || NOW).is_ok());
     }
 
     #[test]
@@ -201,9 +207,9 @@ mod tests {
         #[test]
         fn no_header_can_break_it(bytes in prop::collection::vec(32_u8..=255, 0..200)) {
             let Ok(value) = HeaderValue::from_bytes(&bytes) else { return Ok(()) };
-            let headers: HeaderMap = [(header::AUTHORIZATION, value.clone()), (BUYER, value)].into_iter().collect();
-            prop_assert!(jwt().buyer(&headers, || NOW).is_err());
-            let _ = Buyers::new(&Settings::default()).unwrap().buyer(&headers, || NOW);
+            let headers: HeaderMap = [(header::AUTHORIZATION, value.clone()), (HeaderName::from_static("x-buyer-id"), value)].into_iter().collect();
+            prop_assert!(jwt().buyer(&Headers::of(&headers), || NOW).is_err());
+            let _ = Buyers::new(&Settings::default()).unwrap().buyer(&Headers::of(&headers), || NOW);
         }
     }
 }

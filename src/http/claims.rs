@@ -2,7 +2,6 @@
 
 use hyper::StatusCode;
 use hyper::body::Incoming;
-use hyper::header::HeaderName;
 
 use crate::confirm::{self, Answer, Request};
 use crate::crash::{self, CrashPoint};
@@ -13,8 +12,6 @@ use crate::http::limits::json_body;
 use crate::http::meters::Outcome;
 use crate::http::problem::Problem;
 use crate::http::reply::{self, Reply};
-
-const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Answers a claim, and counts it.
 pub(super) async fn claim(door: &Door, sale: &str, call: &Call<'_>, body: &mut Incoming) -> Result<Reply, Problem> {
@@ -37,8 +34,8 @@ pub(super) async fn claim(door: &Door, sale: &str, call: &Call<'_>, body: &mut I
 
 /// From the cheapest question to the dearest.
 async fn decide(door: &Door, sale: &str, call: &Call<'_>, body: &mut Incoming) -> Result<Reply, Problem> {
-    door.rates.address(call.peer, call.headers(), call.began)?;
-    let buyer = door.buyers.buyer(call.headers(), || door.parts.clock.now())?;
+    door.rates.address(*call.peer, call.headers.map, call.began)?;
+    let buyer = door.buyers.buyer(call.headers, || door.parts.clock.now())?;
     let refusals = &door.parts.refusals;
     let mark = refusals.mark(sale, buyer.as_str());
     let answered = answer(door, (sale, buyer), call, body).await;
@@ -56,8 +53,8 @@ async fn answer(
     body: &mut Incoming,
 ) -> Result<Reply, Problem> {
     door.rates.buyer(&buyer, call.began)?;
-    let key = ask::key(call.headers().get_all(KEY))?;
-    let body = json_body(call.headers(), body, door.body_limit(call)).await?;
+    let key = ask::key(call.headers)?;
+    let body = json_body(call.headers, body, door.body_limit(call)).await?;
     let body = ask::Body::parse(&body)?;
     let request = Request { sale, buyer, key, ask: body.ask(), trace: call.trace.cloned() };
     // The time that a slow body took is not taken from those who decide.

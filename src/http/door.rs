@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::Method;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts as Head;
-use hyper::{HeaderMap, Method};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -17,6 +17,7 @@ use crate::config::live;
 use crate::confirm::Unserved;
 use crate::domain::{SaleId, TraceContext};
 use crate::http::buyer::Buyers;
+use crate::http::headers::{Headers, Name};
 use crate::http::limits::Limit;
 use crate::http::meters::ClaimMeters;
 use crate::http::places::Places;
@@ -57,17 +58,12 @@ pub(super) struct Door {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call<'a> {
     pub(super) head: &'a Head,
-    pub(super) peer: IpAddr,
+    pub(super) headers: &'a Headers<'a>,
+    pub(super) peer: &'a IpAddr,
     pub(super) began: Instant,
     pub(super) trace: Option<&'a Arc<TraceContext>>,
     /// It says twice how long its body is.
     pub(super) length_twice: bool,
-}
-
-impl Call<'_> {
-    pub(super) fn headers(&self) -> &HeaderMap {
-        &self.head.headers
-    }
 }
 
 impl Door {
@@ -89,12 +85,13 @@ impl Door {
     }
 
     /// Answers one request. There is always an answer.
-    pub(super) async fn answer(&self, (head, body): (&Head, &mut Incoming), peer: IpAddr, seen: &Seen) -> Reply {
-        let encoded = head.headers.contains_key(header::TRANSFER_ENCODING);
+    pub(super) async fn answer(&self, (head, body): (&Head, &mut Incoming), peer: &IpAddr, seen: &Seen) -> Reply {
+        let headers = &Headers::of(&head.headers);
+        let encoded = headers.has_transfer_encoding;
         let length_twice = encoded && seen.length_twice();
-        let call = Call { head, peer, began: Instant::now(), trace: None, length_twice };
+        let call = Call { head, headers, peer, began: Instant::now(), trace: None, length_twice };
         let is_api = || head.uri.path().starts_with("/v1/");
-        let mut reply = if let Some(traced) = self.parts.spans.enter(trace::context(&head.headers), is_api) {
+        let mut reply = if let Some(traced) = self.parts.spans.enter(trace::context(headers), is_api) {
             // On the heap, as all that few requests need: every one has room for what its future may ever hold.
             Box::pin(self.answer_traced(traced, call, body)).await
         } else {
@@ -169,7 +166,7 @@ impl Door {
 /// What a request is answered with, by its id, and its line in the log.
 fn told(call: &Call<'_>, answered: Result<Reply, Problem>) -> Reply {
     let mut reply = answered.unwrap_or_else(reply::problem);
-    let (method, status, id) = (&call.head.method, reply.status().as_u16(), request_id(call.headers()));
+    let (method, status, id) = (&call.head.method, reply.status().as_u16(), request_id(call.headers));
     tracing::debug!(%method, path = call.head.uri.path(), status, ?id, took = ?call.began.elapsed(), "answered");
     reply.headers_mut().insert(REQUEST_ID, id);
     reply
@@ -183,10 +180,10 @@ pub(super) fn unknown() -> Problem {
 }
 
 /// The id that came with the request if it is fit to be logged and sent back, or a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
+fn request_id(headers: &Headers<'_>) -> HeaderValue {
     let sane =
         |id: &&HeaderValue| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
-    headers.get(REQUEST_ID).filter(sane).cloned().unwrap_or_else(|| {
+    headers.first(Name::RequestId).filter(sane).cloned().unwrap_or_else(|| {
         let mut digits = [0; 16];
         hex::encode_to_slice(fastrand::u64(..).to_be_bytes(), &mut digits).expect("8 bytes have 16 digits");
         HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&digits))
@@ -196,15 +193,20 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use hyper::HeaderMap;
+
     use super::*;
 
     #[test]
     fn a_sane_request_id_is_kept_and_another_replaced() {
-        let with = |id: &str| request_id(&[(REQUEST_ID, HeaderValue::from_str(id).unwrap())].into_iter().collect());
+        let with = |id: &str| {
+            let map = [(REQUEST_ID, HeaderValue::from_str(id).unwrap())].into_iter().collect();
+            request_id(&Headers::of(&map))
+        };
         assert_eq!(with("req-1"), "req-1");
         for odd in [String::new(), "a b".to_owned(), "x".repeat(129)] {
             assert_eq!(with(&odd).len(), 16, "{odd}");
         }
-        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+        assert_ne!(request_id(&Headers::of(&HeaderMap::new())), request_id(&Headers::of(&HeaderMap::new())));
     }
 }

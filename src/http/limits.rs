@@ -3,11 +3,10 @@
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt;
-use hyper::HeaderMap;
 use hyper::body::{Body, Frame};
-use hyper::header;
 use tokio::time::Instant;
 
+use crate::http::headers::{Headers, Name};
 use crate::http::problem::{Code, Problem};
 
 /// How much of a body is read, and until when.
@@ -18,7 +17,7 @@ pub(super) struct Limit {
 }
 
 /// Reads a JSON body. It must say that it is one, and there must be one.
-pub(super) async fn json_body<B>(headers: &HeaderMap, body: B, limit: Limit) -> Result<Bytes, Problem>
+pub(super) async fn json_body<B>(headers: &Headers<'_>, body: B, limit: Limit) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -80,12 +79,11 @@ fn too_large() -> Problem {
     Problem::from(Code::TooLarge).close()
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
-    let mut kinds = headers.get_all(header::CONTENT_TYPE).iter();
-    let (Some(kind), None) = (kinds.next(), kinds.next()) else { return false };
+fn is_json(headers: &Headers<'_>) -> bool {
+    let Some(kind) = headers.only(Name::ContentType) else { return false };
     let kind = kind.as_bytes();
     let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    kind.eq_ignore_ascii_case(b"application/json") && !headers.contains_key(header::CONTENT_ENCODING)
+    kind.eq_ignore_ascii_case(b"application/json") && !headers.has_content_encoding
 }
 
 #[cfg(test)]
@@ -95,7 +93,8 @@ mod tests {
 
     use futures_util::stream;
     use http_body_util::{Full, StreamBody};
-    use hyper::header::HeaderValue;
+    use hyper::HeaderMap;
+    use hyper::header::{self, HeaderValue};
 
     use super::*;
 
@@ -113,7 +112,9 @@ mod tests {
     }
 
     async fn json(kind: Option<&'static str>, body: &'static str) -> Result<Bytes, Code> {
-        json_body(&headers(kind), Full::new(Bytes::from_static(body.as_bytes())), limit()).await.map_err(|p| p.code)
+        json_body(&Headers::of(&headers(kind)), Full::new(Bytes::from_static(body.as_bytes())), limit())
+            .await
+            .map_err(|p| p.code)
     }
 
     #[tokio::test]

@@ -56,6 +56,7 @@ mod claims;
 mod door;
 mod framing;
 mod gcra;
+mod headers;
 mod health;
 mod limits;
 mod meters;
@@ -217,7 +218,7 @@ impl Connections {
     async fn serve(&self, stream: TcpStream, peer: SocketAddr, mut closing: Listener) {
         let (door, seen) = (&*self.door, Arc::new(Seen::default()));
         let wire = Wire::new(stream, Arc::clone(&seen), door.live.header_timeout.clone());
-        let (address, seen) = (peer.ip(), &*seen);
+        let (address, seen) = (&peer.ip(), &*seen);
         let service = service_fn(|request: Request<Incoming>| {
             // On the heap while there is a request: hyper keeps room for it for as long as the connection lives, and most rest.
             let (head, mut body) = request.into_parts();

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use hyper::{HeaderMap, StatusCode};
+use hyper::StatusCode;
 use tokio::time::Instant;
 
 use crate::confirm::Unserved;
 use crate::domain::{BuyerId, Order, OrderId, OrderStatus, Partition};
 use crate::epochs::Epochs;
 use crate::http::door::{Call, Door};
+use crate::http::headers::Headers;
 use crate::http::problem::{Code, Problem};
 use crate::http::reply::{self, OrderDocument, Reply};
 use crate::inventory::{Inventory, KnownOrder};
@@ -26,7 +27,7 @@ pub(super) enum Found {
 }
 
 pub(super) async fn show(door: &Door, order: &str, call: &Call<'_>) -> Result<Reply, Problem> {
-    let (id, buyer) = door.order_of(order, call.headers())?;
+    let (id, buyer) = door.order_of(order, call.headers)?;
     Ok(match door.find(id, &buyer, door.deadline(call)).await? {
         Found::Stored(row) => door.order(&row.order, row.status),
         Found::Granted(known) => door.order(&known.order, known.status),
@@ -35,7 +36,7 @@ pub(super) async fn show(door: &Door, order: &str, call: &Call<'_>) -> Result<Re
 }
 
 pub(super) async fn cancel(door: &Door, order: &str, call: &Call<'_>) -> Result<Reply, Problem> {
-    let (id, buyer) = door.order_of(order, call.headers())?;
+    let (id, buyer) = door.order_of(order, call.headers)?;
     let deadline = door.deadline(call);
     // Asked first, as in `find`.
     let deciding = door.parts.claims.is_deciding(id);
@@ -59,7 +60,7 @@ pub(super) async fn cancel(door: &Door, order: &str, call: &Call<'_>) -> Result<
 
 impl Door {
     /// Which order, and who asks for it.
-    pub(super) fn order_of(&self, order: &str, headers: &HeaderMap) -> Result<(OrderId, BuyerId), Problem> {
+    pub(super) fn order_of(&self, order: &str, headers: &Headers<'_>) -> Result<(OrderId, BuyerId), Problem> {
         let buyer = self.buyers.buyer(headers, || self.parts.clock.now())?;
         let id = order.parse().map_err(|_| Problem::from(Code::NotFound))?;
         Ok((id, buyer))

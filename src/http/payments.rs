@@ -30,8 +30,8 @@ struct Wish {
 
 /// Starts paying. In the sandbox that is all of it; else the answer says what to tell the provider.
 pub(super) async fn pay(door: &Door, order: &str, call: &Call<'_>, body: &mut Incoming) -> Result<Reply, Problem> {
-    let (id, buyer) = door.order_of(order, call.headers())?;
-    let body = json_body(call.headers(), body, door.body_limit(call)).await?;
+    let (id, buyer) = door.order_of(order, call.headers)?;
+    let body = json_body(call.headers, body, door.body_limit(call)).await?;
     let provider = door.parts.payments.provider();
     check_wish(&body, provider)?;
     let deadline = door.deadline(call);
@@ -55,7 +55,7 @@ pub(super) async fn pay(door: &Door, order: &str, call: &Call<'_>, body: &mut In
 pub(super) async fn callback(door: &Door, call: &Call<'_>, body: &mut Incoming) -> Result<Reply, Problem> {
     let body = whole_body(body, door.body_limit(call)).await?;
     let payments = door.parts.payments.clone();
-    let mut signatures = call.headers().get_all(SIGNATURE).iter();
+    let mut signatures = call.headers.map.get_all(SIGNATURE).iter();
     let signature = signatures.next().filter(|_| signatures.next().is_none()).and_then(|value| value.to_str().ok());
     payments.verify(signature, &body).map_err(|error| Problem::from(Code::BadSignature).detail(error.to_string()))?;
     let event = match Notice::parse(&body).map_err(|wrong| Problem::invalid(&wrong))? {
