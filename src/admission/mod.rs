@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::config::live::Live;
 use crate::domain::{
-    Buffer, BuildById, OrderHint, OrderId, Partition, Sale, SaleId, Scope, UnixMillis, Wanted, each_leg,
+    Buffer, BuildById, Epoch, OrderHint, OrderId, Partition, Sale, SaleId, Scope, UnixMillis, Wanted, each_leg,
 };
 use crate::inventory::{Changes, LegStock, NodeBeat};
 
@@ -50,8 +50,9 @@ struct Inner {
     sales: ArcSwap<HashMap<SaleId, Arc<SaleShard>, foldhash::fast::RandomState>>,
     /// Every order that was granted, by any node, as far as this one has heard.
     granted: DashSet<OrderHint, BuildById>,
-    /// Keeps those apart who learn; those who take permits never wait for it.
-    learning: Mutex<()>,
+    /// Keeps those apart who learn; those who take permits never wait for it. For each partition it is the epoch whose versions the counters
+    /// have.
+    learning: Mutex<Vec<Epoch>>,
     refills: Vec<Refills>,
 }
 
@@ -103,7 +104,7 @@ impl Shards {
             nodes: ArcSwap::default(),
             sales: ArcSwap::default(),
             granted: DashSet::default(),
-            learning: Mutex::new(()),
+            learning: Mutex::new(vec![Epoch(0); partitions.into()]),
             refills: Partition::all(partitions).map(|_| Refills::default()).collect(),
         }))
     }
@@ -151,13 +152,17 @@ impl Shards {
         })
     }
 
-    /// Takes note of what the inventory said changed.
-    pub fn learn(&self, changes: &Changes) {
+    /// Takes note of what the inventory said changed in this scope. What it said before an epoch that is known by now says nothing about
+    /// counters: a batch may have been on its way for as long as a recovery takes.
+    pub fn learn(&self, scope: Scope, changes: &Changes) {
         // Before the counters: who sees that nothing is left must see who got it.
         changes.granted.iter().for_each(|hint| {
             self.0.granted.insert(*hint);
         });
-        let _one_at_a_time = self.0.learning.lock().unwrap_or_else(PoisonError::into_inner);
+        let epochs = self.0.learning.lock().unwrap_or_else(PoisonError::into_inner);
+        if epochs.get(usize::from(scope.partition.0)).is_none_or(|epoch| scope.epoch < *epoch) {
+            return;
+        }
         if !changes.sales.is_empty() {
             let mut sales = HashMap::clone(&self.0.sales.load());
             for sale in &changes.sales {
@@ -266,12 +271,15 @@ impl Shards {
     }
 
     /// A new epoch counts its versions anew.
-    fn forget_versions(&self, partition: Partition) {
-        let _one_at_a_time = self.0.learning.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(refills) = self.refills(partition) {
+    fn begin(&self, scope: Scope) {
+        let mut epochs = self.0.learning.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(epoch) = epochs.get_mut(usize::from(scope.partition.0)) {
+            *epoch = scope.epoch;
+        }
+        if let Some(refills) = self.refills(scope.partition) {
             refills.news.store(None);
         }
-        for shard in self.0.sales.load().values().filter(|shard| shard.partition == partition) {
+        for shard in self.0.sales.load().values().filter(|shard| shard.partition == scope.partition) {
             shard.pools.iter().flatten().for_each(|leg| leg.forget_version());
         }
     }

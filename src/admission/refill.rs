@@ -35,14 +35,14 @@ pub async fn keep_filled(
     loop {
         if let Ok(scope) = epochs.scope(partition) {
             if seen.is_none_or(|(before, _)| before != scope) {
-                shards.forget_versions(partition);
+                shards.begin(scope);
                 seen = Some((scope, 0));
             }
             let since = seen.map_or(0, |(_, version)| version);
             let asked = Instant::now();
             match inventory.changes(scope, since).await {
                 Ok(changes) => {
-                    shards.learn(&changes);
+                    shards.learn(scope, &changes);
                     seen = Some((scope, changes.version));
                     let until = asked + interval.get() * NEWS_INTERVALS;
                     refills.news.store(Some(News { scope, version: changes.version, until }));
@@ -94,8 +94,8 @@ impl Drop for NoMore<'_> {
 mod tests {
     use super::*;
     use crate::admission::registry;
-    use crate::domain::{Buffer, NodeId};
-    use crate::inventory::NodeBeat;
+    use crate::domain::{Buffer, Epoch, NodeId, OrderId};
+    use crate::inventory::{Changes, LegStock, NodeBeat};
     use crate::planted::{Planted, SCOPE};
 
     /// Longer than a test may take; nothing waits for it to pass.
@@ -110,6 +110,37 @@ mod tests {
         assert!(shards.refilled(SCOPE.partition).await);
         let beat = |node: &str| NodeBeat { node: node.parse().unwrap(), weight: 1.0, status: String::new() };
         shards.learn_nodes(vec![beat("n1"), beat("n2")]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_of_the_epoch_before_that_comes_late_changes_no_counter() {
+        let planted = Planted::new().await;
+        let sale = planted.sale("s", 1);
+        let shards = Shards::new(1, 1.0, Buffer::Units(0));
+        let next = Scope { epoch: Epoch(SCOPE.epoch.0 + 1), ..SCOPE };
+        let of = |version, free| Changes {
+            version,
+            sales: vec![sale.clone()],
+            stock: vec![LegStock {
+                sale: sale.id.clone(),
+                pool: sale.pools[0].id.clone(),
+                leg: 0,
+                free,
+                held: 0,
+                sold: 10 - free,
+            }],
+            granted: Vec::new(),
+        };
+        shards.learn(SCOPE, &of(900, 9));
+        shards.begin(next);
+        shards.learn(next, &of(2, 7));
+        assert_eq!(left(&shards), 7, "versions are counted anew");
+        let order = OrderId([7; 16]);
+        shards.learn(SCOPE, &Changes { granted: vec![order.hint()], sales: Vec::new(), ..of(901, 0) });
+        assert_eq!(left(&shards), 7);
+        assert!(shards.may_be_granted(order), "what was granted was granted");
+        shards.learn(next, &of(3, 6));
+        assert_eq!(left(&shards), 6, "what follows counts");
     }
 
     fn left(shards: &Shards) -> u32 {

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use crate::domain::{Buffer, Sale, SaleDocument};
     use crate::inventory::{Changes, NodeBeat};
-    use crate::planted::{NOW, Planted};
+    use crate::planted::{NOW, Planted, SCOPE};
 
     fn sale(id: &str, opens_at: Option<i64>, stops: usize) -> Sale {
         let json = serde_json::json!({
@@ -218,7 +218,7 @@ mod tests {
 
     fn shards_of(sales: Vec<Sale>) -> Shards {
         let shards = Shards::new(1, 1.0, Buffer::Units(0));
-        shards.learn(&Changes { version: 1, sales, ..Changes::default() });
+        shards.learn(SCOPE, &Changes { version: 1, sales, ..Changes::default() });
         shards
     }
 

@@ -164,7 +164,7 @@ impl Desk {
                 let granted = granted.map(|(claim, _)| claim.order.id.hint()).collect();
                 spend(&confirmed.verdicts, &mut waiters);
                 let (version, stock) = (confirmed.version, confirmed.stock.clone());
-                self.shards.learn(&Changes { version, stock, granted, sales: Vec::new() });
+                self.shards.learn(scope, &Changes { version, stock, granted, sales: Vec::new() });
                 distribute(scope, confirmed, claims, waiters).map(|granted| granted.traced(traces))
             }
             Err(fault) => {

@@ -181,6 +181,7 @@ mod tests {
     use crate::admission::Shards;
     use crate::domain::{self, Buffer};
     use crate::inventory::Changes;
+    use crate::planted::SCOPE;
 
     const NOW: UnixMillis = UnixMillis(1_795_262_400_000);
 
@@ -199,7 +200,10 @@ mod tests {
             sold: *sold,
         });
         let shards = Shards::new(1, 1.0, Buffer::Units(0));
-        shards.learn(&Changes { version: 1, sales: vec![sale.clone()], stock: stock.collect(), granted: Vec::new() });
+        shards.learn(
+            SCOPE,
+            &Changes { version: 1, sales: vec![sale.clone()], stock: stock.collect(), granted: Vec::new() },
+        );
         let shard = shards.sale("s").unwrap();
         serde_json::to_value(SaleDocument::new(&shard, &shard.stock(), NOW)).unwrap()
     }

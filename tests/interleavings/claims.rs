@@ -157,7 +157,7 @@ impl Node {
         let epochs = Epochs::new(1);
         epochs.assume(SCOPE);
         let shards = Shards::new(1, 1.0, Buffer::Units(0));
-        shards.learn(&inventory.changes(SCOPE, 0).await.expect("changes"));
+        shards.learn(SCOPE, &inventory.changes(SCOPE, 0).await.expect("changes"));
         let publisher = Arc::clone(&broker) as Arc<dyn Publisher>;
         let desk = Desk {
             partition: SCOPE.partition,
@@ -212,7 +212,7 @@ impl Node {
         assert_eq!(shutdown.finish(NEVER).await, end != End::Forced);
         let stock = inventory.stock(SCOPE, &"s".parse().expect("an id")).await.expect("stock");
         assert_eq!(stock[0].free + stock[0].held, CAPACITY);
-        shards.learn(&inventory.changes(SCOPE, 0).await.expect("changes"));
+        shards.learn(SCOPE, &inventory.changes(SCOPE, 0).await.expect("changes"));
         shards.refill_all();
         let shard = shards.sale("s").expect("the sale");
         assert_eq!(shards.left(&shard), [[stock[0].free]], "a permit is lost");

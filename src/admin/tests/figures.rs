@@ -15,7 +15,7 @@ async fn a_balance_is_the_one_equation_with_what_is_on_its_way() {
     *planted.topology.deep.lock().unwrap() = vec![(LaneId::Number(0), 3)];
     let shards = parts.shards.unwrap();
     let stock = parts.inventory.stock(planted::SCOPE, &sale.id).await.unwrap();
-    shards.learn(&Changes { version: 4, sales: vec![sale.clone()], stock, granted: Vec::new() });
+    shards.learn(planted::SCOPE, &Changes { version: 4, sales: vec![sale.clone()], stock, granted: Vec::new() });
     shards.learn_nodes(vec![
         NodeBeat { node: "n1".parse().unwrap(), weight: 1.0, status: "{}".to_owned() },
         NodeBeat { node: "n2".parse().unwrap(), weight: 1.0, status: r#"{"shards":{"s":{"p":[4,5]}}}"#.to_owned() },
@@ -127,7 +127,7 @@ async fn gauges_follow_what_they_measure() {
     parts.store.keep_dead_letter("0", "odd", b"x").await.unwrap();
     let stock = parts.inventory.stock(planted::SCOPE, &sale.id).await.unwrap();
     let shards = parts.shards.clone().unwrap();
-    shards.learn(&Changes { version: 1, sales: vec![sale.clone()], stock, granted: Vec::new() });
+    shards.learn(planted::SCOPE, &Changes { version: 1, sales: vec![sale.clone()], stock, granted: Vec::new() });
     shards.learn_nodes(
         ["n1", "n2"].map(|n| NodeBeat { node: n.parse().unwrap(), weight: 1.0, status: String::new() }).into(),
     );
@@ -173,7 +173,7 @@ async fn a_plan_tells_what_another_buffer_would_do() {
     let plan = async |query: &str| client.get(&format!("/admin/v1/sales/s/plan{query}")).await;
     assert_eq!(refused(plan("").await), (404, "unknown_sale".to_owned()));
     let stock = parts.inventory.stock(planted::SCOPE, &sale.id).await.unwrap();
-    shards.learn(&Changes { version: 1, sales: vec![sale.clone()], stock, granted: Vec::new() });
+    shards.learn(planted::SCOPE, &Changes { version: 1, sales: vec![sale.clone()], stock, granted: Vec::new() });
     let alone = plan("").await.unwrap();
     assert_eq!((&alone["nodes"], &alone["survive"], &alone["advised"]), (&json!(1), &json!(0), &json!("0%")));
     shards.learn_nodes(

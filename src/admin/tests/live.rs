@@ -44,7 +44,7 @@ impl Watching {
 async fn learn(running: &Running, sale: &Sale) {
     let stock = running.parts.inventory.stock(planted::SCOPE, &sale.id).await.unwrap();
     let shards = running.parts.shards.as_ref().unwrap();
-    shards.learn(&Changes { version: 1, sales: vec![sale.clone()], stock, granted: Vec::new() });
+    shards.learn(planted::SCOPE, &Changes { version: 1, sales: vec![sale.clone()], stock, granted: Vec::new() });
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::queue::{self, Queue};
 async fn hear(running: &Running, sale: &Sale) {
     let stock = running.parts.inventory.stock(planted::SCOPE, &sale.id).await.unwrap();
     let shards = running.parts.shards.as_ref().unwrap();
-    shards.learn(&Changes { version: 1, sales: vec![sale.clone()], stock, granted: Vec::new() });
+    shards.learn(planted::SCOPE, &Changes { version: 1, sales: vec![sale.clone()], stock, granted: Vec::new() });
     shards.refill_all();
 }
 
