@@ -60,7 +60,7 @@ fn shards(sales: Vec<Sale>, free: u32) -> Shards {
         })
     });
     let stock = stock.collect();
-    shards.learn(&Changes { version: 1, stock, granted: Vec::new(), sales });
+    shards.learn(SCOPE, &Changes { version: 1, stock, granted: Vec::new(), sales });
     shards
 }
 
