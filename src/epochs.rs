@@ -16,7 +16,7 @@ use crate::domain::{Partition, SaleId, Scope};
 use crate::inventory::{self, Inventory};
 use crate::meters::Meters;
 use crate::shutdown::Shutdown;
-use crate::store::{PartitionRow, PartitionState, Store};
+use crate::store::{self, PartitionRow, PartitionState, Store};
 
 /// How often the store is asked while all is well; a reported fence is followed at once.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -73,6 +73,15 @@ impl Standing {
         let joined = standing.map_err(|reason| self.reason.store(Arc::new(reason))).ok();
         self.joined.store(joined);
     }
+
+    /// Leaves this scope, if it is the one that is joined: never the next one, which may be joined at this moment.
+    fn leave(&self, scope: Scope, why: &str) -> bool {
+        if self.joined.load() != Some(scope) {
+            return false;
+        }
+        self.reason.store(Arc::new(NotJoined::Recovering(why.to_owned())));
+        self.joined.compare_exchange(Some(scope), None).is_ok()
+    }
 }
 
 impl Epochs {
@@ -119,10 +128,11 @@ impl Epochs {
     /// Tells of a fault that an inventory gave in this scope; a fence is left at once.
     pub fn report(&self, scope: Scope, fault: &inventory::Fault) {
         if let inventory::Fault::Fenced(why) = fault
-            && self.scope(scope.partition) == Ok(scope)
+            && let Some(standing) = self.0.partitions.get(usize::from(scope.partition.0))
+            && standing.leave(scope, why)
         {
             tracing::warn!(%scope, why, "met a fence");
-            self.set(scope.partition, Err(NotJoined::Recovering(why.clone())));
+            self.0.changed.notify_waiters();
             self.look_again();
         }
     }
@@ -199,6 +209,12 @@ impl Epochs {
             self.0.changed.notify_waiters();
         }
     }
+}
+
+/// Did this scope's epoch answer, and not one that is over? An inventory that was replaced may go on answering those who have not heard of
+/// it. What was in the store before this look is in every epoch that begins after it.
+pub async fn is_current(store: &dyn Store, scope: Scope) -> Result<bool, store::Fault> {
+    Ok(store.partition(scope.partition).await?.is_some_and(|row| row.epoch == scope.epoch))
 }
 
 async fn join(row: Option<PartitionRow>, inventory: &dyn Inventory) -> Result<Scope, NotJoined> {

@@ -14,7 +14,7 @@
 //! # A payment that came too late
 //!
 //! Two systems have to agree, in three steps, each of which may be repeated: the store keeps the payment as late; the inventory sells
-//! the units to the order once more, or refuses; the store makes the order paid, or the payment a refund due, if the inventory that
+//! the units to the order once more, or refuses; the store makes the payment a refund due, or the order paid, if the inventory that
 //! was asked is still the one that counts ([`crate::store::LatePayments::settle_late`]). Whoever dies on the way leaves a late
 //! payment, which [`keep_settling`] finds, and the first verdict of the inventory comes back.
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::domain::{Claim, Order, Scope, UnixMillis};
-use crate::epochs::Epochs;
+use crate::epochs::{self, Epochs};
 use crate::inventory::{Inventory, Verdict};
 use crate::shutdown::Shutdown;
 use crate::store::{Fault, StaleState, Store};
@@ -79,6 +79,11 @@ async fn ask(parts: &Parts, scope: Scope, claims: &[Claim]) -> Result<u32, Fault
             return Ok(0);
         }
     };
+    let is_refused = |verdict: &Verdict| matches!(verdict, Verdict::Refused(_));
+    if confirmed.verdicts.iter().any(is_refused) && !epochs::is_current(&*parts.store, scope).await? {
+        tracing::warn!(%scope, "the epoch is over; the next one is asked for the stale orders that it refused");
+        return Ok(0);
+    }
     let mut refused = 0;
     for (Claim { order }, verdict) in claims.iter().zip(confirmed.verdicts) {
         match verdict {

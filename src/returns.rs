@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::bugs::{self, Bug};
 use crate::crash::{self, CrashPoint};
 use crate::domain::{OrderId, OrderStatus, Scope};
-use crate::epochs::Epochs;
+use crate::epochs::{self, Epochs};
 use crate::inventory::{Inventory, StockMove};
 use crate::meters::Meters;
 use crate::shutdown::Shutdown;
@@ -96,7 +96,7 @@ pub async fn carry(
             continue;
         }
         crash::reach(CrashPoint::ReturnsApplied);
-        if !is_current(store, scope).await? {
+        if !epochs::is_current(store, scope).await? {
             tracing::warn!(%scope, moves = moves.len(), "the epoch is over; the next one has to hear of these units too");
             carried.waiting += u32::try_from(moves.len()).unwrap_or(u32::MAX);
             continue;
@@ -109,10 +109,4 @@ pub async fn carry(
     }
     carried.more = all == limit as usize && (carried.waiting as usize) < all;
     Ok(carried)
-}
-
-/// Did the partition's own epoch follow, or one that is over? An inventory that was replaced may go on answering those who have
-/// not heard of it. The moves were in the store before this look, so an epoch that begins after it is rebuilt with them.
-async fn is_current(store: &dyn Store, scope: Scope) -> Result<bool, Fault> {
-    Ok(store.partition(scope.partition).await?.is_some_and(|row| row.epoch == scope.epoch))
 }

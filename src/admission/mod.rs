@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use crossbeam::atomic::AtomicCell;
@@ -50,9 +50,9 @@ struct Inner {
     sales: ArcSwap<HashMap<SaleId, Arc<SaleShard>, foldhash::fast::RandomState>>,
     /// Every order that was granted, by any node, as far as this one has heard.
     granted: DashSet<OrderHint, BuildById>,
-    /// Keeps those apart who learn; those who take permits never wait for it. For each partition it is the epoch whose versions the counters
-    /// have.
-    learning: Mutex<Vec<Epoch>>,
+    /// By partition, the newest epoch that anything was learnt of: the counters have its versions. Keeps those apart who learn; those who
+    /// take permits never wait for it.
+    begun: Mutex<Vec<Epoch>>,
     refills: Vec<Refills>,
 }
 
@@ -104,7 +104,7 @@ impl Shards {
             nodes: ArcSwap::default(),
             sales: ArcSwap::default(),
             granted: DashSet::default(),
-            learning: Mutex::new(vec![Epoch(0); partitions.into()]),
+            begun: Mutex::new(Partition::all(partitions).map(|_| Epoch(0)).collect()),
             refills: Partition::all(partitions).map(|_| Refills::default()).collect(),
         }))
     }
@@ -152,16 +152,18 @@ impl Shards {
         })
     }
 
-    /// Takes note of what the inventory said changed in this scope. What it said before an epoch that is known by now says nothing about
-    /// counters: a batch may have been on its way for as long as a recovery takes.
+    /// Takes note of what the inventory said changed in this scope. Of an epoch older than the newest that was heard of, only what was
+    /// granted counts: a batch may have been on its way for as long as a recovery takes.
     pub fn learn(&self, scope: Scope, changes: &Changes) {
         // Before the counters: who sees that nothing is left must see who got it.
         changes.granted.iter().for_each(|hint| {
             self.0.granted.insert(*hint);
         });
-        let epochs = self.0.learning.lock().unwrap_or_else(PoisonError::into_inner);
-        if epochs.get(usize::from(scope.partition.0)).is_none_or(|epoch| scope.epoch < *epoch) {
-            return;
+        let mut begun = self.begun();
+        match begun.get_mut(usize::from(scope.partition.0)) {
+            Some(epoch) if scope.epoch > *epoch => self.begin_with(epoch, scope),
+            Some(epoch) if scope.epoch == *epoch => {}
+            _ => return,
         }
         if !changes.sales.is_empty() {
             let mut sales = HashMap::clone(&self.0.sales.load());
@@ -197,7 +199,7 @@ impl Shards {
 
     /// Sets every counter anew from what is known.
     pub fn refill_all(&self) {
-        let _one_at_a_time = self.0.learning.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.begun();
         for id in self.0.sales.load().keys() {
             self.refill_sale(id.as_str());
         }
@@ -270,12 +272,22 @@ impl Shards {
         }
     }
 
-    /// A new epoch counts its versions anew.
+    fn begun(&self) -> MutexGuard<'_, Vec<Epoch>> {
+        // Whoever panicked has left counters that the next refill sets.
+        self.0.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on everything is learnt anew in this scope, unless a newer one has begun.
     fn begin(&self, scope: Scope) {
-        let mut epochs = self.0.learning.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(epoch) = epochs.get_mut(usize::from(scope.partition.0)) {
-            *epoch = scope.epoch;
+        match self.begun().get_mut(usize::from(scope.partition.0)) {
+            Some(epoch) if scope.epoch >= *epoch => self.begin_with(epoch, scope),
+            _ => {}
         }
+    }
+
+    /// A new epoch counts its versions anew.
+    fn begin_with(&self, epoch: &mut Epoch, scope: Scope) {
+        *epoch = scope.epoch;
         if let Some(refills) = self.refills(scope.partition) {
             refills.news.store(None);
         }

@@ -203,6 +203,8 @@ impl Reader {
         for partition in self.pressure.partitions() {
             let Ok(scope) = self.sources.epochs.scope(partition) else { continue };
             match self.sources.inventory.outbox_len(scope).await {
+                // The outbox of an epoch that is over is no measure of the next one's.
+                Ok(_) if self.sources.epochs.scope(partition) != Ok(scope) => {}
                 Ok(entries) => self.weigh(partition, Bound::Outbox, (entries, self.limits.outbox.get())),
                 Err(fault) => {
                     tracing::debug!(%scope, %fault, "the outbox is not counted");

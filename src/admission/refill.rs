@@ -132,15 +132,18 @@ mod tests {
             granted: Vec::new(),
         };
         shards.learn(SCOPE, &of(900, 9));
-        shards.begin(next);
         shards.learn(next, &of(2, 7));
-        assert_eq!(left(&shards), 7, "versions are counted anew");
+        assert_eq!(left(&shards), 7, "versions are counted anew, whoever is the first to hear of them");
         let order = OrderId([7; 16]);
         shards.learn(SCOPE, &Changes { granted: vec![order.hint()], sales: Vec::new(), ..of(901, 0) });
         assert_eq!(left(&shards), 7);
         assert!(shards.may_be_granted(order), "what was granted was granted");
         shards.learn(next, &of(3, 6));
         assert_eq!(left(&shards), 6, "what follows counts");
+        shards.begin(SCOPE);
+        shards.learn(SCOPE, &of(902, 0));
+        assert_eq!(left(&shards), 6, "no epoch comes back");
+        planted.shutdown.force();
     }
 
     fn left(shards: &Shards) -> u32 {

@@ -111,6 +111,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    const BUYER: HeaderName = HeaderName::from_static("x-buyer-id");
     use crate::config::settings::Secret;
 
     const NOW: UnixMillis = UnixMillis(1_795_262_400_000);
@@ -130,10 +132,7 @@ mod tests {
     }
 
     fn named(values: &[&str]) -> HeaderMap {
-        values
-            .iter()
-            .map(|value| (HeaderName::from_static("x-buyer-id"), HeaderValue::from_str(value).unwrap()))
-            .collect()
+        values.iter().map(|value| (BUYER, HeaderValue::from_str(value).unwrap())).collect()
     }
 
     #[test]
@@ -207,7 +206,7 @@ mod tests {
         #[test]
         fn no_header_can_break_it(bytes in prop::collection::vec(32_u8..=255, 0..200)) {
             let Ok(value) = HeaderValue::from_bytes(&bytes) else { return Ok(()) };
-            let headers: HeaderMap = [(header::AUTHORIZATION, value.clone()), (HeaderName::from_static("x-buyer-id"), value)].into_iter().collect();
+            let headers: HeaderMap = [(header::AUTHORIZATION, value.clone()), (BUYER, value)].into_iter().collect();
             prop_assert!(jwt().buyer(&Headers::of(&headers), || NOW).is_err());
             let _ = Buyers::new(&Settings::default()).unwrap().buyer(&Headers::of(&headers), || NOW);
         }

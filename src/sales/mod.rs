@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::live;
 use crate::config::settings;
 use crate::domain::{Invalid, PoolId, Sale, SaleDocument, SaleId};
-use crate::epochs::Epochs;
+use crate::epochs::{self, Epochs};
 use crate::inventory::{Defined, Inventory, LegStock};
 use crate::shutdown::Shutdown;
 use crate::store::{self, Change, PutSale, Store, StoredSale};
@@ -270,6 +270,13 @@ impl Definitions {
         };
         match self.inventory.define(scope, sale).await {
             Ok(Defined::Applied | Defined::NotNewer) => {
+                match epochs::is_current(&*self.store, scope).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        return Carried::Waiting(format!("{scope} is over; the next epoch has to hear of it too"));
+                    }
+                    Err(fault) => return Carried::Waiting(fault.to_string()),
+                }
                 if let Err(fault) = self.store.mark_applied(&sale.id, sale.version).await {
                     // It is applied all the same; the next look finds it and marks it.
                     tracing::debug!(sale = %sale.id, %fault, "a definition is applied but not marked so");

@@ -62,6 +62,16 @@ async fn a_sale_that_says_nothing_of_its_hold_has_the_one_that_is_configured_whe
 }
 
 #[tokio::test]
+async fn a_definition_that_an_inventory_of_the_past_took_waits_for_the_next_one() {
+    let planted = Planted::new().await;
+    planted.store.lock().recoveries = 1;
+    let changed = definitions(&planted).change(&id(), &document(), "admin", false).await.unwrap();
+    assert!(matches!(changed.effect, Effect::Stored { .. }), "{:?}", changed.effect);
+    assert_eq!(planted.inventory.lock().sales[&id()].version, 1, "it was asked, and answered");
+    assert_eq!(planted.store.lock().sales[&id()].applied_version, 0);
+}
+
+#[tokio::test]
 async fn a_dry_run_tells_and_changes_nothing() {
     let planted = Planted::new().await;
     let changed = definitions(&planted).change(&id(), &document(), "admin", true).await.unwrap();

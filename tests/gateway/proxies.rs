@@ -1,6 +1,5 @@
 //! A sale through each of the balancers, with the configurations that are shipped.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::slice;
 
@@ -8,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::crowd::{Crowd, one};
+use crate::process::free_port;
 use crate::site::{Site, concert, eventually};
 
 /// A balancer before all gateways of a site; it ends with its value.
@@ -20,7 +20,7 @@ pub(crate) struct Balancer {
 impl Balancer {
     pub(crate) async fn before(site: &Site, kind: &str) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+        let port = free_port();
         let nodes =
             site.gateways().iter().map(|node| node.base().trim_start_matches("http://").to_owned()).collect::<Vec<_>>();
         let config = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/proxy-config"))

@@ -61,16 +61,35 @@ impl Till {
 
     /// Begins the next epoch, from what the store has.
     async fn begin(&self, seen: Option<Epoch>) {
+        let scope = self.fence(seen).await;
+        self.open(scope, |_| {}).await;
+    }
+
+    async fn fence(&self, seen: Option<Epoch>) -> Scope {
         let epoch = self.store.fence(SCOPE.partition, seen).await.unwrap().expect("nobody else recovers");
-        let scope = Scope { epoch, ..SCOPE };
+        Scope { epoch, ..SCOPE }
+    }
+
+    /// Builds and joins an epoch, of sales that are changed by this.
+    async fn open(&self, scope: Scope, change: impl Fn(&mut Sale)) {
         self.store.set_min_epoch(scope).await.unwrap();
-        let stored = self.store.snapshot(SCOPE.partition, 1).await.unwrap();
+        let mut stored = self.store.snapshot(SCOPE.partition, 1).await.unwrap();
+        stored.sales.iter_mut().for_each(change);
         let known = |(order, status)| KnownOrder { order, status };
         let snapshot = Snapshot { sales: stored.sales, orders: stored.orders.into_iter().map(known).collect() };
         self.inventory.rebuild(scope, &snapshot).await.unwrap();
         self.inventory.open(scope).await.unwrap();
         assert!(self.store.open_partition(scope, "memory").await.unwrap());
         self.epochs.assume(scope);
+    }
+
+    fn readmission(&self) -> readmission::Parts {
+        readmission::Parts {
+            store: Arc::clone(&self.store),
+            inventory: Arc::clone(&self.inventory) as Arc<dyn Inventory>,
+            epochs: self.epochs.clone(),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+        }
     }
 
     fn payments(&self) -> Payments {
@@ -245,6 +264,24 @@ async fn an_order_that_is_cancelled_while_its_late_payment_is_asked_for_gives_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stale_order_that_an_inventory_of_the_past_refuses_asks_the_next_one() {
+    let till = Till::selling(1).await;
+    till.begin(Some(Epoch(1))).await;
+    for number in [1, 2] {
+        till.record(SCOPE, &order(number, NOW)).await;
+    }
+    let after = till.fence(Some(NEXT.epoch)).await;
+    till.shutdown.spawn(readmission::keep_readmitting(till.readmission(), till.shutdown.clone()));
+    let granted = async |scope| {
+        let entries = till.inventory.outbox(scope, Duration::ZERO, 10).await.unwrap_or_default();
+        entries.iter().map(|entry| entry.orders.len()).sum::<usize>()
+    };
+    until("the one that is over has granted its last unit", async || granted(NEXT).await == 1).await;
+    till.open(after, |sale| sale.pools[0].capacity = 2).await;
+    until("the next one grants both", async || granted(after).await == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stale_orders_take_the_units_that_are_free_and_no_more() {
     let till = Till::selling(1).await;
     till.begin(Some(Epoch(1))).await;
@@ -252,13 +289,7 @@ async fn stale_orders_take_the_units_that_are_free_and_no_more() {
     till.record(SCOPE, &first).await;
     till.clock.advance(OVER);
     till.record(SCOPE, &second).await;
-    let parts = readmission::Parts {
-        store: Arc::clone(&till.store),
-        inventory: Arc::clone(&till.inventory) as Arc<dyn Inventory>,
-        epochs: till.epochs.clone(),
-        clock: Arc::clone(&till.clock) as Arc<dyn Clock>,
-    };
-    till.shutdown.spawn(readmission::keep_readmitting(parts, till.shutdown.clone()));
+    till.shutdown.spawn(readmission::keep_readmitting(till.readmission(), till.shutdown.clone()));
     let listed = async |state| {
         let stale = till.store.stale_orders(state, 10).await.unwrap();
         stale.into_iter().map(|stale| (stale.order.id, stale.reason)).collect::<Vec<_>>()

@@ -1,10 +1,10 @@
 //! A server process that a test owns: in a session of its own, its output in a file, gone with the test however that ends.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, LazyLock, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -125,7 +125,7 @@ impl Drop for Process {
 /// A loopback port below the kernel's ephemeral range that nobody uses now. No two calls in a process are given the same: whoever asked
 /// first may not listen yet, or may be between two starts.
 pub(crate) fn free_port() -> u16 {
-    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let port = fastrand::u16(20_000..32_000);
         let is_new = GIVEN.lock().expect("the ports").insert(port);

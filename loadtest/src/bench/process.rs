@@ -10,7 +10,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::load;
 
-/// The command that runs a program in a session of its own, under the same process id, for as long as the benchmark lives.
+/// The command that runs a program in a session of its own, under the same process id, for as long as the thread lives that starts it:
+/// the benchmark's only one.
 ///
 /// A session is what the scheduler deals the cores out to (`CONFIG_SCHED_AUTOGROUP`), as it does to services: Redis, the broker and the
 /// store have one each. In one with the load, a gateway took the cores from them for a hundred milliseconds at a time.
@@ -31,6 +32,7 @@ impl Server {
     /// Starts a program with its output in a file.
     pub(super) fn start(program: &Path, arguments: &[String], log: &Path) -> anyhow::Result<Self> {
         let out = std::fs::File::create(log).with_context(|| format!("{}", log.display()))?;
+        anyhow::ensure!(program.is_file(), "there is no {}", program.display());
         let child = owned(program)
             .args(arguments)
             .stdin(Stdio::null())
@@ -38,7 +40,7 @@ impl Server {
             .stderr(out)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+            .context("cannot start setpriv")?;
         Ok(Self { pid: child.id().context("it has ended already")?, _child: child })
     }
 }

@@ -1,9 +1,9 @@
 //! The deployment that is measured, and the servers under it.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex};
+use std::sync::Mutex;
 
 use anyhow::Context;
 use clap::Args;
@@ -204,10 +204,10 @@ fn launch(program: &Path, dir: &Path, role: &str, settings: &[&str]) -> anyhow::
 /// A port of loopback that is free now, below those that the kernel gives to the ten thousand who connect. No two calls are given the
 /// same.
 pub(super) fn free_port() -> anyhow::Result<SocketAddr> {
-    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     for _ in 0..100 {
         let port = fastrand::u16(12_000..20_000);
-        let is_new = GIVEN.lock().is_ok_and(|mut given| given.insert(port));
+        let is_new = GIVEN.lock().expect("the ports").insert(port);
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         if is_new && std::net::TcpListener::bind(address).is_ok() {
             return Ok(address);
