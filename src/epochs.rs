@@ -249,7 +249,19 @@ fn not_joined(fault: inventory::Fault) -> NotJoined {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Epoch;
     use crate::planted::{Planted, SCOPE};
+
+    #[test]
+    fn a_fence_of_the_epoch_before_leaves_the_next_one_joined() {
+        let standing = Standing::starting();
+        let next = Scope { epoch: Epoch(SCOPE.epoch.0 + 1), ..SCOPE };
+        standing.set(Ok(next));
+        assert!(!standing.leave(SCOPE, "fenced"));
+        assert_eq!(standing.get(), Ok(next));
+        assert!(standing.leave(next, "fenced"));
+        assert_eq!(standing.get(), Err(NotJoined::Recovering("fenced".to_owned())));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_scope_that_is_fenced_is_not_joined_again_until_it_answers() {

@@ -81,7 +81,8 @@ async fn ask(parts: &Parts, scope: Scope, claims: &[Claim]) -> Result<u32, Fault
     };
     let is_refused = |verdict: &Verdict| matches!(verdict, Verdict::Refused(_));
     if confirmed.verdicts.iter().any(is_refused) && !epochs::is_current(&*parts.store, scope).await? {
-        tracing::warn!(%scope, "the epoch is over; the next one is asked for the stale orders that it refused");
+        parts.epochs.look_again();
+        tracing::warn!(%scope, "the epoch is over; the next one is asked for these stale orders");
         return Ok(0);
     }
     let mut refused = 0;

@@ -154,7 +154,8 @@ impl Shards {
 
     /// Takes note of what the inventory said changed in this scope. Of an epoch older than the newest that was heard of, only what was
     /// granted counts: a batch may have been on its way for as long as a recovery takes.
-    pub fn learn(&self, scope: Scope, changes: &Changes) {
+    /// Returns whether all of it counted.
+    pub fn learn(&self, scope: Scope, changes: &Changes) -> bool {
         // Before the counters: who sees that nothing is left must see who got it.
         changes.granted.iter().for_each(|hint| {
             self.0.granted.insert(*hint);
@@ -163,7 +164,7 @@ impl Shards {
         match begun.get_mut(usize::from(scope.partition.0)) {
             Some(epoch) if scope.epoch > *epoch => self.begin_with(epoch, scope),
             Some(epoch) if scope.epoch == *epoch => {}
-            _ => return,
+            _ => return false,
         }
         if !changes.sales.is_empty() {
             let mut sales = HashMap::clone(&self.0.sales.load());
@@ -184,6 +185,7 @@ impl Shards {
                 leg.refill(self.weight(), self.weights(), self.buffer_of(&shard.sale));
             }
         }
+        true
     }
 
     /// Takes note of who is alive.
@@ -277,11 +279,11 @@ impl Shards {
         self.0.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on everything is learnt anew in this scope, unless a newer one has begun.
+    /// From now on everything is learnt anew in this scope, which this process has joined: also where a store was set back, and its epochs
+    /// with it.
     fn begin(&self, scope: Scope) {
-        match self.begun().get_mut(usize::from(scope.partition.0)) {
-            Some(epoch) if scope.epoch >= *epoch => self.begin_with(epoch, scope),
-            _ => {}
+        if let Some(epoch) = self.begun().get_mut(usize::from(scope.partition.0)) {
+            self.begin_with(epoch, scope);
         }
     }
 

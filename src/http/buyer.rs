@@ -111,10 +111,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-
-    const BUYER: HeaderName = HeaderName::from_static("x-buyer-id");
     use crate::config::settings::Secret;
 
+    const BUYER: HeaderName = HeaderName::from_static("x-buyer-id");
     const NOW: UnixMillis = UnixMillis(1_795_262_400_000);
     const SECONDS: i64 = NOW.0 / 1000;
 

@@ -92,7 +92,7 @@ impl Door {
         let length_twice = encoded && seen.length_twice();
         let call = Call { head, headers, peer, began: Instant::now(), trace: None, length_twice };
         let is_api = || head.uri.path().starts_with("/v1/");
-        let mut reply = if let Some(traced) = self.parts.spans.enter(trace::context(headers), is_api) {
+        let mut reply = if let Some(traced) = self.parts.spans.enter(trace::context(&head.headers), is_api) {
             // On the heap, as all that few requests need: every one has room for what its future may ever hold.
             Box::pin(self.answer_traced(traced, call, body)).await
         } else {

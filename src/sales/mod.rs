@@ -51,7 +51,7 @@ pub struct Changed {
 pub enum Effect {
     /// The inventory sells by it; nodes hear of it with their next refill.
     Applied,
-    /// It is stored; the inventory cannot be reached, and gets it as soon as it can.
+    /// It is stored; the inventory cannot be reached, or is not known to be the one that counts, and gets it as soon as it can.
     Stored { why: String },
     /// The sale is like this already.
     Unchanged,
@@ -154,7 +154,7 @@ impl Definitions {
                 Err(fault) => fault.to_string(),
             };
             if !now.is_empty() && now != said {
-                tracing::warn!(waiting = now, "definitions of sales are stored but not in the inventory");
+                tracing::warn!(waiting = now, "definitions of sales are stored but not known to be in the inventory");
             }
             said = now;
         }
@@ -247,6 +247,9 @@ impl Definitions {
     async fn take_back_capacities(&self, sale: &Sale) -> Result<(), store::Fault> {
         let Ok(scope) = self.epochs.of_sale(&sale.id) else { return Ok(()) };
         let Ok(stock) = self.inventory.stock(scope, &sale.id).await else { return Ok(()) };
+        if !epochs::is_current(&*self.store, scope).await? {
+            return Ok(());
+        }
         let mut fitting = Sale { version: sale.version + 1, ..sale.clone() };
         for leg in stock {
             let live = leg.held.saturating_add(leg.sold);
@@ -268,26 +271,30 @@ impl Definitions {
             Ok(scope) => scope,
             Err(reason) => return Carried::Waiting(reason.to_string()),
         };
-        match self.inventory.define(scope, sale).await {
-            Ok(Defined::Applied | Defined::NotNewer) => {
-                match epochs::is_current(&*self.store, scope).await {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        return Carried::Waiting(format!("{scope} is over; the next epoch has to hear of it too"));
-                    }
-                    Err(fault) => return Carried::Waiting(fault.to_string()),
-                }
+        let defined = match self.inventory.define(scope, sale).await {
+            Ok(defined) => defined,
+            Err(fault) => {
+                self.epochs.report(scope, &fault);
+                return Carried::Waiting(fault.to_string());
+            }
+        };
+        match epochs::is_current(&*self.store, scope).await {
+            Ok(true) => {}
+            Ok(false) => {
+                self.epochs.look_again();
+                return Carried::Waiting(format!("{scope} is over; the next epoch has to hear of it too"));
+            }
+            Err(fault) => return Carried::Waiting(fault.to_string()),
+        }
+        match defined {
+            Defined::Applied | Defined::NotNewer => {
                 if let Err(fault) = self.store.mark_applied(&sale.id, sale.version).await {
                     // It is applied all the same; the next look finds it and marks it.
                     tracing::debug!(sale = %sale.id, %fault, "a definition is applied but not marked so");
                 }
                 Carried::Applied
             }
-            Ok(Defined::InUse { pool, leg, live }) => Carried::InUse { pool, leg, live },
-            Err(fault) => {
-                self.epochs.report(scope, &fault);
-                Carried::Waiting(fault.to_string())
-            }
+            Defined::InUse { pool, leg, live } => Carried::InUse { pool, leg, live },
         }
     }
 

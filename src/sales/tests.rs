@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::*;
-use crate::domain::{OrderStatus, SaleState};
-use crate::planted::Planted;
+use crate::domain::{Epoch, OrderStatus, SaleState, Scope};
+use crate::planted::{Planted, SCOPE};
 use crate::store::Sales as _;
 
 fn definitions(planted: &Planted) -> Definitions {
@@ -65,10 +65,16 @@ async fn a_sale_that_says_nothing_of_its_hold_has_the_one_that_is_configured_whe
 async fn a_definition_that_an_inventory_of_the_past_took_waits_for_the_next_one() {
     let planted = Planted::new().await;
     planted.store.lock().recoveries = 1;
-    let changed = definitions(&planted).change(&id(), &document(), "admin", false).await.unwrap();
+    let definitions = definitions(&planted);
+    let changed = definitions.change(&id(), &document(), "admin", false).await.unwrap();
     assert!(matches!(changed.effect, Effect::Stored { .. }), "{:?}", changed.effect);
     assert_eq!(planted.inventory.lock().sales[&id()].version, 1, "it was asked, and answered");
     assert_eq!(planted.store.lock().sales[&id()].applied_version, 0);
+
+    let next = Scope { epoch: Epoch(SCOPE.epoch.0 + 1), ..SCOPE };
+    planted.epochs.assume(next);
+    assert_eq!(definitions.apply_waiting(&mut HashMap::new()).await, Ok(Vec::new()));
+    assert_eq!(planted.store.lock().sales[&id()].applied_version, 1);
 }
 
 #[tokio::test]
@@ -185,6 +191,25 @@ async fn a_refused_definition_whose_author_died_is_taken_back_at_the_second_look
     let stored = planted.store.lock().sales[&id()].clone();
     assert_eq!((capacity(&stored.sale), stored.sale.version, stored.applied_version), (10, 3, 3));
     assert_eq!(stored.sale.name, "renamed");
+}
+
+#[tokio::test]
+async fn an_inventory_of_the_past_has_no_definition_taken_back() {
+    let planted = Planted::new().await;
+    let before = planted.sale("s", 1);
+    planted.order(&before, 1, "b", OrderStatus::Held);
+    let mut after = Sale { version: 2, ..before.clone() };
+    after.pools[0].capacity = 0;
+    let definitions = definitions(&planted);
+    let change = definitions.line("admin", "sale.put", Some(&before), &after);
+    assert_eq!(planted.store.put_sale(&after, &change).await, Ok(PutSale::Stored));
+    planted.store.lock().recoveries = 1;
+
+    let mut refused = HashMap::new();
+    for _ in 0..3 {
+        assert_eq!(definitions.apply_waiting(&mut refused).await.unwrap().len(), 1);
+    }
+    assert_eq!(planted.store.lock().sales[&id()].sale, after);
 }
 
 #[tokio::test]

@@ -44,8 +44,9 @@ raft.wal_max_size_bytes = 33554432
 END
   echo '[].' >"$dir/enabled_plugins"
   # A clean environment: RABBITMQ_* of the machine would redirect folders. Said to run under systemd, the script becomes the
-  # virtual machine instead of waiting for it, so its process id is the broker's.
-  launch rabbitmq env -i PATH="$PATH" HOME="$dir" LANG=C.UTF-8 RUNNING_UNDER_SYSTEMD=true \
+  # virtual machine instead of waiting for it, so its process id is the broker's. A broker that is stopped while it starts leaves a core of
+  # its database where it stands: in its own folder.
+  launch rabbitmq env -C "$dir" -i PATH="$PATH" HOME="$dir" LANG=C.UTF-8 RUNNING_UNDER_SYSTEMD=true \
     ERL_EPMD_PORT="${PORT[epmd]}" ERL_EPMD_ADDRESS=127.0.0.1 ERL_CRASH_DUMP_SECONDS=0 \
     RABBITMQ_NODENAME="rushgate-$REPLY@localhost" RABBITMQ_DIST_PORT="$distribution" \
     RABBITMQ_CONF_ENV_FILE=/dev/null RABBITMQ_CONFIG_FILE="$dir/rabbitmq.conf" RABBITMQ_ADVANCED_CONFIG_FILE="$dir/advanced.config" \
