@@ -85,6 +85,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// refusal. At the latest then, so that health checks hear why it has not: a balancer waits for an answer longer than this.
 const JOIN_PATIENCE: Duration = Duration::from_secs(2);
 const JOIN_INTERVAL: Duration = Duration::from_millis(10);
+/// How long a connection that was let in last may take to say a first word: who connects has mostly asked by then.
+const FIRST_WORD: Duration = Duration::from_millis(250);
 /// What the future of a request may take: more than that the allocator gives slowly.
 const REQUEST_BYTES: usize = 1024;
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -234,6 +236,17 @@ impl Connections {
         .await;
         // On the heap, too: it comes once, and a connection at rest would have room for it.
         Box::pin(async move {
+            let ended = if ended.is_some() {
+                ended
+            } else {
+                // hyper closes at once where nothing was read yet, and who has just come in would have no answer.
+                let heard = poll_fn(|cx| match Pin::new(&mut served).poll(cx) {
+                    Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                    Poll::Pending if seen.has_heard() => Poll::Ready(None),
+                    Poll::Pending => Poll::Pending,
+                });
+                tokio::time::timeout(FIRST_WORD, heard).await.ok().flatten()
+            };
             let ended = if let Some(ended) = ended {
                 ended
             } else {

@@ -56,12 +56,18 @@ pub(super) struct Wire<S> {
 pub(super) struct Seen {
     length_twice: AtomicBool,
     unread: AtomicBool,
+    heard: AtomicBool,
 }
 
 impl Seen {
     /// Has a request said its length twice? It is the one with the `Transfer-Encoding`, and the last of its connection.
     pub(super) fn length_twice(&self) -> bool {
         self.length_twice.load(Ordering::Relaxed)
+    }
+
+    /// Has anything come on this connection?
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
     }
 
     /// A request is answered without being read to its end.
@@ -174,6 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
             return this.poll_head_deadline(cx);
         }
         this.came = true;
+        this.seen.heard.store(true, Ordering::Relaxed);
         if this.framing.read(&buf.filled()[before..]) {
             this.seen.length_twice.store(true, Ordering::Relaxed);
         }

@@ -277,6 +277,28 @@ async fn a_node_that_drains_says_so_and_finishes_what_it_has() {
 }
 
 #[tokio::test]
+async fn who_was_let_in_last_is_answered_by_a_node_that_stops() {
+    let gateway = Gateway::open().await;
+    let (mut last, _silent) = (gateway.connect().await, gateway.connect().await);
+    timeout(PATIENCE, async {
+        while !gateway.metric("rushgate_connections 2") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("they are let in");
+    gateway.shutdown.begin();
+    timeout(PATIENCE, async { while TcpStream::connect(gateway.address).await.is_ok() {} })
+        .await
+        .expect("nobody new is let in any more");
+    last.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let answered = answers(&rest(&mut last).await);
+    assert_eq!((answered[0].status, answered[0].header("connection")), (200, Some("close")));
+    // And it does not wait for who says nothing.
+    gateway.close().await;
+}
+
+#[tokio::test]
 async fn while_it_drains_it_is_not_ready_but_still_answers() {
     let gateway = Gateway::drained_for(Duration::from_secs(600)).await;
     let mut resting = gateway.connect().await;
