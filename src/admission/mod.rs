@@ -50,8 +50,7 @@ struct Inner {
     sales: ArcSwap<HashMap<SaleId, Arc<SaleShard>, foldhash::fast::RandomState>>,
     /// Every order that was granted, by any node, as far as this one has heard.
     granted: DashSet<OrderHint, BuildById>,
-    /// By partition, the newest epoch that anything was learnt of: the counters have its versions. Keeps those apart who learn; those who
-    /// take permits never wait for it.
+    /// By partition, the epoch whose versions the counters have. Keeps those apart who learn; those who take permits never wait for it.
     begun: Mutex<Vec<Epoch>>,
     refills: Vec<Refills>,
 }
@@ -152,9 +151,8 @@ impl Shards {
         })
     }
 
-    /// Takes note of what the inventory said changed in this scope. Of an epoch older than the newest that was heard of, only what was
-    /// granted counts: a batch may have been on its way for as long as a recovery takes.
-    /// Returns whether all of it counted.
+    /// Takes note of what the inventory said changed in this scope. Of an epoch older than the counters' only what was granted counts: a
+    /// batch may have been on its way for as long as a recovery takes. Returns whether all of it counted.
     pub fn learn(&self, scope: Scope, changes: &Changes) -> bool {
         // Before the counters: who sees that nothing is left must see who got it.
         changes.granted.iter().for_each(|hint| {

@@ -141,6 +141,9 @@ mod tests {
         assert!(shards.may_be_granted(order), "what was granted was granted");
         shards.learn(next, &of(3, 6));
         assert_eq!(left(&shards), 6, "what follows counts");
+        shards.begin(SCOPE);
+        assert!(shards.learn(SCOPE, &of(1, 5)), "a store that is set back sets its epochs back");
+        assert_eq!(left(&shards), 5);
         planted.shutdown.force();
     }
 

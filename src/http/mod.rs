@@ -236,18 +236,15 @@ impl Connections {
         .await;
         // On the heap, too: it comes once, and a connection at rest would have room for it.
         Box::pin(async move {
-            let ended = if ended.is_some() {
-                ended
-            } else {
-                // hyper closes at once where nothing was read yet, and who has just come in would have no answer.
-                let heard = poll_fn(|cx| match Pin::new(&mut served).poll(cx) {
-                    Poll::Ready(ended) => Poll::Ready(Some(ended)),
-                    Poll::Pending if seen.has_heard() => Poll::Ready(None),
-                    Poll::Pending => Poll::Pending,
-                });
-                tokio::time::timeout(FIRST_WORD, heard).await.ok().flatten()
-            };
+            // hyper closes at once where nothing was read yet, and who has just come in would have no answer.
+            let heard = poll_fn(|cx| match Pin::new(&mut served).poll(cx) {
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                Poll::Pending if seen.has_heard() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            });
             let ended = if let Some(ended) = ended {
+                ended
+            } else if let Ok(Some(ended)) = tokio::time::timeout(FIRST_WORD, heard).await {
                 ended
             } else {
                 Pin::new(&mut served).graceful_shutdown();

@@ -14,7 +14,7 @@ use crate::load;
 /// the benchmark's only one.
 ///
 /// A session is what the scheduler deals the cores out to (`CONFIG_SCHED_AUTOGROUP`), as it does to services: Redis, the broker and the
-/// store have one each. In one with the load, a gateway took the cores from them for a hundred milliseconds at a time.
+/// store have one each. In one with the load, a gateway took the cores from them for many of the scheduler's turns.
 fn owned(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "setsid"]).arg(program);
