@@ -1,8 +1,8 @@
 //! What this node told whom lately: the last refusals, for the support desk's question why.
 //!
 //! A table of one size, each buyer of a sale with one place in it, where whoever comes later to the same place takes it. Nobody waits for
-//! anybody: a refusal costs two stores, to a place that hardly two of a crowd share. Neither sale nor buyer is kept, only a number that
-//! nobody can make without this process's key.
+//! anybody: a refusal costs one store, to a place that hardly two of a crowd share. Neither sale nor buyer is kept, only a number that
+//! nobody can make without this process's key; 40 bits of it tell one buyer from another.
 
 use std::fmt;
 use std::hash::BuildHasher;
@@ -14,9 +14,13 @@ use tokio::time::Instant;
 
 use crate::atomic::{AtomicU64, Ordering};
 
-/// Places in the table: a megabyte.
+/// Places in the table: half a megabyte.
 const PLACES: usize = 65_536;
 const CODE_BITS: u32 = 8;
+const TIME_BITS: u32 = 32;
+const MARK_BITS: u32 = 64 - TIME_BITS - CODE_BITS;
+/// The unit of a time in the table, in milliseconds. They do for 13 years.
+const TICK: u64 = 100;
 
 /// The table. Cheap to clone.
 #[derive(Clone)]
@@ -29,14 +33,9 @@ struct Inner {
     places: Box<[Place]>,
 }
 
-/// Two stores may be mixed with those of another, so the first one says which second one belongs to it: `mark` is the buyer's, with
-/// `said` folded in.
-#[derive(Default)]
-struct Place {
-    mark: AtomicU64,
-    /// Milliseconds since the table began, and the code's place plus one; 0: nothing.
-    said: AtomicU64,
-}
+/// In one word, so that it is of one buyer: the upper bits of the mark, then ticks since the table began, then the code's number plus
+/// one. 0: nothing.
+type Place = AtomicU64;
 
 /// A buyer of a sale, as the table knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,49 +80,55 @@ impl Refusals {
 
     /// Notes a refusal: the number of its code, and when the claim came.
     pub fn note(&self, of: Mark, code: u8, at: Instant) {
-        let millis = u64::try_from(at.saturating_duration_since(self.0.begun).as_millis()).unwrap_or(u64::MAX);
-        let said = millis << CODE_BITS | (u64::from(code) + 1);
-        let place = self.place(of);
-        place.said.store(said, Ordering::Relaxed);
-        place.mark.store(of.0 ^ said, Ordering::Relaxed);
+        let ticks = at.saturating_duration_since(self.0.begun).as_millis() / u128::from(TICK);
+        let ticks = u64::from(u32::try_from(ticks).unwrap_or(u32::MAX));
+        let word = of.upper() | ticks << CODE_BITS | (u64::from(code) + 1);
+        self.place(of).store(word, Ordering::Relaxed);
     }
 
     /// The last refusal of this buyer, if nobody has taken its place since.
     pub fn last(&self, of: Mark, now: Instant) -> Option<Remembered> {
-        let place = self.place(of);
-        let said = place.said.load(Ordering::Relaxed);
-        if place.mark.load(Ordering::Relaxed) ^ said != of.0 {
-            return None;
-        }
-        let code = usize::try_from((said & 0xff).checked_sub(1)?).ok()?;
-        Some(Remembered { code: self.0.codes.get(code)?, ago: self.ago(said, now) })
+        let word = self.place(of).load(Ordering::Relaxed);
+        let code = usize::try_from((word & 0xff).checked_sub(1)?).ok()?;
+        (Mark(word).upper() == of.upper()).then_some(())?;
+        Some(Remembered { code: self.0.codes.get(code)?, ago: self.ago(ticks(word), now) })
     }
 
     /// Looks through the whole table.
     pub fn memory(&self, now: Instant) -> Memory {
-        let said = self.0.places.iter().map(|place| place.said.load(Ordering::Relaxed)).filter(|said| *said > 0);
+        let words = self.0.places.iter().map(|place| place.load(Ordering::Relaxed)).filter(|word| *word > 0);
         // Whoever asks shares a thread with claims, so nothing is sorted.
-        let mut said: Vec<_> = said.collect();
-        let (taken, oldest) = (said.len(), said.iter().min().copied());
-        let median = (taken > 0).then(|| *said.select_nth_unstable((taken - 1) / 2).1);
+        let mut times: Vec<_> = words.map(ticks).collect();
+        let (taken, oldest) = (times.len(), times.iter().min().copied());
+        let median = (taken > 0).then(|| *times.select_nth_unstable((taken - 1) / 2).1);
         Memory {
             places: PLACES,
             taken,
             age: now.saturating_duration_since(self.0.begun),
-            oldest: oldest.map(|said| self.ago(said, now)),
-            median: median.map(|said| self.ago(said, now)),
+            oldest: oldest.map(|ticks| self.ago(ticks, now)),
+            median: median.map(|ticks| self.ago(ticks, now)),
         }
     }
 
-    fn ago(&self, said: u64, now: Instant) -> Duration {
-        let at = Duration::from_millis(said >> CODE_BITS);
-        now.saturating_duration_since(self.0.begun).saturating_sub(at)
+    fn ago(&self, ticks: u64, now: Instant) -> Duration {
+        now.saturating_duration_since(self.0.begun).saturating_sub(Duration::from_millis(ticks * TICK))
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "only the last bits are wanted")]
     fn place(&self, of: Mark) -> &Place {
         &self.0.places[of.0 as usize % PLACES]
     }
+}
+
+impl Mark {
+    /// What a place keeps of it, where it keeps it.
+    fn upper(self) -> u64 {
+        self.0 >> (64 - MARK_BITS) << (64 - MARK_BITS)
+    }
+}
+
+fn ticks(word: u64) -> u64 {
+    word >> CODE_BITS & u64::from(u32::MAX)
 }
 
 #[cfg(test)]
@@ -149,21 +154,21 @@ mod tests {
     #[test]
     fn whoever_comes_later_to_the_same_place_takes_it() {
         let refusals = Refusals::new(CODES);
-        let (one, other) = (Mark(7), Mark(7 + PLACES as u64));
+        let (one, other) = (Mark(7), Mark(7 + (1 << 63)));
         refusals.note(one, 0, refusals.0.begun);
+        assert_eq!(refusals.last(other, refusals.0.begun), None);
         refusals.note(other, 1, refusals.0.begun);
         assert_eq!(refusals.last(one, refusals.0.begun), None);
         assert_eq!(refusals.last(other, refusals.0.begun).map(|last| last.code), Some("closed"));
     }
 
     #[test]
-    fn what_two_have_written_half_each_is_nobodys() {
+    fn an_age_beyond_all_reason_is_told_as_the_longest_there_is_and_of_the_same_buyer() {
         let refusals = Refusals::new(CODES);
-        refusals.note(Mark(7), 0, refusals.0.begun);
-        // Another one's second store is still to come.
-        refusals.0.places[7].said.store(2, Ordering::Relaxed);
-        assert_eq!(refusals.last(Mark(7), refusals.0.begun), None);
-        assert_eq!(refusals.last(Mark(7 + PLACES as u64), refusals.0.begun), None);
+        let ages = Duration::from_secs(20 * 366 * 24 * 3600);
+        refusals.note(Mark(7), 0, refusals.0.begun + ages);
+        assert_eq!(refusals.last(Mark(7), refusals.0.begun + ages).map(|last| last.code), Some("sold_out"));
+        assert_eq!(refusals.last(Mark(7 + (1 << 63)), refusals.0.begun + ages), None);
     }
 
     #[test]
