@@ -35,7 +35,8 @@ impl UnixMillis {
 impl UnixMillis {
     /// The date and the time of day; `None` for what has no year of four digits.
     fn rfc3339(self) -> Option<([u8; 24], usize)> {
-        let instant = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).ok()?;
+        let instant = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1000)).ok()?;
+        let millis = u16::try_from(self.0.rem_euclid(1000)).ok()?;
         let year = u16::try_from(instant.year()).ok().filter(|year| *year <= 9999)?;
         let mut text = *b"0000-00-00T00:00:00.000Z";
         put(&mut text[0..4], year);
@@ -44,7 +45,7 @@ impl UnixMillis {
         put(&mut text[11..13], instant.hour().into());
         put(&mut text[14..16], instant.minute().into());
         put(&mut text[17..19], instant.second().into());
-        put(&mut text[20..23], instant.millisecond());
+        put(&mut text[20..23], millis);
         // No more digits of the second than it has.
         let mut end = 23;
         while text[end - 1] == b'0' && end > 20 {

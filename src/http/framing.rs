@@ -94,18 +94,17 @@ impl Framing {
     }
 
     fn end_line(&mut self) -> bool {
-        let line = self.line[..self.kept].trim_ascii_end();
-        if line.is_empty() && self.lines > 0 {
-            return self.end_head();
+        let line = &self.line[..self.kept];
+        if is_blank(line) {
+            self.kept = 0;
+            // Empty lines before a request are passed over, as hyper does.
+            return self.lines > 0 && self.end_head();
         }
-        // Empty lines before a request are passed over, as hyper does.
-        if !line.is_empty() {
-            self.lines += 1;
-            match framing_of(line) {
-                Some(Of::Encoding) => self.encoded = true,
-                Some(Of::Length(length)) => self.length = Some(length),
-                None => {}
-            }
+        self.lines += 1;
+        match framing_of(line) {
+            Some(Of::Encoding) => self.encoded = true,
+            Some(Of::Length(length)) => self.length = Some(length),
+            None => {}
         }
         self.kept = 0;
         false
@@ -135,23 +134,23 @@ impl Head {
     fn at(bytes: &[u8]) -> Option<Self> {
         let mut head = Self { bytes: 0, length: None, encoded: false };
         let mut has_lines = false;
-        loop {
-            let rest = &bytes[head.bytes..];
-            let end = memchr::memchr(b'\n', rest)?;
-            head.bytes += end + 1;
-            let line = rest[..end.min(KEPT)].trim_ascii_end();
-            match line.first() {
-                None if has_lines => return Some(head),
-                // As hyper does before a request.
-                None => continue,
-                Some(_) => match framing_of(line) {
-                    Some(Of::Encoding) => head.encoded = true,
-                    Some(Of::Length(length)) => head.length = Some(length),
-                    None => {}
-                },
+        for end in memchr::memchr_iter(b'\n', bytes) {
+            let line = &bytes[head.bytes..end];
+            head.bytes = end + 1;
+            if is_blank(line) {
+                if has_lines {
+                    return Some(head);
+                }
+                continue;
             }
             has_lines = true;
+            match framing_of(line) {
+                Some(Of::Encoding) => head.encoded = true,
+                Some(Of::Length(length)) => head.length = Some(length),
+                None => {}
+            }
         }
+        None
     }
 }
 
@@ -159,6 +158,10 @@ impl Head {
 enum Of {
     Encoding,
     Length(u64),
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    matches!(line, [] | b"\r")
 }
 
 fn framing_of(line: &[u8]) -> Option<Of> {

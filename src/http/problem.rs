@@ -4,11 +4,10 @@
 //! most answers are the same few refusals.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use serde_json::{Map, Value};
+use serde::Serialize;
 
 use crate::domain::Invalid;
 
@@ -88,7 +87,8 @@ codes! {
 pub(super) struct Problem {
     pub(super) code: Code,
     detail: Option<Cow<'static, str>>,
-    members: Map<String, Value>,
+    /// Extension members as they stand in the document, each with a comma before it.
+    members: Vec<u8>,
     /// Seconds.
     pub(super) retry_after: Option<u32>,
     /// `Allow`, or `WWW-Authenticate`.
@@ -99,7 +99,7 @@ pub(super) struct Problem {
 
 impl From<Code> for Problem {
     fn from(code: Code) -> Self {
-        Self { code, detail: None, members: Map::new(), retry_after: None, header: None, close: false }
+        Self { code, detail: None, members: Vec::new(), retry_after: None, header: None, close: false }
     }
 }
 
@@ -119,9 +119,12 @@ impl Problem {
         self
     }
 
-    /// Adds an extension member.
-    pub(super) fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
-        self.members.insert(member.to_owned(), value.into());
+    /// Adds an extension member, whose name is in no document yet.
+    pub(super) fn with(mut self, member: &'static str, value: impl Serialize) -> Self {
+        self.members.push(b',');
+        write_json(&mut self.members, member);
+        self.members.push(b':');
+        write_json(&mut self.members, value);
         self
     }
 
@@ -140,38 +143,38 @@ impl Problem {
         self
     }
 
-    /// The body of the answer.
+    /// The body of the answer. Most of a crowd hears when units may come back, so nothing is taken apart for that.
     pub(super) fn document(self) -> Bytes {
         let plain = self.code.document();
         if self.detail.is_none() && self.members.is_empty() {
             return Bytes::from_static(plain.as_bytes());
         }
-        if self.detail.is_none() {
-            return with_members(plain, &self.members).into();
+        let mut document = Vec::with_capacity(plain.len() + self.members.len() + 64);
+        match self.detail {
+            None => document.extend_from_slice(plain.trim_end_matches('}').as_bytes()),
+            Some(detail) => {
+                // The table's own detail is the last in its document.
+                let before = plain.rfind(DETAIL).unwrap_or_default() + DETAIL.len();
+                document.extend_from_slice(&plain.as_bytes()[..before]);
+                write_json(&mut document, detail);
+            }
         }
-        let mut document: Map<String, Value> = serde_json::from_str(plain).expect("the table makes JSON objects");
-        if let Some(detail) = self.detail {
-            document.insert("detail".to_owned(), detail.into_owned().into());
-        }
-        document.extend(self.members);
-        Value::Object(document).to_string().into()
+        document.extend_from_slice(&self.members);
+        document.push(b'}');
+        document.into()
     }
 }
 
-/// A constant document with something added. Most of a crowd hears when units may come back, so it is not taken apart for that.
-fn with_members(plain: &str, members: &Map<String, Value>) -> String {
-    let mut text = String::with_capacity(plain.len() + 64);
-    text.push_str(plain.trim_end_matches('}'));
-    for (member, value) in members {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ",{}:{value}", Value::from(member.as_str()));
-    }
-    text.push('}');
-    text
+const DETAIL: &str = ",\"detail\":";
+
+fn write_json(document: &mut Vec<u8>, value: impl Serialize) {
+    serde_json::to_writer(document, &value).expect("the members are texts, lists and instants");
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Map, Value};
+
     use super::*;
 
     #[test]

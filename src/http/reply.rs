@@ -77,6 +77,10 @@ impl<'a> OrderDocument<'a> {
     }
 }
 
+/// As RFC 3339.
+#[derive(Serialize)]
+struct Instant(#[serde(serialize_with = "instant")] UnixMillis);
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
 fn instant<S: serde::Serializer>(at: &UnixMillis, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(at)
@@ -134,15 +138,14 @@ pub(super) fn pending(order: OrderId, status: StatusCode) -> Reply {
 
 /// The problem that a refusal is.
 pub(super) fn refused(refusal: Refusal) -> Problem {
-    let instant = |at: Option<UnixMillis>| at.map(|at| at.to_string());
     match refusal {
         Refusal::UnknownSale => Code::UnknownSale.into(),
-        Refusal::NotOpen { opens_at } => Problem::from(Code::NotOpen).with("opens_at", instant(opens_at)),
+        Refusal::NotOpen { opens_at } => Problem::from(Code::NotOpen).with("opens_at", opens_at.map(Instant)),
         Refusal::Paused => Code::Paused.into(),
         Refusal::Closed => Code::Closed.into(),
         Refusal::SoldOut => Code::SoldOut.into(),
         Refusal::AllHeld { next_release_at } => {
-            Problem::from(Code::AllHeld).with("next_release_at", instant(next_release_at))
+            Problem::from(Code::AllHeld).with("next_release_at", next_release_at.map(Instant))
         }
         Refusal::LimitReached { orders } => {
             let orders: Vec<_> = orders.iter().map(ToString::to_string).collect();
