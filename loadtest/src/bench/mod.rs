@@ -63,6 +63,7 @@ struct Bench {
     options: Options,
     site: Site,
     naive: Naive,
+    parts: Peer,
     bare_granted: Peer,
     bare_refused: Peer,
     bare_on_cores: Peer,
@@ -133,6 +134,7 @@ impl Bench {
         tell("starting");
         let site = Site::start(&options.servers, &options.program, &options.dir).await?;
         let naive = Naive::start(&options.servers, &options.dir).await?;
+        let parts = Peer::parts(&options.servers, &options.dir).await?;
         site.sale("sample", 1).await?;
         site.sale("gone", 1).await?;
         let gateway = site.gateways[0].public;
@@ -149,7 +151,19 @@ impl Bench {
             }),
         };
         let (measured, serial, naive_rows) = (Vec::new(), 0, 0);
-        Ok(Self { options, site, naive, bare_granted, bare_refused, bare_on_cores, lock, measured, serial, naive_rows })
+        Ok(Self {
+            options,
+            site,
+            naive,
+            parts,
+            bare_granted,
+            bare_refused,
+            bare_on_cores,
+            lock,
+            measured,
+            serial,
+            naive_rows,
+        })
     }
 
     fn wants(&self, workload: &str) -> bool {

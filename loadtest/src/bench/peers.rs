@@ -11,6 +11,8 @@ use crate::bench::process::Server;
 use crate::bench::site::{Servers, free_port};
 
 const QUEUE: &str = "naive-orders";
+/// Nobody reads it: it is emptied.
+const PARTS_QUEUE: &str = "parts-orders";
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS naive_orders (id BIGINT AUTO_INCREMENT PRIMARY KEY, order_id BINARY(16) NOT NULL UNIQUE, \
                      sale_id VARCHAR(64) NOT NULL, buyer_id VARCHAR(128) NOT NULL, quantity INT NOT NULL, amount BIGINT NOT NULL, \
                      currency CHAR(3) NOT NULL, UNIQUE KEY buyer (sale_id, buyer_id))";
@@ -34,6 +36,10 @@ fn listen(address: SocketAddr) -> Vec<String> {
 
 fn own(kind: &str, arguments: impl IntoIterator<Item = String>) -> Vec<String> {
     ["peer".to_owned(), kind.to_owned()].into_iter().chain(arguments).collect()
+}
+
+fn queue(servers: &Servers, name: &str) -> [String; 4] {
+    ["--amqp".to_owned(), servers.amqp.clone(), "--queue".to_owned(), name.to_owned()]
 }
 
 impl Peer {
@@ -60,6 +66,14 @@ impl Peer {
         Self::start(&std::env::current_exe()?, &arguments, address, &dir.join("bare.log")).await
     }
 
+    /// A batched script and a message per batch, and nothing else.
+    pub(super) async fn parts(servers: &Servers, dir: &Path) -> anyhow::Result<Self> {
+        let address = free_port()?;
+        let redis = ["--redis".to_owned(), servers.redis.clone()];
+        let arguments = own("parts", listen(address).into_iter().chain(queue(servers, PARTS_QUEUE)).chain(redis));
+        Self::start(&std::env::current_exe()?, &arguments, address, &dir.join("parts.log")).await
+    }
+
     /// The spikeSystem design: `redis` and a local stock.
     pub(super) async fn local_lock(program: &Path, servers: &Servers, stock: u32, dir: &Path) -> anyhow::Result<Self> {
         let key = format!("local-lock-{stock}");
@@ -83,13 +97,48 @@ impl Peer {
     }
 }
 
+/// Empties what the parts alone have sent: a broker with a longer queue would be another one for those who come next.
+pub(super) async fn forget_parts(servers: &Servers) -> anyhow::Result<()> {
+    let connection = lapin::Connection::connect(&servers.amqp, lapin::ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    channel.queue_purge(PARTS_QUEUE.into(), lapin::options::QueuePurgeOptions::default()).await?;
+    Ok(connection.close(0, "".into()).await?)
+}
+
+/// What a peer on Redis has to sell.
+pub(super) struct Stock(&'static str);
+
+impl Stock {
+    pub(super) const NAIVE: Self = Self("naive");
+    pub(super) const PARTS: Self = Self("parts");
+
+    pub(super) async fn set(&self, servers: &Servers, sale: &str, units: u32) -> anyhow::Result<()> {
+        let client = redis::Client::open(servers.redis.as_str())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        Ok(connection.set(self.key(sale), units).await?)
+    }
+
+    /// Units that are gone, of so many.
+    pub(super) async fn gone(&self, servers: &Servers, sale: &str, units: u32) -> anyhow::Result<u64> {
+        let client = redis::Client::open(servers.redis.as_str())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let left: u64 = connection.get(self.key(sale)).await?;
+        Ok(u64::from(units) - left)
+    }
+
+    /// As the peer itself calls it.
+    fn key(&self, sale: &str) -> String {
+        format!("{}:{{{sale}}}:stock", self.0)
+    }
+}
+
 impl Naive {
     pub(super) async fn start(servers: &Servers, dir: &Path) -> anyhow::Result<Self> {
         let mut store = MySqlConnection::connect(&servers.mysql).await?;
         sqlx::query(TABLE).execute(&mut store).await?;
         let program = std::env::current_exe()?;
         let address = free_port()?;
-        let queue = ["--amqp".to_owned(), servers.amqp.clone(), "--queue".to_owned(), QUEUE.to_owned()];
+        let queue = queue(servers, QUEUE);
         let arguments = own(
             "naive",
             listen(address).into_iter().chain(queue.clone()).chain(["--redis".to_owned(), servers.redis.clone()]),
@@ -98,20 +147,6 @@ impl Naive {
         let arguments = own("naive-writer", queue.into_iter().chain(["--mysql".to_owned(), servers.mysql.clone()]));
         let writer = Server::start(&program, &arguments, &dir.join("naive-writer.log"))?;
         Ok(Self { gateway, writer })
-    }
-
-    pub(super) async fn sale(servers: &Servers, id: &str, capacity: u32) -> anyhow::Result<()> {
-        let client = redis::Client::open(servers.redis.as_str())?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
-        Ok(connection.set(format!("naive:{{{id}}}:stock"), capacity).await?)
-    }
-
-    /// Units gone from Redis.
-    pub(super) async fn gone(servers: &Servers, id: &str, capacity: u32) -> anyhow::Result<u64> {
-        let client = redis::Client::open(servers.redis.as_str())?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
-        let left: u64 = connection.get(format!("naive:{{{id}}}:stock")).await?;
-        Ok(u64::from(capacity) - left)
     }
 
     /// Waits until so many rows of all sales together are stored.

@@ -2,6 +2,7 @@
 //!
 //! - `bare`: hyper that reads the request and answers the same bytes each time. Nothing on hyper answers faster.
 //! - `naive`: how such a gateway is usually built: a pool of connections, one script call, one message and one row per order
+//! - `parts`: hyper, a script call per batch and a message per batch, and nothing that makes them safe. Nobody has them for less.
 //! - `local_lock`: the design of the public spikeSystem, in Go, for it is written in Go; `loadtest/local-lock/main.go`
 
 use std::convert::Infallible;
@@ -26,6 +27,7 @@ mod bare;
 #[cfg_attr(not(test), expect(dead_code, reason = "no watchdog asks a peer"))]
 mod cores;
 mod naive;
+mod parts;
 
 /// Runs one of the peers.
 #[derive(Debug, Args)]
@@ -39,6 +41,7 @@ enum Peer {
     Bare(bare::Bare),
     Naive(naive::Naive),
     NaiveWriter(naive::Writer),
+    Parts(parts::Parts),
 }
 
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
@@ -48,6 +51,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
             Peer::Bare(bare) => bare.run().await,
             Peer::Naive(naive) => naive.run().await,
             Peer::NaiveWriter(writer) => writer.run().await,
+            Peer::Parts(parts) => parts.run().await,
         }
     })
 }

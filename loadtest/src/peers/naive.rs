@@ -39,7 +39,7 @@ return 1
 ";
 const CONNECTIONS: usize = 64;
 const PREFETCH: u16 = 512;
-const PERSISTENT: u8 = 2;
+pub(super) const PERSISTENT: u8 = 2;
 
 /// The gateway of the naive design.
 #[derive(Debug, Args)]
@@ -73,8 +73,8 @@ struct Gateway {
 }
 
 #[derive(Deserialize)]
-struct Body {
-    quantity: u32,
+pub(super) struct Body {
+    pub(super) quantity: u32,
 }
 
 impl Naive {
@@ -187,7 +187,7 @@ impl Writer {
 }
 
 /// A channel at a broker that has the queue.
-async fn channel(amqp: &str, queue: &str) -> anyhow::Result<Channel> {
+pub(super) async fn channel(amqp: &str, queue: &str) -> anyhow::Result<Channel> {
     let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     let mut arguments = FieldTable::default();

@@ -1,7 +1,7 @@
 //! Few who ask: nobody who is alone waits for a batch, and at a rate that all can serve nobody waits in line.
 
 use crate::bench::Bench;
-use crate::bench::peers::Naive;
+use crate::bench::peers::{Naive, Stock};
 use crate::bench::workloads::PLENTY;
 
 /// Claims per second that even the naive design can serve on two cores.
@@ -30,7 +30,7 @@ async fn both(bench: &mut Bench, workload: &str, connections: usize, rate: Optio
 
         let sale = bench.fresh("rush");
         let servers = bench.options.servers.clone();
-        Naive::sale(&servers, &sale, PLENTY).await?;
+        Stock::NAIVE.set(&servers, &sale, PLENTY).await?;
         let naive = bench.slice((workload, repetition), &bench.naive(&sale), pressure, async |_| Ok(())).await?;
         bench.naive_rows += naive.report.outcome("201");
         Naive::stored(&servers, bench.naive_rows).await?;

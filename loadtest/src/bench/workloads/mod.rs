@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use crate::bench::figures::Measured;
 use crate::bench::peers::{Naive, Peer};
 use crate::bench::process::Frozen;
-use crate::bench::site::{Gone, Site, stored as stored_units};
+use crate::bench::site::{Gone, Node, Site, stored as stored_units};
 use crate::bench::{Bench, Pressure, Target, api};
 use crate::load::tally::Report;
 
@@ -29,6 +29,7 @@ pub(super) const AT_ONCE: &str = "rushgate, on Redis";
 pub(super) const BARE: &str = "bare hyper";
 pub(super) const BARE_ON_CORES: &str = "bare hyper, on cores";
 pub(super) const NAIVE: &str = "naive";
+pub(super) const PARTS: &str = "the parts alone";
 pub(super) const LOCK: &str = "spikeSystem's design";
 
 pub(super) async fn all(bench: &mut Bench) -> anyhow::Result<()> {
@@ -106,6 +107,13 @@ impl Bench {
         Target { design: NAIVE.to_owned(), to: vec![gateway.address], crowd: vec![format!("--sales={sale}")], watched }
     }
 
+    fn parts(&self, sale: &str) -> Target {
+        let Peer { server, address } = &self.parts;
+        let mut watched = vec![("gateway", server.pid)];
+        watched.extend(self.servers());
+        Target { design: PARTS.to_owned(), to: vec![*address], crowd: vec![format!("--sales={sale}")], watched }
+    }
+
     /// The spikeSystem design has an API of its own.
     fn lock(&self, granted: bool) -> Option<Target> {
         let locks = self.lock.as_ref()?;
@@ -131,14 +139,14 @@ impl Bench {
         with_writer: bool,
     ) -> anyhow::Result<Measured> {
         let frozen = (!with_writer).then(|| Frozen::new(self.site.writer.server.pid));
-        let (batches, claims) = self.batches().await?;
+        let (batches, claims) = self.batches(target).await?;
         let store = self.options.servers.mysql.clone();
         let mut measured = self
             .slice(named, target, pressure, async |report| {
                 if with_writer { stored_units(&store, sales, granted(report)).await } else { Ok(()) }
             })
             .await?;
-        let (batches_now, claims_now) = self.batches().await?;
+        let (batches_now, claims_now) = self.batches(target).await?;
         measured
             .figures
             .insert("claims per batch".to_owned(), (claims_now - claims) / (batches_now - batches).max(1.0));
@@ -182,9 +190,10 @@ impl Bench {
         Ok(gone)
     }
 
-    /// Calls of the inventory, and the claims in them, of the first gateway so far.
-    async fn batches(&self) -> anyhow::Result<(f64, f64)> {
-        let admin = self.site.gateways[0].admin;
+    /// Calls of the inventory, and the claims in them, of the gateway that a target is, so far.
+    async fn batches(&self, target: &Target) -> anyhow::Result<(f64, f64)> {
+        let is_asked = |gateway: &&Node| target.to.contains(&gateway.public);
+        let admin = self.site.gateways.iter().find(is_asked).context("no gateway of ours is asked")?.admin;
         let name = "rushgate_inventory_batch_claims";
         let count = self.site.metric(admin, &format!("{name}_count")).await?;
         Ok((count, self.site.metric(admin, &format!("{name}_sum")).await?))

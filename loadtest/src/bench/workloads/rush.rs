@@ -3,7 +3,7 @@
 use anyhow::ensure;
 
 use crate::bench::Bench;
-use crate::bench::peers::Naive;
+use crate::bench::peers::{Naive, Stock, forget_parts};
 use crate::bench::process::Frozen;
 use crate::bench::workloads::PLENTY;
 
@@ -41,7 +41,7 @@ pub(super) async fn rush(bench: &mut Bench) -> anyhow::Result<()> {
     bench.site.add_gateway(&["inventory.answer_after=inventory"]).await?;
     for connections in [64, 256, 512] {
         for repetition in 0..bench.options.repetitions {
-            let mut order = [0, 1, 2, 3, 4];
+            let mut order = [0, 1, 2, 3, 4, 5];
             fastrand::shuffle(&mut order);
             for which in order {
                 one(bench, which, connections, repetition).await?;
@@ -67,14 +67,23 @@ async fn one(bench: &mut Bench, which: usize, connections: usize, repetition: us
         }
         3 => {
             let sale = bench.fresh("rush");
-            Naive::sale(&bench.options.servers, &sale, PLENTY).await?;
+            Stock::NAIVE.set(&bench.options.servers, &sale, PLENTY).await?;
             let frozen = Frozen::new(bench.naive.writer.pid);
             let measured = bench.slice(named, &bench.naive(&sale), pressure, async |_| Ok(())).await?;
-            let gone = Naive::gone(&bench.options.servers, &sale, PLENTY).await?;
+            let gone = Stock::NAIVE.gone(&bench.options.servers, &sale, PLENTY).await?;
             ensure!(gone == measured.report.outcome("201"), "{gone} gone: {measured:?}");
             bench.naive_rows += gone;
             drop(frozen);
             Naive::stored(&bench.options.servers, bench.naive_rows).await?;
+            measured
+        }
+        4 => {
+            let sale = bench.fresh("rush");
+            Stock::PARTS.set(&bench.options.servers, &sale, PLENTY).await?;
+            let measured = bench.slice(named, &bench.parts(&sale), pressure, async |_| Ok(())).await?;
+            let gone = Stock::PARTS.gone(&bench.options.servers, &sale, PLENTY).await?;
+            ensure!(gone == measured.report.outcome("201"), "{gone} gone: {measured:?}");
+            forget_parts(&bench.options.servers).await?;
             measured
         }
         _ => {

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use tokio::time::Instant;
 
 use crate::bench::Bench;
-use crate::bench::peers::Naive;
+use crate::bench::peers::{Naive, Stock};
 use crate::bench::process::Frozen;
 use crate::bench::site::stored;
 use crate::bench::workloads::{PLENTY, granted};
@@ -35,7 +35,7 @@ pub(super) async fn end_to_end(bench: &mut Bench) -> anyhow::Result<()> {
                 _ => {
                     let sale = bench.fresh("rush");
                     let servers = bench.options.servers.clone();
-                    Naive::sale(&servers, &sale, PLENTY).await?;
+                    Stock::NAIVE.set(&servers, &sale, PLENTY).await?;
                     let before = bench.naive_rows;
                     let measured = bench
                         .slice(named, &bench.naive(&sale), pressure, async |report| {
@@ -85,7 +85,7 @@ pub(super) async fn writer(bench: &mut Bench) -> anyhow::Result<()> {
         bench.keep(measured);
 
         let sale = bench.fresh("rush");
-        Naive::sale(&servers, &sale, PLENTY).await?;
+        Stock::NAIVE.set(&servers, &sale, PLENTY).await?;
         let frozen = Frozen::new(bench.naive.writer.pid);
         let mut measured = bench.slice(named, &bench.naive(&sale), pressure, async |_| Ok(())).await?;
         let began = Instant::now();
