@@ -220,9 +220,8 @@ impl Claims {
             Err(wrong) => return Answer::Invalid(wrong),
         };
         // A repetition of a granted request hears what became of that, from the inventory, and no refusal from here.
-        let may_be_known = has_key && self.0.parts.shards.may_be_granted(claim.order.id);
         if let Some(refusal) = refusal
-            && !may_be_known
+            && !(has_key && self.0.parts.shards.may_be_granted(claim.order.id))
         {
             return Answer::Refused(refusal);
         }

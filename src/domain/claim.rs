@@ -93,8 +93,12 @@ fn price(sale: &Sale, line: &Line) -> i64 {
 }
 
 fn check_lines(sale: &Sale, ask: &Ask<'_>) -> Result<Vec<Line>, Vec<Invalid>> {
-    let asked = match ask {
-        Ask::Quantity(quantity) => &vec![AskedLine { quantity: Some(*quantity), ..AskedLine::default() }],
+    let only;
+    let asked: &[AskedLine<'_>] = match ask {
+        Ask::Quantity(quantity) => {
+            only = [AskedLine { quantity: Some(*quantity), ..AskedLine::default() }];
+            &only
+        }
         Ask::Lines(lines) => lines,
     };
     if asked.is_empty() || asked.len() > Claim::MAX_LINES {
