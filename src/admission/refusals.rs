@@ -19,7 +19,7 @@ const PLACES: usize = 65_536;
 const CODE_BITS: u32 = 8;
 const TIME_BITS: u32 = 32;
 const MARK_BITS: u32 = 64 - TIME_BITS - CODE_BITS;
-/// The unit of a time in the table, in milliseconds. They do for 13 years.
+/// The unit of a time in the table, in milliseconds: what there is room for lasts 13 years.
 const TICK: u64 = 100;
 
 /// The table. Cheap to clone.
@@ -45,6 +45,7 @@ pub struct Mark(u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Remembered {
     pub code: &'static str,
+    /// To the nearest tenth of a second.
     pub ago: Duration,
 }
 
@@ -80,17 +81,19 @@ impl Refusals {
 
     /// Notes a refusal: the number of its code, and when the claim came.
     pub fn note(&self, of: Mark, code: u8, at: Instant) {
-        let ticks = at.saturating_duration_since(self.0.begun).as_millis() / u128::from(TICK);
-        let ticks = u64::from(u32::try_from(ticks).unwrap_or(u32::MAX));
-        let word = of.upper() | ticks << CODE_BITS | (u64::from(code) + 1);
+        let millis = u64::try_from(at.saturating_duration_since(self.0.begun).as_millis()).unwrap_or(u64::MAX);
+        let ticks = (millis.saturating_add(TICK / 2) / TICK).min(u32::MAX.into());
+        let word = upper(of.0) | ticks << CODE_BITS | (u64::from(code) + 1);
         self.place(of).store(word, Ordering::Relaxed);
     }
 
     /// The last refusal of this buyer, if nobody has taken its place since.
     pub fn last(&self, of: Mark, now: Instant) -> Option<Remembered> {
         let word = self.place(of).load(Ordering::Relaxed);
+        if upper(word) != upper(of.0) {
+            return None;
+        }
         let code = usize::try_from((word & 0xff).checked_sub(1)?).ok()?;
-        (Mark(word).upper() == of.upper()).then_some(())?;
         Some(Remembered { code: self.0.codes.get(code)?, ago: self.ago(ticks(word), now) })
     }
 
@@ -120,11 +123,9 @@ impl Refusals {
     }
 }
 
-impl Mark {
-    /// What a place keeps of it, where it keeps it.
-    fn upper(self) -> u64 {
-        self.0 >> (64 - MARK_BITS) << (64 - MARK_BITS)
-    }
+/// The bits that a place and a mark have in common.
+fn upper(number: u64) -> u64 {
+    number >> (64 - MARK_BITS) << (64 - MARK_BITS)
 }
 
 fn ticks(word: u64) -> u64 {
@@ -163,12 +164,26 @@ mod tests {
     }
 
     #[test]
-    fn an_age_beyond_all_reason_is_told_as_the_longest_there_is_and_of_the_same_buyer() {
+    fn a_table_that_is_older_than_its_times_go_still_knows_its_buyers() {
         let refusals = Refusals::new(CODES);
-        let ages = Duration::from_secs(20 * 366 * 24 * 3600);
-        refusals.note(Mark(7), 0, refusals.0.begun + ages);
-        assert_eq!(refusals.last(Mark(7), refusals.0.begun + ages).map(|last| last.code), Some("sold_out"));
-        assert_eq!(refusals.last(Mark(7 + (1 << 63)), refusals.0.begun + ages), None);
+        let (longest, now) =
+            (Duration::from_millis(u64::from(u32::MAX) * TICK), Duration::from_secs(20 * 366 * 24 * 3600));
+        let now = refusals.0.begun + now;
+        refusals.note(Mark(7), 0, now);
+        let ago = (now - refusals.0.begun).saturating_sub(longest);
+        assert_eq!(refusals.last(Mark(7), now), Some(Remembered { code: "sold_out", ago }));
+        assert_eq!(refusals.last(Mark(7 + (1 << 63)), now), None);
+    }
+
+    #[test]
+    fn a_time_is_kept_to_the_nearest_tenth_of_a_second() {
+        let refusals = Refusals::new(CODES);
+        let at = |millis| refusals.0.begun + Duration::from_millis(millis);
+        for (came, kept) in [(1_000, 1_000), (1_049, 1_000), (1_050, 1_100), (1_099, 1_100)] {
+            refusals.note(Mark(7), 0, at(came));
+            let ago = refusals.last(Mark(7), at(9_000)).map(|last| last.ago);
+            assert_eq!(ago, Some(Duration::from_millis(9_000 - kept)), "{came}");
+        }
     }
 
     #[test]

@@ -9,6 +9,10 @@
 
 /// The longest part of a line that matters: `content-length:` and the digits of a length.
 const KEPT: usize = 48;
+const ENCODING: &[u8] = b"transfer-encoding";
+const LENGTH: &[u8] = b"content-length";
+/// Where the value of a length begins.
+const VALUE: usize = LENGTH.len() + 1;
 
 /// Where in a connection's input the reading stands.
 #[derive(Debug)]
@@ -17,7 +21,7 @@ pub(super) struct Framing {
     /// The beginning of the current line.
     line: [u8; KEPT],
     kept: usize,
-    /// The current line has begun, though nothing of it may be kept.
+    /// Of the current head, so far.
     lines: u32,
     length: Option<u64>,
     encoded: bool,
@@ -41,7 +45,13 @@ impl Default for Framing {
 impl Framing {
     /// Reads on. Returns whether a head has ended that says its length twice.
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> bool {
-        while !bytes.is_empty() {
+        loop {
+            if self.state == State::Head && !self.is_mid_head() {
+                bytes = without_empty_lines(bytes);
+            }
+            if bytes.is_empty() {
+                return false;
+            }
             match self.state {
                 State::Done => return false,
                 State::Body(left) => {
@@ -73,7 +83,6 @@ impl Framing {
                 }
             }
         }
-        false
     }
 
     /// Has a head begun that has not ended?
@@ -87,26 +96,30 @@ impl Framing {
     }
 
     fn keep(&mut self, part: &[u8]) {
-        let room = KEPT - self.kept;
-        let part = &part[..part.len().min(room)];
-        self.line[self.kept..self.kept + part.len()].copy_from_slice(part);
-        self.kept += part.len();
+        for &byte in part {
+            if self.kept == KEPT {
+                return;
+            }
+            // A length is kept, however long the padding before it is.
+            if self.kept != VALUE || !is_padding(byte) {
+                self.line[self.kept] = byte;
+                self.kept += 1;
+            }
+        }
     }
 
     fn end_line(&mut self) -> bool {
         let line = &self.line[..self.kept];
+        self.kept = 0;
         if is_blank(line) {
-            self.kept = 0;
-            // Empty lines before a request are passed over, as hyper does.
             return self.lines > 0 && self.end_head();
         }
-        self.lines += 1;
         match framing_of(line) {
             Some(Of::Encoding) => self.encoded = true,
             Some(Of::Length(length)) => self.length = Some(length),
             None => {}
         }
-        self.kept = 0;
+        self.lines += 1;
         false
     }
 
@@ -133,17 +146,12 @@ impl Head {
     /// The head at the beginning of these bytes, if its end is there too.
     fn at(bytes: &[u8]) -> Option<Self> {
         let mut head = Self { bytes: 0, length: None, encoded: false };
-        let mut has_lines = false;
         for end in memchr::memchr_iter(b'\n', bytes) {
             let line = &bytes[head.bytes..end];
             head.bytes = end + 1;
             if is_blank(line) {
-                if has_lines {
-                    return Some(head);
-                }
-                continue;
+                return Some(head);
             }
-            has_lines = true;
             match framing_of(line) {
                 Some(Of::Encoding) => head.encoded = true,
                 Some(Of::Length(length)) => head.length = Some(length),
@@ -152,6 +160,14 @@ impl Head {
         }
         None
     }
+}
+
+/// Empty lines before a request are passed over, as hyper does: here, and not with every look for a head behind them.
+fn without_empty_lines(mut bytes: &[u8]) -> &[u8] {
+    while let [b'\n', rest @ ..] | [b'\r', b'\n', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    bytes
 }
 
 /// What a header says of how its body is framed.
@@ -164,14 +180,18 @@ fn is_blank(line: &[u8]) -> bool {
     matches!(line, [] | b"\r")
 }
 
+fn is_padding(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'0')
+}
+
 fn framing_of(line: &[u8]) -> Option<Of> {
-    const ENCODING: &[u8] = b"transfer-encoding";
-    const LENGTH: &[u8] = b"content-length";
     // The hyphen tells the two from nearly all others at a look.
     match (line.get(7), line.get(8)) {
         (_, Some(b'-')) if is_named(line, ENCODING) => Some(Of::Encoding),
         (Some(b'-'), Some(b'l' | b'L')) if is_named(line, LENGTH) => {
-            let value = line.get(LENGTH.len() + 1..).unwrap_or_default().trim_ascii();
+            let value = line.get(VALUE..).unwrap_or_default().trim_ascii_end();
+            let begin = value.iter().position(|byte| !is_padding(*byte)).unwrap_or(value.len());
+            let value = &value[begin..];
             // What is no length hyper refuses.
             Some(Of::Length(std::str::from_utf8(value).unwrap_or_default().parse().unwrap_or_default()))
         }
@@ -233,7 +253,60 @@ mod tests {
         assert!(framing.is_urgent() && framing.is_mid_head());
     }
 
+    #[test]
+    fn only_an_empty_line_ends_a_head() {
+        for odd in [" ", "\t", "\r", " \r", "x"] {
+            for cut in [false, true] {
+                let head =
+                    format!("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{odd}\r\nContent-Length: 5\r\n\r\n");
+                assert!(if cut { read_bytewise(&head).1 } else { twice(&head) }, "{odd:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_is_found_behind_any_padding() {
+        for padding in ["", "0", "  ", "\t0"] {
+            let padding = padding.repeat(60);
+            let request = format!("POST / HTTP/1.1\r\nContent-Length:{padding}{}\r\n\r\n{TWICE}", TWICE.len());
+            assert!(!twice(&request) && !read_bytewise(&request).1, "a body is no head");
+        }
+    }
+
+    #[test]
+    fn empty_lines_are_passed_over_once() {
+        // Were each looked at again for every one before it, this would take minutes.
+        let mut framing = Framing::default();
+        assert!(!framing.read(&b"\r\n\n".repeat(1_000_000)));
+        assert!(framing.is_urgent(), "no head has come yet");
+        assert!(framing.read(TWICE.as_bytes()));
+    }
+
+    /// The reading, and whether a head said its length twice.
+    fn read_bytewise(input: &str) -> (Framing, bool) {
+        let mut framing = Framing::default();
+        let twice = input.bytes().any(|byte| framing.read(&[byte]));
+        (framing, twice)
+    }
+
     proptest! {
+        #[test]
+        fn a_head_that_comes_as_a_whole_is_read_as_one_that_comes_byte_by_byte(
+            pieces in prop::collection::vec(prop::sample::select(vec![
+                "\r\n", "\n", "\r", " ", "\t", "0", "5", "62", ":", "content-length", "Content-Length: ", "transfer-encoding",
+                "Transfer-Encoding: ", "chunked", "GET / HTTP/1.1\r\n", "x: y\r\n", "                              ",
+            ]), 0..40),
+        ) {
+            let input = pieces.concat();
+            let mut whole = Framing::default();
+            let twice = whole.read(input.as_bytes());
+            let (bytewise, seen) = read_bytewise(&input);
+            prop_assert_eq!(twice, seen);
+            if !twice {
+                prop_assert_eq!((whole.state, whole.is_mid_head()), (bytewise.state, bytewise.is_mid_head()));
+            }
+        }
+
         #[test]
         fn how_the_bytes_are_cut_makes_no_difference(cuts in prop::collection::vec(1_usize..40, 1..40), pipelined in 0_usize..4) {
             let before = "POST / HTTP/1.1\r\nHost: example.test\r\nContent-Length: 7\r\n\r\n\r\nbody\n".repeat(pipelined);
