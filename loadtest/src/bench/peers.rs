@@ -97,12 +97,15 @@ impl Peer {
     }
 }
 
-/// Empties what the parts alone have sent: a broker with a longer queue would be another one for those who come next.
-pub(super) async fn forget_parts(servers: &Servers) -> anyhow::Result<()> {
+/// Forgets what the parts alone have sold: with a longer queue and more records, those who come next would meet other servers.
+pub(super) async fn forget_parts(servers: &Servers, sale: &str) -> anyhow::Result<()> {
     let connection = lapin::Connection::connect(&servers.amqp, lapin::ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     channel.queue_purge(PARTS_QUEUE.into(), lapin::options::QueuePurgeOptions::default()).await?;
-    Ok(connection.close(0, "".into()).await?)
+    connection.close(0, "".into()).await?;
+    let client = redis::Client::open(servers.redis.as_str())?;
+    let mut redis = client.get_multiplexed_async_connection().await?;
+    Ok(redis.unlink(&[Stock::PARTS.key(sale, "stock"), Stock::PARTS.key(sale, "buyers")]).await?)
 }
 
 /// What a peer on Redis has to sell.
@@ -115,20 +118,20 @@ impl Stock {
     pub(super) async fn set(&self, servers: &Servers, sale: &str, units: u32) -> anyhow::Result<()> {
         let client = redis::Client::open(servers.redis.as_str())?;
         let mut connection = client.get_multiplexed_async_connection().await?;
-        Ok(connection.set(self.key(sale), units).await?)
+        Ok(connection.set(self.key(sale, "stock"), units).await?)
     }
 
-    /// Units that are gone, of so many.
-    pub(super) async fn gone(&self, servers: &Servers, sale: &str, units: u32) -> anyhow::Result<u64> {
+    /// Units that are gone, of so many, and buyers who have one.
+    pub(super) async fn gone(&self, servers: &Servers, sale: &str, units: u32) -> anyhow::Result<(u64, u64)> {
         let client = redis::Client::open(servers.redis.as_str())?;
         let mut connection = client.get_multiplexed_async_connection().await?;
-        let left: u64 = connection.get(self.key(sale)).await?;
-        Ok(u64::from(units) - left)
+        let left: u64 = connection.get(self.key(sale, "stock")).await?;
+        Ok((u64::from(units) - left, connection.hlen(self.key(sale, "buyers")).await?))
     }
 
     /// As the peer itself calls it.
-    fn key(&self, sale: &str) -> String {
-        format!("{}:{{{sale}}}:stock", self.0)
+    fn key(&self, sale: &str, what: &str) -> String {
+        format!("{}:{{{sale}}}:{what}", self.0)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - `bare`: hyper that reads the request and answers the same bytes each time. Nothing on hyper answers faster.
 //! - `naive`: how such a gateway is usually built: a pool of connections, one script call, one message and one row per order
-//! - `parts`: hyper, a script call per batch and a message per batch, and nothing that makes them safe. Nobody has them for less.
+//! - `parts`: hyper, a script call per batch and a message per batch, and nothing of what makes them safe: a floor
 //! - `local_lock`: the design of the public spikeSystem, in Go, for it is written in Go; `loadtest/local-lock/main.go`
 
 use std::convert::Infallible;
@@ -16,6 +16,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Connection, ConnectionProperties};
+use serde::Deserialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
@@ -28,6 +32,9 @@ mod bare;
 mod cores;
 mod naive;
 mod parts;
+
+/// How AMQP says that a message is to be kept.
+const PERSISTENT: u8 = 2;
 
 /// Runs one of the peers.
 #[derive(Debug, Args)]
@@ -54,6 +61,12 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
             Peer::Parts(parts) => parts.run().await,
         }
     })
+}
+
+/// The body of a claim.
+#[derive(Deserialize)]
+struct Body {
+    quantity: u32,
 }
 
 /// Answers every request by the handler, for ever.
@@ -83,4 +96,17 @@ where
             let _ = builder.serve_connection(TokioIo::new(stream), service).await;
         });
     }
+}
+
+/// A channel at a broker that has the queue.
+async fn channel(amqp: &str, queue: &str) -> anyhow::Result<Channel> {
+    let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.into(), durable, arguments).await?;
+    // It lives as long as the process.
+    std::mem::forget(connection);
+    Ok(channel)
 }

@@ -14,17 +14,17 @@ use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
-use lapin::options::QueueDeclareOptions;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
 };
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Confirmation};
 use redis::Script;
 use serde::Deserialize;
 use sqlx::{Connection as _, MySqlConnection};
 
 use crate::peers::cores::Seats;
+use crate::peers::{Body, PERSISTENT, channel};
 
 /// A buyer once, a unit less, the buyer's record, and a stream entry.
 const SCRIPT: &str = r"
@@ -39,7 +39,6 @@ return 1
 ";
 const CONNECTIONS: usize = 64;
 const PREFETCH: u16 = 512;
-pub(super) const PERSISTENT: u8 = 2;
 
 /// The gateway of the naive design.
 #[derive(Debug, Args)]
@@ -70,11 +69,6 @@ struct Gateway {
     script: Script,
     channel: Channel,
     queue: String,
-}
-
-#[derive(Deserialize)]
-pub(super) struct Body {
-    pub(super) quantity: u32,
 }
 
 impl Naive {
@@ -184,17 +178,4 @@ impl Writer {
         }
         anyhow::bail!("the queue has ended")
     }
-}
-
-/// A channel at a broker that has the queue.
-pub(super) async fn channel(amqp: &str, queue: &str) -> anyhow::Result<Channel> {
-    let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
-    let channel = connection.create_channel().await?;
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(queue.into(), durable, arguments).await?;
-    // It lives as long as the process.
-    std::mem::forget(connection);
-    Ok(channel)
 }
