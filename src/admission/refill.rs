@@ -147,6 +147,26 @@ mod tests {
         planted.shutdown.force();
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_refill_of_an_epoch_that_is_over_is_no_news() {
+        let planted = Planted::new().await;
+        planted.sale("s", 1);
+        let shards = Shards::new(1, 1.0, Buffer::Units(0));
+        let filling = (planted.epochs.clone(), Arc::clone(&planted.inventory) as Arc<dyn Inventory>);
+        let (interval, shutdown) = (Duration::from_secs(1), planted.shutdown.clone());
+        planted.shutdown.spawn(keep_filled(shards.clone(), SCOPE.partition, filling, interval, shutdown));
+        assert!(shards.refilled(SCOPE.partition).await);
+        let shard = shards.sale("s").unwrap();
+        assert!(shards.has_heard_of_all(SCOPE, &shard, &[]));
+        // Another one has told this node of the next epoch, which the refills do not know of yet.
+        shards.begin(Scope { epoch: Epoch(SCOPE.epoch.0 + 1), ..SCOPE });
+        let looks = shards.looks();
+        tokio::time::sleep(interval * 60).await;
+        assert_eq!(shards.looks(), looks);
+        assert!(!shards.has_heard_of_all(SCOPE, &shard, &[]));
+        planted.shutdown.force();
+    }
+
     fn left(shards: &Shards) -> u32 {
         shards.look("s", |shard| shards.left(shard)[0][0]).unwrap()
     }
