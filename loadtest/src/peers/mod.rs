@@ -46,9 +46,22 @@ pub(crate) struct Options {
 #[derive(Debug, Subcommand)]
 enum Peer {
     Bare(bare::Bare),
-    Naive(naive::Naive),
+    Naive(Site),
     NaiveWriter(naive::Writer),
-    Parts(parts::Parts),
+    Parts(Site),
+}
+
+/// Where a peer answers, and on what.
+#[derive(Debug, Args)]
+struct Site {
+    #[arg(long)]
+    listen: SocketAddr,
+    #[arg(long)]
+    redis: String,
+    #[arg(long)]
+    amqp: String,
+    #[arg(long)]
+    queue: String,
 }
 
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
@@ -56,9 +69,9 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     runtime.block_on(async {
         match options.peer {
             Peer::Bare(bare) => bare.run().await,
-            Peer::Naive(naive) => naive.run().await,
+            Peer::Naive(site) => naive::run(site).await,
             Peer::NaiveWriter(writer) => writer.run().await,
-            Peer::Parts(parts) => parts.run().await,
+            Peer::Parts(site) => parts::run(site).await,
         }
     })
 }

@@ -3,7 +3,6 @@
 //!
 //! It deducts, knows its buyers and keeps a record, like ours; it has no shard, no batch, no guard and no recovery.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -24,7 +23,7 @@ use serde::Deserialize;
 use sqlx::{Connection as _, MySqlConnection};
 
 use crate::peers::cores::Seats;
-use crate::peers::{Body, PERSISTENT, channel};
+use crate::peers::{Body, PERSISTENT, Site, channel};
 
 /// A buyer once, a unit less, the buyer's record, and a stream entry.
 const SCRIPT: &str = r"
@@ -39,19 +38,6 @@ return 1
 ";
 const CONNECTIONS: usize = 64;
 const PREFETCH: u16 = 512;
-
-/// The gateway of the naive design.
-#[derive(Debug, Args)]
-pub(crate) struct Naive {
-    #[arg(long)]
-    listen: SocketAddr,
-    #[arg(long)]
-    redis: String,
-    #[arg(long)]
-    amqp: String,
-    #[arg(long)]
-    queue: String,
-}
 
 /// The writer of the naive design.
 #[derive(Debug, Args)]
@@ -71,30 +57,26 @@ struct Gateway {
     queue: String,
 }
 
-impl Naive {
-    pub(super) async fn run(self) -> anyhow::Result<()> {
-        let mut config = Config::from_url(&self.redis);
-        config.pool = Some(PoolConfig::new(CONNECTIONS));
-        let channel = channel(&self.amqp, &self.queue).await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let pool = config.create_pool(Some(Runtime::Tokio1))?;
-        let gateway = Arc::new(Gateway { pool, script: Script::new(SCRIPT), channel, queue: self.queue });
-        super::serve(self.listen, Seats::default(), move |request| {
-            let gateway = Arc::clone(&gateway);
-            async move {
-                let (status, body) = gateway.answer(request).await.unwrap_or_else(|error| {
-                    (
-                        StatusCode::INTERNAL_SERVER_ERROR,
-                        format!(r#"{{"code":"{}"}}"#, error.to_string().replace('"', "'")),
-                    )
-                });
-                let mut answer = Response::new(Full::new(Bytes::from(body)));
-                *answer.status_mut() = status;
-                answer
-            }
-        })
-        .await
-    }
+/// The gateway of the naive design.
+pub(super) async fn run(site: Site) -> anyhow::Result<()> {
+    let mut config = Config::from_url(&site.redis);
+    config.pool = Some(PoolConfig::new(CONNECTIONS));
+    let channel = channel(&site.amqp, &site.queue).await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let pool = config.create_pool(Some(Runtime::Tokio1))?;
+    let gateway = Arc::new(Gateway { pool, script: Script::new(SCRIPT), channel, queue: site.queue });
+    super::serve(site.listen, Seats::default(), move |request| {
+        let gateway = Arc::clone(&gateway);
+        async move {
+            let (status, body) = gateway.answer(request).await.unwrap_or_else(|error| {
+                (StatusCode::INTERNAL_SERVER_ERROR, format!(r#"{{"code":"{}"}}"#, error.to_string().replace('"', "'")))
+            });
+            let mut answer = Response::new(Full::new(Bytes::from(body)));
+            *answer.status_mut() = status;
+            answer
+        }
+    })
+    .await
 }
 
 impl Gateway {

@@ -5,12 +5,10 @@
 //! is sold again. Record, message and answer are as long as ours. It is the least that we know to build of these parts: a floor for accepted
 //! orders, as bare hyper is one for refusals.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
 use bytes::Bytes;
-use clap::Args;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
@@ -22,7 +20,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::peers::cores::Seats;
-use crate::peers::{Body, PERSISTENT, channel};
+use crate::peers::{Body, PERSISTENT, Site, channel};
 
 /// A unit and a record for each buyer, if none of them has come before; all in four commands. Returns how many there are.
 const SCRIPT: &str = r"
@@ -44,19 +42,6 @@ const CALLS_IN_FLIGHT: usize = 1;
 const MESSAGES_IN_FLIGHT: usize = 2;
 const FULL: usize = 512;
 
-/// The parts alone.
-#[derive(Debug, Args)]
-pub(crate) struct Parts {
-    #[arg(long)]
-    listen: SocketAddr,
-    #[arg(long)]
-    redis: String,
-    #[arg(long)]
-    amqp: String,
-    #[arg(long)]
-    queue: String,
-}
-
 /// A claim, and who waits for its record.
 struct Waiting {
     sale: Arc<str>,
@@ -65,22 +50,20 @@ struct Waiting {
     answer: oneshot::Sender<bool>,
 }
 
-impl Parts {
-    pub(super) async fn run(self) -> anyhow::Result<()> {
-        let channel = channel(&self.amqp, &self.queue).await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let redis = redis::Client::open(self.redis.as_str())?.get_multiplexed_async_connection().await?;
-        let (sender, waiting) = mpsc::channel(BATCH_MAX * 32);
-        let (granting, granted) = mpsc::channel(BATCH_MAX);
-        tokio::spawn(decide(waiting, redis, granting));
-        tokio::spawn(publish(granted, channel, self.queue));
-        // On one runtime for all, as is usual.
-        super::serve(self.listen, Seats::default(), move |request| {
-            let sender = sender.clone();
-            async move { answer(request, &sender).await.unwrap_or_else(|error| failed(&error)) }
-        })
-        .await
-    }
+pub(super) async fn run(site: Site) -> anyhow::Result<()> {
+    let channel = channel(&site.amqp, &site.queue).await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let redis = redis::Client::open(site.redis.as_str())?.get_multiplexed_async_connection().await?;
+    let (sender, waiting) = mpsc::channel(BATCH_MAX * 32);
+    let (granting, granted) = mpsc::channel(BATCH_MAX);
+    tokio::spawn(decide(waiting, redis, granting));
+    tokio::spawn(publish(granted, channel, site.queue));
+    // On one runtime for all, as is usual.
+    super::serve(site.listen, Seats::default(), move |request| {
+        let sender = sender.clone();
+        async move { answer(request, &sender).await.unwrap_or_else(|error| failed(&error)) }
+    })
+    .await
 }
 
 async fn answer(request: Request<Incoming>, waiting: &mpsc::Sender<Waiting>) -> anyhow::Result<Response<Full<Bytes>>> {
