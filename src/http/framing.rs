@@ -180,6 +180,7 @@ fn is_blank(line: &[u8]) -> bool {
     matches!(line, [] | b"\r")
 }
 
+/// What may stand before the digits of a length and changes nothing of it.
 fn is_padding(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'0')
 }

@@ -82,6 +82,11 @@ codes! {
     Unavailable = "unavailable" 503 "Unavailable" "A backend is not there. Nothing was reserved; ask again."
 }
 
+/// How the last member of every code's document begins.
+const DETAIL: &str = ",\"detail\":";
+/// About what a member takes: most tell an instant.
+const MEMBER_BYTES: usize = 64;
+
 /// One answer that is a problem.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Problem {
@@ -121,19 +126,20 @@ impl Problem {
 
     /// Adds an extension member, whose name is in no document yet.
     pub(super) fn with(mut self, member: &'static str, value: impl Serialize) -> Self {
-        debug_assert!(
-            [self.code.document().as_bytes(), &self.members].iter().all(|text| memchr::memmem::find(
-                text,
-                format!("\"{member}\":").as_bytes()
-            )
-            .is_none()),
-            "{member} is there already"
-        );
+        debug_assert!(!self.has(member), "{member} is there already");
+        self.members.reserve(MEMBER_BYTES);
         self.members.push(b',');
         write_json(&mut self.members, member);
         self.members.push(b':');
         write_json(&mut self.members, value);
         self
+    }
+
+    fn has(&self, member: &str) -> bool {
+        let name = format!("\"{member}\":");
+        [self.code.document().as_bytes(), &self.members]
+            .iter()
+            .any(|text| memchr::memmem::find(text, name.as_bytes()).is_some())
     }
 
     pub(super) fn retry_after(mut self, seconds: u32) -> Self {
@@ -157,11 +163,10 @@ impl Problem {
         if self.detail.is_none() && self.members.is_empty() {
             return Bytes::from_static(plain.as_bytes());
         }
-        let mut document = Vec::with_capacity(plain.len() + self.members.len() + 64);
+        let mut document = Vec::with_capacity(plain.len() + self.members.len() + MEMBER_BYTES);
         match self.detail {
             None => document.extend_from_slice(plain.trim_end_matches('}').as_bytes()),
             Some(detail) => {
-                // The table's own detail is the last in its document.
                 let before = plain.rfind(DETAIL).expect("every document has a detail") + DETAIL.len();
                 document.extend_from_slice(&plain.as_bytes()[..before]);
                 write_json(&mut document, detail);
@@ -172,8 +177,6 @@ impl Problem {
         document.into()
     }
 }
-
-const DETAIL: &str = ",\"detail\":";
 
 fn write_json(document: &mut Vec<u8>, value: impl Serialize) {
     serde_json::to_writer(document, &value).expect("the members are plain values, and lists of them");

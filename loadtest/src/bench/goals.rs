@@ -20,10 +20,6 @@ pub(super) enum Bound {
 }
 
 impl Goal {
-    fn with_floor(self, floor: Option<f64>) -> Self {
-        Self { floor, ..self }
-    }
-
     pub(super) fn is_met(&self) -> Option<bool> {
         self.measured.map(|measured| match self.bound {
             Bound::AtLeast(bound) => measured >= bound,
@@ -34,15 +30,21 @@ impl Goal {
 
 const ANSWERING: &[&str] = &["gateway", "redis", "broker"];
 
+/// A figure of ours, and the same of a floor.
+type Figures = (Option<f64>, Option<f64>);
+
 #[expect(clippy::too_many_lines, reason = "a table, one goal after the other")]
 pub(super) fn goals(run: &Run) -> Vec<Goal> {
-    let at_least = |what, bound, measured| Goal { what, bound: Bound::AtLeast(bound), measured, floor: None };
-    let at_most = |what, bound, measured| Goal { what, bound: Bound::AtMost(bound), measured, floor: None };
+    let goal = |what, bound, (measured, floor): Figures| Goal { what, bound, measured, floor };
+    let at_least = |what, bound, figures| goal(what, Bound::AtLeast(bound), figures);
+    let at_most = |what, bound, figures| goal(what, Bound::AtMost(bound), figures);
+    let beside = |floor, of: &dyn Fn(&'static str) -> Option<f64>| (of(OURS), of(floor));
+    let only = |measured| (measured, None);
     let rate = Measured::rate_of_answers;
     let gateway = |one: &Measured| one.cpu_of(&["gateway"]);
+    let redis = |one: &Measured| one.cpu_of(&["redis"]);
     let answering = |one: &Measured| one.cpu_of(ANSWERING);
     let p99 = |one: &Measured| one.report.accepted.p99;
-    let redis = |one: &Measured| one.cpu_of(&["redis"]);
     let p50 = |one: &Measured| one.report.accepted.p50;
     let sold_out = |design| run.series("sold out", design, None);
     let rush = |design, connections| run.series("rush", design, Some(connections));
@@ -54,77 +56,86 @@ pub(super) fn goals(run: &Run) -> Vec<Goal> {
     };
     let drained = |design| run.series("writer", design, None);
     vec![
-        at_least("sold out: requests/s, of bare hyper's", 0.92, sold_out(OURS).ratio(sold_out(BARE), rate))
-            .with_floor(sold_out(BARE_ON_CORES).ratio(sold_out(BARE), rate)),
-        at_most("sold out: CPU of the gateway, of bare hyper's", 1.15, sold_out(OURS).ratio(sold_out(BARE), gateway))
-            .with_floor(sold_out(BARE_ON_CORES).ratio(sold_out(BARE), gateway)),
+        at_least(
+            "sold out: requests/s, of bare hyper's",
+            0.92,
+            beside(BARE_ON_CORES, &|design| sold_out(design).ratio(sold_out(BARE), rate)),
+        ),
+        at_most(
+            "sold out: CPU of the gateway, of bare hyper's",
+            1.15,
+            beside(BARE_ON_CORES, &|design| sold_out(design).ratio(sold_out(BARE), gateway)),
+        ),
         at_least(
             "rush, 256 connections: orders/s, of the naive design's",
             4.0,
-            rush(OURS, 256).ratio(rush(NAIVE, 256), rate),
-        )
-        .with_floor(rush(PARTS, 256).ratio(rush(NAIVE, 256), rate)),
+            beside(PARTS, &|design| rush(design, 256).ratio(rush(NAIVE, 256), rate)),
+        ),
         at_least(
             "rush, 512 connections: orders/s, of the naive design's",
             4.0,
-            rush(OURS, 512).ratio(rush(NAIVE, 512), rate),
-        )
-        .with_floor(rush(PARTS, 512).ratio(rush(NAIVE, 512), rate)),
+            beside(PARTS, &|design| rush(design, 512).ratio(rush(NAIVE, 512), rate)),
+        ),
         at_least(
             "rush, 256 connections: orders/s, of bare hyper's",
             0.40,
-            rush(OURS, 256).ratio(rush(BARE, 256), rate),
-        )
-        .with_floor(rush(PARTS, 256).ratio(rush(BARE, 256), rate)),
+            beside(PARTS, &|design| rush(design, 256).ratio(rush(BARE, 256), rate)),
+        ),
         at_least(
             "rush, 512 connections: orders/s, of bare hyper's",
             0.40,
-            rush(OURS, 512).ratio(rush(BARE, 512), rate),
-        )
-        .with_floor(rush(PARTS, 512).ratio(rush(BARE, 512), rate)),
+            beside(PARTS, &|design| rush(design, 512).ratio(rush(BARE, 512), rate)),
+        ),
         at_most(
             "rush, 256 connections: µs of gateway, Redis and broker per order",
             18.0,
-            rush(OURS, 256).median(answering),
-        )
-        .with_floor(rush(PARTS, 256).median(answering)),
-        at_least("to a committed row: orders/s, of bare hyper's", 0.30, stored(OURS).ratio(stored(BARE), rate)),
-        at_most("to a committed row: µs of all processes per order", 24.0, stored(OURS).median(Measured::cpu_of_all)),
-        at_most("to a committed row: seconds until the lanes are empty", 1.0, stored(OURS).median(|one| one.settled)),
+            beside(PARTS, &|design| rush(design, 256).median(answering)),
+        ),
+        at_least("to a committed row: orders/s, of bare hyper's", 0.30, only(stored(OURS).ratio(stored(BARE), rate))),
+        at_most(
+            "to a committed row: µs of all processes per order",
+            24.0,
+            only(stored(OURS).median(Measured::cpu_of_all)),
+        ),
+        at_most(
+            "to a committed row: seconds until the lanes are empty",
+            1.0,
+            only(stored(OURS).median(|one| one.settled)),
+        ),
         at_least(
             "sold out, 256 connections: requests/s, of spikeSystem's design",
             2.5,
-            at_256(run, "sold out", OURS).ratio(at_256(run, "sold out", LOCK), rate),
-        )
-        .with_floor(at_256(run, "sold out", BARE_ON_CORES).ratio(at_256(run, "sold out", LOCK), rate)),
+            beside(BARE_ON_CORES, &|design| at_256(run, "sold out", design).ratio(at_256(run, "sold out", LOCK), rate)),
+        ),
         at_least(
             "rush, 256 connections: orders/s, of spikeSystem's design",
             4.5,
-            rush(OURS, 256).ratio(rush(LOCK, 256), rate),
-        )
-        .with_floor(rush(PARTS, 256).ratio(rush(LOCK, 256), rate)),
+            beside(PARTS, &|design| rush(design, 256).ratio(rush(LOCK, 256), rate)),
+        ),
         at_most(
             "rush, 256 connections: CPU of Redis per order, of one EVALSHA per order",
             0.35,
-            rush(OURS, 256).ratio(rush(NAIVE, 256), redis),
-        )
-        .with_floor(rush(PARTS, 256).ratio(rush(NAIVE, 256), redis)),
+            beside(PARTS, &|design| rush(design, 256).ratio(rush(NAIVE, 256), redis)),
+        ),
         at_least(
             "writer: rows/s, of one row per transaction",
             30.0,
-            drained(OURS).ratio(drained(NAIVE), |one| one.figure("rows/s")),
+            only(drained(OURS).ratio(drained(NAIVE), |one| one.figure("rows/s"))),
         ),
-        at_least("writer: rows/s, of the orders/s of the rush", 1.0, writer_against_rush(run)),
-        at_most("a lone buyer: p50, of the naive design's", 1.2, alone(OURS).ratio(alone(NAIVE), p50)),
-        at_most("rush, 512 connections: p99, of the naive design's", 0.4, rush(OURS, 512).ratio(rush(NAIVE, 512), p99))
-            .with_floor(rush(PARTS, 512).ratio(rush(NAIVE, 512), p99)),
-        at_most("memory: bytes per hold in the gateway", 300.0, memory(OURS, "gateway bytes/hold")),
-        at_most("memory: bytes per hold in Redis", 400.0, memory(OURS, "redis bytes/hold")),
-        at_most("memory: MB of a gateway with 10,000 idle connections", 150.0, memory("idle connections", "MB")),
+        at_least("writer: rows/s, of the orders/s of the rush", 1.0, only(writer_against_rush(run))),
+        at_most("a lone buyer: p50, of the naive design's", 1.2, only(alone(OURS).ratio(alone(NAIVE), p50))),
+        at_most(
+            "rush, 512 connections: p99, of the naive design's",
+            0.4,
+            beside(PARTS, &|design| rush(design, 512).ratio(rush(NAIVE, 512), p99)),
+        ),
+        at_most("memory: bytes per hold in the gateway", 300.0, only(memory(OURS, "gateway bytes/hold"))),
+        at_most("memory: bytes per hold in Redis", 400.0, only(memory(OURS, "redis bytes/hold"))),
+        at_most("memory: MB of a gateway with 10,000 idle connections", 150.0, only(memory("idle connections", "MB"))),
         at_most(
             "twelve legs, two lines: CPU, of one leg's",
             1.6,
-            train("twelve legs, two lines").ratio(train("one leg"), answering),
+            only(train("twelve legs, two lines").ratio(train("one leg"), answering)),
         ),
     ]
 }

@@ -42,6 +42,12 @@ fn queue(servers: &Servers, name: &str) -> [String; 4] {
     ["--amqp".to_owned(), servers.amqp.clone(), "--queue".to_owned(), name.to_owned()]
 }
 
+/// Where a peer on Redis and the broker answers, and on what.
+fn wiring(address: SocketAddr, servers: &Servers, name: &str) -> impl Iterator<Item = String> {
+    let redis = ["--redis".to_owned(), servers.redis.clone()];
+    listen(address).into_iter().chain(queue(servers, name)).chain(redis)
+}
+
 impl Peer {
     async fn start(program: &Path, arguments: &[String], address: SocketAddr, log: &Path) -> anyhow::Result<Self> {
         let server = Server::start(program, arguments, log)?;
@@ -69,8 +75,7 @@ impl Peer {
     /// A batched script and a message per batch, and nothing else.
     pub(super) async fn parts(servers: &Servers, dir: &Path) -> anyhow::Result<Self> {
         let address = free_port()?;
-        let redis = ["--redis".to_owned(), servers.redis.clone()];
-        let arguments = own("parts", listen(address).into_iter().chain(queue(servers, PARTS_QUEUE)).chain(redis));
+        let arguments = own("parts", wiring(address, servers, PARTS_QUEUE));
         Self::start(&std::env::current_exe()?, &arguments, address, &dir.join("parts.log")).await
     }
 
@@ -141,13 +146,10 @@ impl Naive {
         sqlx::query(TABLE).execute(&mut store).await?;
         let program = std::env::current_exe()?;
         let address = free_port()?;
-        let queue = queue(servers, QUEUE);
-        let arguments = own(
-            "naive",
-            listen(address).into_iter().chain(queue.clone()).chain(["--redis".to_owned(), servers.redis.clone()]),
-        );
+        let arguments = own("naive", wiring(address, servers, QUEUE));
         let gateway = Peer::start(&program, &arguments, address, &dir.join("naive.log")).await?;
-        let arguments = own("naive-writer", queue.into_iter().chain(["--mysql".to_owned(), servers.mysql.clone()]));
+        let arguments =
+            own("naive-writer", queue(servers, QUEUE).into_iter().chain(["--mysql".to_owned(), servers.mysql.clone()]));
         let writer = Server::start(&program, &arguments, &dir.join("naive-writer.log"))?;
         Ok(Self { gateway, writer })
     }

@@ -46,14 +46,14 @@ pub(crate) struct Options {
 #[derive(Debug, Subcommand)]
 enum Peer {
     Bare(bare::Bare),
-    Naive(Site),
+    Naive(Wiring),
     NaiveWriter(naive::Writer),
-    Parts(Site),
+    Parts(Wiring),
 }
 
 /// Where a peer answers, and on what.
 #[derive(Debug, Args)]
-struct Site {
+struct Wiring {
     #[arg(long)]
     listen: SocketAddr,
     #[arg(long)]
@@ -69,9 +69,9 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     runtime.block_on(async {
         match options.peer {
             Peer::Bare(bare) => bare.run().await,
-            Peer::Naive(site) => naive::run(site).await,
+            Peer::Naive(wiring) => naive::run(wiring).await,
             Peer::NaiveWriter(writer) => writer.run().await,
-            Peer::Parts(site) => parts::run(site).await,
+            Peer::Parts(wiring) => parts::run(wiring).await,
         }
     })
 }

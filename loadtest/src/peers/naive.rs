@@ -23,7 +23,7 @@ use serde::Deserialize;
 use sqlx::{Connection as _, MySqlConnection};
 
 use crate::peers::cores::Seats;
-use crate::peers::{Body, PERSISTENT, Site, channel};
+use crate::peers::{Body, PERSISTENT, Wiring, channel};
 
 /// A buyer once, a unit less, the buyer's record, and a stream entry.
 const SCRIPT: &str = r"
@@ -58,14 +58,14 @@ struct Gateway {
 }
 
 /// The gateway of the naive design.
-pub(super) async fn run(site: Site) -> anyhow::Result<()> {
-    let mut config = Config::from_url(&site.redis);
+pub(super) async fn run(wiring: Wiring) -> anyhow::Result<()> {
+    let mut config = Config::from_url(&wiring.redis);
     config.pool = Some(PoolConfig::new(CONNECTIONS));
-    let channel = channel(&site.amqp, &site.queue).await?;
+    let channel = channel(&wiring.amqp, &wiring.queue).await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     let pool = config.create_pool(Some(Runtime::Tokio1))?;
-    let gateway = Arc::new(Gateway { pool, script: Script::new(SCRIPT), channel, queue: site.queue });
-    super::serve(site.listen, Seats::default(), move |request| {
+    let gateway = Arc::new(Gateway { pool, script: Script::new(SCRIPT), channel, queue: wiring.queue });
+    super::serve(wiring.listen, Seats::default(), move |request| {
         let gateway = Arc::clone(&gateway);
         async move {
             let (status, body) = gateway.answer(request).await.unwrap_or_else(|error| {

@@ -20,7 +20,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::peers::cores::Seats;
-use crate::peers::{Body, PERSISTENT, Site, channel};
+use crate::peers::{Body, PERSISTENT, Wiring, channel};
 
 /// A unit and a record for each buyer, if none of them has come before; all in four commands. Returns how many there are.
 const SCRIPT: &str = r"
@@ -50,16 +50,16 @@ struct Waiting {
     answer: oneshot::Sender<bool>,
 }
 
-pub(super) async fn run(site: Site) -> anyhow::Result<()> {
-    let channel = channel(&site.amqp, &site.queue).await?;
+pub(super) async fn run(wiring: Wiring) -> anyhow::Result<()> {
+    let channel = channel(&wiring.amqp, &wiring.queue).await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
-    let redis = redis::Client::open(site.redis.as_str())?.get_multiplexed_async_connection().await?;
+    let redis = redis::Client::open(wiring.redis.as_str())?.get_multiplexed_async_connection().await?;
     let (sender, waiting) = mpsc::channel(BATCH_MAX * 32);
     let (granting, granted) = mpsc::channel(BATCH_MAX);
     tokio::spawn(decide(waiting, redis, granting));
-    tokio::spawn(publish(granted, channel, site.queue));
+    tokio::spawn(publish(granted, channel, wiring.queue));
     // On one runtime for all, as is usual.
-    super::serve(site.listen, Seats::default(), move |request| {
+    super::serve(wiring.listen, Seats::default(), move |request| {
         let sender = sender.clone();
         async move { answer(request, &sender).await.unwrap_or_else(|error| failed(&error)) }
     })
