@@ -369,7 +369,9 @@ fn memory(parts: &Parts, gate: &Gate) -> Value {
     })
 }
 
+/// To a tenth of a second, as no finer is remembered.
 fn ago(parts: &Parts, age: std::time::Duration) -> String {
     let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-    UnixMillis(parts.clock.now().0.saturating_sub(millis)).to_string()
+    let at = parts.clock.now().0.saturating_sub(millis);
+    UnixMillis(at - at.rem_euclid(100)).to_string()
 }
