@@ -27,7 +27,7 @@
 //! |---|---|---|---|
 //! | 0 | [`domain`] | the rules: sales, claims, orders, shares, refusals | clocks, locks, waiting, chance |
 //! | 0 | [`atomic`] [`bell`] [`tasks`] | what tasks are stopped and run with; a checker of interleavings puts its own in the place of two of them | anything of ours |
-//! | 1 | [`bugs`] [`clock`] [`config`] [`cores`] [`crash`] [`meters`] [`readiness`] [`shutdown`] [`telemetry`] | the ground every role stands on | backends |
+//! | 1 | [`bugs`] [`clock`] [`config`] [`cores`] [`crash`] [`meters`] [`readiness`] [`scheduling`] [`shutdown`] [`telemetry`] | the ground every role stands on | backends |
 //! | 1 | [`finding`], and on it [`reach`] | what a look at a deployment found; the way to a server, step by step | backends |
 //! | 2 | [`inventory`] [`queue`] [`store`] | three contracts, each with its backends beside it | each other; Redis outside `inventory/redis`, AMQP outside `queue/rabbitmq`, SQL outside `store` |
 //! | 2 | [`spans`] | whose trace a piece of work belongs to, and the way to a collector | OpenTelemetry outside it |
@@ -68,6 +68,8 @@ pub mod cores;
 pub mod crash;
 pub mod meters;
 pub mod readiness;
+#[cfg(target_os = "linux")]
+pub mod scheduling;
 pub mod shutdown;
 pub mod telemetry;
 

@@ -7,6 +7,7 @@ use anyhow::Context;
 use mimalloc::MiMalloc;
 use rushgate::cli::{Cli, Exit, Failure};
 use rushgate::config::load_needed;
+use rushgate::config::settings::Scheduling;
 use rushgate::reload::Source;
 use rushgate::supervisor::Sockets;
 use rushgate::telemetry;
@@ -29,7 +30,10 @@ fn run() -> Result<Exit, Failure> {
     let config = load_needed(&sources, cli.need())?;
     let log = &config.settings.log;
     let logs = telemetry::init(&log.filter, log.wants_json(io::stderr().is_terminal()))?;
-    // Before there are threads.
+    // Before there are threads, as what follows.
+    if cli.serves() && config.settings.node.scheduling == Scheduling::Batch {
+        schedule_in_batches();
+    }
     let handed = Sockets::handed().context("taking the sockets of LISTEN_FDS")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the threads")?;
     let source = Source { sources, logs, covered: config.covered.clone() };
@@ -37,6 +41,14 @@ fn run() -> Result<Exit, Failure> {
     // Work that nobody waits for any more, such as a simulation that took too long, must not keep the process.
     runtime.shutdown_background();
     done
+}
+
+/// It goes without where there is no such class, or none may be asked for (a sandbox).
+fn schedule_in_batches() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rushgate::scheduling::batch() {
+        tracing::warn!(%error, "not in the batch class (node.scheduling): scheduled as it was started");
+    }
 }
 
 /// The clients of all three servers take the process's provider; without one, the first connection over TLS panics.

@@ -10,7 +10,7 @@ use std::path::Path;
 /// The floors, from the ground up. A module imports lower floors only, never its neighbour; `main.rs` stands above them all.
 const FLOORS: &[&[&str]] = &[
     &["atomic", "bell", "domain", "tasks"],
-    &["bugs", "clock", "config", "cores", "crash", "meters", "readiness", "shutdown", "telemetry"],
+    &["bugs", "clock", "config", "cores", "crash", "meters", "readiness", "scheduling", "shutdown", "telemetry"],
     &["finding"],
     &["reach"],
     &["inventory", "queue", "spans", "store"],

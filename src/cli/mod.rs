@@ -116,6 +116,11 @@ impl Cli {
         }
     }
 
+    /// Does it serve a crowd?
+    pub fn serves(&self) -> bool {
+        matches!(self.command, Command::Serve(_))
+    }
+
     /// Runs it with what was loaded from there. `handed`: sockets from a supervisor, for the command that serves.
     pub async fn run(self, loaded: Loaded, source: Source, handed: Sockets) -> Result<Exit, Failure> {
         match self.command {

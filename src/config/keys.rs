@@ -13,7 +13,8 @@ use crate::config::form::{
 use crate::config::given::Given;
 use crate::config::nearest::nearest;
 use crate::config::settings::{
-    AnswerAfter, Auth, InventoryBackend, LogFormat, PaymentProvider, QueueBackend, Settings, StoreBackend,
+    AnswerAfter, Auth, InventoryBackend, LogFormat, PaymentProvider, QueueBackend, Scheduling, Settings,
+    StoreBackend,
 };
 use crate::domain::Sale;
 
@@ -133,6 +134,12 @@ keys! {
         /// What this process does. A gateway answers buyers; a writer moves orders from the queue into
         /// the store, closes unpaid ones and gives their units back.
         roles = Roles, Restart;
+
+        /// How Linux schedules it. batch: a thread that wakes takes an idle core at once, and otherwise waits
+        /// for its turn, which saves switches and leaves servers on the same machine their cores. inherited:
+        /// as it was started, which may answer sooner beside neighbours that never rest. Who started it in a
+        /// class other than the usual one, such as with chrt, has chosen in both cases.
+        scheduling = OneOf(&[("batch", Scheduling::Batch), ("inherited", Scheduling::Inherited)]), Restart;
 
         /// This node's part of the free stock, relative to the other nodes' weights. Give a machine that
         /// serves twice the crowd twice the weight.

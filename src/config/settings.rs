@@ -27,6 +27,7 @@ pub struct Node {
     /// Empty: the host's name and a random suffix.
     pub id: String,
     pub roles: Vec<Role>,
+    pub scheduling: Scheduling,
     /// This node's part of the free stock, relative to the other nodes' weights.
     pub weight: f64,
     /// How long a node that is asked to stop says that it is not ready before it closes its listener.
@@ -39,6 +40,15 @@ pub struct Node {
 pub enum Role {
     Gateway,
     Writer,
+}
+
+/// How the kernel is to schedule a process that serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheduling {
+    /// A thread that wakes waits for its turn, unless a core is idle.
+    Batch,
+    /// As it was started.
+    Inherited,
 }
 
 /// The public listener, behind the load balancer.
@@ -223,6 +233,7 @@ impl Default for Node {
         Self {
             id: String::new(),
             roles: vec![Role::Gateway, Role::Writer],
+            scheduling: Scheduling::Batch,
             weight: 1.0,
             drain_delay: Duration::from_secs(0),
             drain_timeout: Duration::from_secs(20),

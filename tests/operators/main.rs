@@ -4,6 +4,7 @@
 
 mod doctor;
 mod monitoring;
+mod scheduling;
 mod settings;
 mod supervisor;
 
