@@ -22,9 +22,7 @@ pub fn batch() -> Result<(), Error> {
 /// The niceness that it has, in the words of the crate, which sets both.
 fn as_it_is() -> Result<ThreadPriority, Error> {
     let nice = rustix::process::getpriority_process(None).map_err(|error| Error::OS(error.raw_os_error()))?;
-    let names_it = |priority: &ThreadPriority| {
-        matches!(priority.to_posix(ThreadSchedulePolicy::Normal(Normal::Batch)), Ok(known) if known == nice)
-    };
+    let names_it = |priority: &ThreadPriority| matches!(priority.to_posix(ThreadSchedulePolicy::Normal(Normal::Batch)), Ok(known) if known == nice);
     let known = (0..=99).filter_map(|value| ThreadPriorityValue::try_from(value).ok());
     known.map(ThreadPriority::Crossplatform).find(names_it).ok_or(Error::Priority("a niceness that nobody has"))
 }

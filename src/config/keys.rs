@@ -13,8 +13,7 @@ use crate::config::form::{
 use crate::config::given::Given;
 use crate::config::nearest::nearest;
 use crate::config::settings::{
-    AnswerAfter, Auth, InventoryBackend, LogFormat, PaymentProvider, QueueBackend, Scheduling, Settings,
-    StoreBackend,
+    AnswerAfter, Auth, InventoryBackend, LogFormat, PaymentProvider, QueueBackend, Scheduling, Settings, StoreBackend,
 };
 use crate::domain::Sale;
 

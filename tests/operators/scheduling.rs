@@ -39,7 +39,9 @@ fn threads(started_through: &[&str], arguments: &[&str]) -> (BTreeSet<i64>, BTre
     let of_all = |field: usize| {
         let stats = tasks.iter().filter_map(|task| fs::read_to_string(task.as_ref().unwrap().path().join("stat")).ok());
         // After the name in parentheses comes the third field.
-        stats.map(|stat| stat.rsplit(')').next().unwrap().split_whitespace().nth(field - 3).unwrap().parse().unwrap()).collect()
+        stats
+            .map(|stat| stat.rsplit(')').next().unwrap().split_whitespace().nth(field - 3).unwrap().parse().unwrap())
+            .collect()
     };
     (of_all(41), of_all(19))
 }

@@ -7,7 +7,7 @@ use redis::AsyncCommands as _;
 use sqlx::{Connection as _, MySqlConnection};
 
 use crate::bench::api::{self, Answer, until};
-use crate::bench::process::Server;
+use crate::bench::process::{Manners, Server};
 use crate::bench::site::{Servers, free_port};
 
 const QUEUE: &str = "naive-orders";
@@ -27,6 +27,8 @@ pub(super) struct Peer {
 #[derive(Debug)]
 pub(super) struct Naive {
     pub(super) gateway: Peer,
+    /// Another one, in the class of ours.
+    pub(super) waiting: Peer,
     pub(super) writer: Server,
 }
 
@@ -49,13 +51,18 @@ fn wiring(address: SocketAddr, servers: &Servers, name: &str) -> impl Iterator<I
 }
 
 impl Peer {
-    async fn start(program: &Path, arguments: &[String], address: SocketAddr, log: &Path) -> anyhow::Result<Self> {
-        let server = Server::start(program, arguments, log)?;
+    async fn start(
+        program: &Path,
+        arguments: &[String],
+        (address, manners): (SocketAddr, Manners),
+        log: &Path,
+    ) -> anyhow::Result<Self> {
+        let server = Server::start(program, arguments, log, manners)?;
         until("a peer listens", async || Ok(Some(tokio::net::TcpStream::connect(address).await?))).await?;
         Ok(Self { server, address })
     }
 
-    /// Hyper that answers what ours has answered once: on one runtime, as is usual, or on one for each core, as ours.
+    /// Hyper that answers what ours has answered once: as is usual, or as ours, on a runtime for each core and scheduled alike.
     pub(super) async fn bare(answer: &Answer, on_cores: bool, dir: &Path) -> anyhow::Result<Self> {
         let address = free_port()?;
         let mut arguments = own("bare", listen(address));
@@ -69,14 +76,16 @@ impl Peer {
                 arguments.extend(["--header".to_owned(), header.clone()]);
             }
         }
-        Self::start(&std::env::current_exe()?, &arguments, address, &dir.join("bare.log")).await
+        let manners = if on_cores { Manners::Waits } else { Manners::AtOnce };
+        Self::start(&std::env::current_exe()?, &arguments, (address, manners), &dir.join("bare.log")).await
     }
 
-    /// A batched script and a message per batch, and nothing else.
+    /// A batched script and a message per batch, and nothing else; scheduled as ours.
     pub(super) async fn parts(servers: &Servers, dir: &Path) -> anyhow::Result<Self> {
         let address = free_port()?;
         let arguments = own("parts", wiring(address, servers, PARTS_QUEUE));
-        Self::start(&std::env::current_exe()?, &arguments, address, &dir.join("parts.log")).await
+        let arguments = &arguments[..];
+        Self::start(&std::env::current_exe()?, arguments, (address, Manners::Waits), &dir.join("parts.log")).await
     }
 
     /// The spikeSystem design: `redis` and a local stock.
@@ -98,7 +107,7 @@ impl Peer {
             "--log".to_owned(),
             dir.join("local-lock-stat.txt").display().to_string(),
         ]);
-        Self::start(program, &arguments, address, &dir.join("local-lock.log")).await
+        Self::start(program, &arguments, (address, Manners::AtOnce), &dir.join("local-lock.log")).await
     }
 }
 
@@ -145,13 +154,17 @@ impl Naive {
         let mut store = MySqlConnection::connect(&servers.mysql).await?;
         sqlx::query(TABLE).execute(&mut store).await?;
         let program = std::env::current_exe()?;
-        let address = free_port()?;
-        let arguments = own("naive", wiring(address, servers, QUEUE));
-        let gateway = Peer::start(&program, &arguments, address, &dir.join("naive.log")).await?;
+        let gateway = async |manners, log: &str| {
+            let address = free_port()?;
+            let arguments = own("naive", wiring(address, servers, QUEUE));
+            Peer::start(&program, &arguments, (address, manners), &dir.join(log)).await
+        };
+        let waiting = gateway(Manners::Waits, "naive-waiting.log").await?;
+        let gateway = gateway(Manners::AtOnce, "naive.log").await?;
         let arguments =
             own("naive-writer", queue(servers, QUEUE).into_iter().chain(["--mysql".to_owned(), servers.mysql.clone()]));
-        let writer = Server::start(&program, &arguments, &dir.join("naive-writer.log"))?;
-        Ok(Self { gateway, writer })
+        let writer = Server::start(&program, &arguments, &dir.join("naive-writer.log"), Manners::AtOnce)?;
+        Ok(Self { gateway, waiting, writer })
     }
 
     /// Waits until so many rows of all sales together are stored.

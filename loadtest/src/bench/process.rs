@@ -15,10 +15,25 @@ use crate::load;
 ///
 /// A session is what the scheduler deals the cores out to (`CONFIG_SCHED_AUTOGROUP`), as it does to services: Redis, the broker and the
 /// store have one each. In one with the load, a gateway took the cores from them for many of the scheduler's turns.
-fn owned(program: &Path) -> Command {
+fn owned(program: &Path, manners: Manners) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "setsid"]).arg(program);
+    command.args(["--pdeathsig", "KILL", "setsid"]);
+    if manners == Manners::Waits {
+        // The scheduler lets no task of this class take a core from another.
+        command.args(["chrt", "--batch", "0"]);
+    }
+    command.arg(program);
     command
+}
+
+/// What a process does when it has something to do, and another has, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manners {
+    /// It takes its turn at once, as is usual. Latencies that a load measures are true, where there is time enough for both.
+    AtOnce,
+    /// It waits for its turn, as does a process of ours by itself. A load that takes cores is paid for by whom it asks: the faster a
+    /// client, the dearer its server. Clients elsewhere do no such thing.
+    Waits,
 }
 
 /// A server that runs until it is dropped.
@@ -30,10 +45,10 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts a program with its output in a file.
-    pub(super) fn start(program: &Path, arguments: &[String], log: &Path) -> anyhow::Result<Self> {
+    pub(super) fn start(program: &Path, arguments: &[String], log: &Path, manners: Manners) -> anyhow::Result<Self> {
         let out = std::fs::File::create(log).with_context(|| format!("{}", log.display()))?;
         anyhow::ensure!(program.is_file(), "there is no {}", program.display());
-        let child = owned(program)
+        let child = owned(program, manners)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
@@ -91,28 +106,9 @@ pub(super) struct Load {
     output: Lines<BufReader<ChildStdout>>,
 }
 
-/// What the load does when it has something to do, and whom it measures has, too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Manners {
-    /// It takes its turn at once: latencies are true, where there is time enough for both.
-    AtOnce,
-    /// It waits for its turn. On cores that are shared, each answer would take the core from who gave it, and be paid by them: the
-    /// faster a client, the dearer its server. Clients elsewhere do no such thing.
-    Waits,
-}
-
 impl Load {
     pub(super) async fn ready(arguments: &[String], manners: Manners) -> anyhow::Result<Self> {
-        let program = std::env::current_exe()?;
-        let mut command = match manners {
-            Manners::AtOnce => owned(&program),
-            // The scheduler lets no task of this class take a core from another.
-            Manners::Waits => owned("chrt".as_ref()),
-        };
-        if manners == Manners::Waits {
-            command.args(["--batch", "0"]).arg(program);
-        }
-        let mut child = command
+        let mut child = owned(&std::env::current_exe()?, manners)
             .arg("load")
             .args(arguments)
             .stdin(Stdio::piped())

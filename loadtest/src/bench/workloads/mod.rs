@@ -29,6 +29,7 @@ pub(super) const AT_ONCE: &str = "rushgate, on Redis";
 pub(super) const BARE: &str = "bare hyper";
 pub(super) const BARE_ON_CORES: &str = "bare hyper, on cores";
 pub(super) const NAIVE: &str = "naive";
+pub(super) const NAIVE_WAITING: &str = "naive, in the batch class";
 pub(super) const PARTS: &str = "the parts alone";
 pub(super) const LOCK: &str = "spikeSystem's design";
 
@@ -101,10 +102,18 @@ impl Bench {
     }
 
     fn naive(&self, sale: &str) -> Target {
-        let Naive { gateway, writer } = &self.naive;
+        let Naive { gateway, writer, .. } = &self.naive;
         let mut watched = vec![("gateway", gateway.server.pid), ("writer", writer.pid)];
         watched.extend(self.servers());
         Target { design: NAIVE.to_owned(), to: vec![gateway.address], crowd: vec![format!("--sales={sale}")], watched }
+    }
+
+    /// The same design, scheduled as ours.
+    fn naive_waiting(&self, sale: &str) -> Target {
+        let Peer { server, address } = &self.naive.waiting;
+        let mut target = Target { design: NAIVE_WAITING.to_owned(), to: vec![*address], ..self.naive(sale) };
+        target.watched[0].1 = server.pid;
+        target
     }
 
     fn parts(&self, sale: &str) -> Target {
