@@ -68,7 +68,6 @@ pub mod cores;
 pub mod crash;
 pub mod meters;
 pub mod readiness;
-#[cfg(target_os = "linux")]
 pub mod scheduling;
 pub mod shutdown;
 pub mod telemetry;

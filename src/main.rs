@@ -9,6 +9,7 @@ use rushgate::cli::{Cli, Exit, Failure};
 use rushgate::config::load_needed;
 use rushgate::config::settings::Scheduling;
 use rushgate::reload::Source;
+use rushgate::scheduling;
 use rushgate::supervisor::Sockets;
 use rushgate::telemetry;
 
@@ -30,7 +31,7 @@ fn run() -> Result<Exit, Failure> {
     let config = load_needed(&sources, cli.need())?;
     let log = &config.settings.log;
     let logs = telemetry::init(&log.filter, log.wants_json(io::stderr().is_terminal()))?;
-    // Before there are threads, as what follows.
+    // This and the sockets before there are threads.
     if cli.serves() && config.settings.node.scheduling == Scheduling::Batch {
         schedule_in_batches();
     }
@@ -43,11 +44,13 @@ fn run() -> Result<Exit, Failure> {
     done
 }
 
-/// It goes without where there is no such class, or none may be asked for (a sandbox).
+/// It goes on without, where the kernel may not be asked for that, as in some sandboxes.
 fn schedule_in_batches() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rushgate::scheduling::batch() {
-        tracing::warn!(%error, "not in the batch class (node.scheduling): scheduled as it was started");
+    if let Err(error) = scheduling::batch() {
+        tracing::warn!(
+            %error,
+            "the kernel refuses the batch class: let this process call sched_setscheduler, or set node.scheduling to inherited"
+        );
     }
 }
 

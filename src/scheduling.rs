@@ -1,28 +1,69 @@
 //! How the kernel is to schedule this process.
 //!
-//! A process that serves a crowd wakes thousands of times a second, each time for little, and as the kernel schedules by default a thread
-//! that wakes may take its core from whoever works there: from a thread of the same process, which then finds half a batch, or from a
-//! server on the same machine. In the batch class it waits for its turn (`sched(7)`). So there are fewer switches and larger batches; an idle
-//! core is taken at once as ever.
+//! A process that serves wakes thousands of times a second, each time for little, and as Linux schedules by default a thread that wakes
+//! may take its core from whoever works there: from a thread of the same process, which then finds half a batch, or from a server on the
+//! same machine. In the batch class it waits for its turn (`sched(7)`). So there are fewer switches and larger batches; an idle core is taken at
+//! once as ever.
 
-use thread_priority::{
-    Error, NormalThreadSchedulePolicy as Normal, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
-    set_thread_priority_and_policy, thread_native_id, thread_schedule_policy,
-};
+use std::io;
 
 /// Puts the thread that calls, and all that it starts from then on, into the batch class. To be called before there are other threads.
-/// Whoever started this process in a class other than the usual one has chosen, and keeps that. Takes no privilege.
-pub fn batch() -> Result<(), Error> {
-    if thread_schedule_policy()? != ThreadSchedulePolicy::Normal(Normal::Other) {
-        return Ok(());
-    }
-    set_thread_priority_and_policy(thread_native_id(), as_it_is()?, ThreadSchedulePolicy::Normal(Normal::Batch))
+/// Whoever started this process in a class other than the usual one has chosen, and keeps that, as does a system that has no such class. Takes
+/// no privilege.
+pub fn batch() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    linux::batch()?;
+    Ok(())
 }
 
-/// The niceness that it has, in the words of the crate, which sets both.
-fn as_it_is() -> Result<ThreadPriority, Error> {
-    let nice = rustix::process::getpriority_process(None).map_err(|error| Error::OS(error.raw_os_error()))?;
-    let names_it = |priority: &ThreadPriority| matches!(priority.to_posix(ThreadSchedulePolicy::Normal(Normal::Batch)), Ok(known) if known == nice);
-    let known = (0..=99).filter_map(|value| ThreadPriorityValue::try_from(value).ok());
-    known.map(ThreadPriority::Crossplatform).find(names_it).ok_or(Error::Priority("a niceness that nobody has"))
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::io;
+
+    use thread_priority::{
+        Error, NormalThreadSchedulePolicy as Normal, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
+        set_thread_priority_and_policy, thread_native_id, thread_schedule_policy,
+    };
+
+    const BATCH: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(Normal::Batch);
+
+    pub(super) fn batch() -> io::Result<()> {
+        if !is_usual() {
+            return Ok(());
+        }
+        let nice = rustix::process::getpriority_process(None)?;
+        let priority = named(nice).ok_or_else(|| io::Error::other(format!("no name for the niceness {nice}")))?;
+        match set_thread_priority_and_policy(thread_native_id(), priority, BATCH) {
+            // It sets the class and then the niceness, which is what it was.
+            Err(error) if is_usual() => Err(match error {
+                Error::OS(code) => io::Error::from_raw_os_error(code),
+                other => io::Error::other(other),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Is it in the class of those who have chosen none?
+    fn is_usual() -> bool {
+        matches!(thread_schedule_policy(), Ok(ThreadSchedulePolicy::Normal(Normal::Other)))
+    }
+
+    /// A niceness in the words of the crate, which counts from 0 to 99 and sets it together with the class.
+    fn named(nice: i32) -> Option<ThreadPriority> {
+        let values = (0..=99).filter_map(|value| ThreadPriorityValue::try_from(value).ok());
+        let mut priorities = values.map(ThreadPriority::Crossplatform);
+        priorities.find(|priority| matches!(priority.to_posix(BATCH), Ok(known) if known == nice))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn every_niceness_has_a_name() {
+            for nice in -20..20 {
+                assert_eq!(named(nice).unwrap().to_posix(BATCH).unwrap(), nice);
+            }
+        }
+    }
 }

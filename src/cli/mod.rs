@@ -116,7 +116,7 @@ impl Cli {
         }
     }
 
-    /// Does it serve a crowd?
+    /// Does it serve, as a gateway or a writer?
     pub fn serves(&self) -> bool {
         matches!(self.command, Command::Serve(_))
     }

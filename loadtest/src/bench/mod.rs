@@ -13,7 +13,7 @@ use clap::Args;
 
 use crate::bench::figures::{Measured, Run};
 use crate::bench::peers::{Naive, Peer};
-use crate::bench::process::{Load, Manners};
+use crate::bench::process::{Class, Load};
 use crate::bench::site::{Servers, Site};
 
 mod api;
@@ -202,8 +202,10 @@ impl Bench {
         arguments.extend(rate.map(|rate| format!("--rate={rate}")));
         arguments.extend(requests.map(|requests| format!("--requests={requests}")));
         arguments.extend(target.crowd.iter().cloned());
+        // A load that takes cores is paid for by whom it asks: the faster a client, the dearer its server. Clients elsewhere do no such
+        // thing. Where there is time enough for both, latencies are true only if it takes its turn at once.
         let is_closed = rate.is_none() && connections > 1;
-        let load = Load::ready(&arguments, if is_closed { Manners::Waits } else { Manners::AtOnce }).await?;
+        let load = Load::ready(&arguments, if is_closed { Class::Batch } else { Class::AsItComes }).await?;
         let cpu = |watched: &[(&'static str, u32)]| -> anyhow::Result<Vec<_>> {
             watched.iter().map(|(_, pid)| process::cpu(*pid)).collect()
         };

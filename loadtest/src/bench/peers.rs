@@ -7,7 +7,7 @@ use redis::AsyncCommands as _;
 use sqlx::{Connection as _, MySqlConnection};
 
 use crate::bench::api::{self, Answer, until};
-use crate::bench::process::{Manners, Server};
+use crate::bench::process::{Class, Server};
 use crate::bench::site::{Servers, free_port};
 
 const QUEUE: &str = "naive-orders";
@@ -54,10 +54,10 @@ impl Peer {
     async fn start(
         program: &Path,
         arguments: &[String],
-        (address, manners): (SocketAddr, Manners),
+        (address, class): (SocketAddr, Class),
         log: &Path,
     ) -> anyhow::Result<Self> {
-        let server = Server::start(program, arguments, log, manners)?;
+        let server = Server::start(program, arguments, log, class)?;
         until("a peer listens", async || Ok(Some(tokio::net::TcpStream::connect(address).await?))).await?;
         Ok(Self { server, address })
     }
@@ -76,8 +76,8 @@ impl Peer {
                 arguments.extend(["--header".to_owned(), header.clone()]);
             }
         }
-        let manners = if on_cores { Manners::Waits } else { Manners::AtOnce };
-        Self::start(&std::env::current_exe()?, &arguments, (address, manners), &dir.join("bare.log")).await
+        let class = if on_cores { Class::Batch } else { Class::AsItComes };
+        Self::start(&std::env::current_exe()?, &arguments, (address, class), &dir.join("bare.log")).await
     }
 
     /// A batched script and a message per batch, and nothing else; scheduled as ours.
@@ -85,7 +85,7 @@ impl Peer {
         let address = free_port()?;
         let arguments = own("parts", wiring(address, servers, PARTS_QUEUE));
         let arguments = &arguments[..];
-        Self::start(&std::env::current_exe()?, arguments, (address, Manners::Waits), &dir.join("parts.log")).await
+        Self::start(&std::env::current_exe()?, arguments, (address, Class::Batch), &dir.join("parts.log")).await
     }
 
     /// The spikeSystem design: `redis` and a local stock.
@@ -107,7 +107,7 @@ impl Peer {
             "--log".to_owned(),
             dir.join("local-lock-stat.txt").display().to_string(),
         ]);
-        Self::start(program, &arguments, (address, Manners::AtOnce), &dir.join("local-lock.log")).await
+        Self::start(program, &arguments, (address, Class::AsItComes), &dir.join("local-lock.log")).await
     }
 }
 
@@ -154,16 +154,16 @@ impl Naive {
         let mut store = MySqlConnection::connect(&servers.mysql).await?;
         sqlx::query(TABLE).execute(&mut store).await?;
         let program = std::env::current_exe()?;
-        let gateway = async |manners, log: &str| {
+        let gateway = async |class, log: &str| {
             let address = free_port()?;
             let arguments = own("naive", wiring(address, servers, QUEUE));
-            Peer::start(&program, &arguments, (address, manners), &dir.join(log)).await
+            Peer::start(&program, &arguments, (address, class), &dir.join(log)).await
         };
-        let waiting = gateway(Manners::Waits, "naive-waiting.log").await?;
-        let gateway = gateway(Manners::AtOnce, "naive.log").await?;
+        let waiting = gateway(Class::Batch, "naive-waiting.log").await?;
+        let gateway = gateway(Class::AsItComes, "naive.log").await?;
         let arguments =
             own("naive-writer", queue(servers, QUEUE).into_iter().chain(["--mysql".to_owned(), servers.mysql.clone()]));
-        let writer = Server::start(&program, &arguments, &dir.join("naive-writer.log"), Manners::AtOnce)?;
+        let writer = Server::start(&program, &arguments, &dir.join("naive-writer.log"), Class::AsItComes)?;
         Ok(Self { gateway, waiting, writer })
     }
 

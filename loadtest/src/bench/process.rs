@@ -15,25 +15,23 @@ use crate::load;
 ///
 /// A session is what the scheduler deals the cores out to (`CONFIG_SCHED_AUTOGROUP`), as it does to services: Redis, the broker and the
 /// store have one each. In one with the load, a gateway took the cores from them for many of the scheduler's turns.
-fn owned(program: &Path, manners: Manners) -> Command {
+fn owned(program: &Path, class: Class) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "setsid"]);
-    if manners == Manners::Waits {
-        // The scheduler lets no task of this class take a core from another.
+    if class == Class::Batch {
         command.args(["chrt", "--batch", "0"]);
     }
     command.arg(program);
     command
 }
 
-/// What a process does when it has something to do, and another has, too.
+/// What the kernel's scheduler takes a process for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Manners {
-    /// It takes its turn at once, as is usual. Latencies that a load measures are true, where there is time enough for both.
-    AtOnce,
-    /// It waits for its turn, as does a process of ours by itself. A load that takes cores is paid for by whom it asks: the faster a
-    /// client, the dearer its server. Clients elsewhere do no such thing.
-    Waits,
+pub(super) enum Class {
+    /// For what it makes of itself: ours puts itself into the batch class, the rest stays in the usual one.
+    AsItComes,
+    /// For one that waits for its turn when it has something to do, and takes no core from those in the usual class.
+    Batch,
 }
 
 /// A server that runs until it is dropped.
@@ -45,10 +43,10 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts a program with its output in a file.
-    pub(super) fn start(program: &Path, arguments: &[String], log: &Path, manners: Manners) -> anyhow::Result<Self> {
+    pub(super) fn start(program: &Path, arguments: &[String], log: &Path, class: Class) -> anyhow::Result<Self> {
         let out = std::fs::File::create(log).with_context(|| format!("{}", log.display()))?;
         anyhow::ensure!(program.is_file(), "there is no {}", program.display());
-        let child = owned(program, manners)
+        let child = owned(program, class)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
@@ -107,8 +105,8 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) async fn ready(arguments: &[String], manners: Manners) -> anyhow::Result<Self> {
-        let mut child = owned(&std::env::current_exe()?, manners)
+    pub(super) async fn ready(arguments: &[String], class: Class) -> anyhow::Result<Self> {
+        let mut child = owned(&std::env::current_exe()?, class)
             .arg("load")
             .args(arguments)
             .stdin(Stdio::piped())

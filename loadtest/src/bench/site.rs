@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection};
 
 use crate::bench::api::{self, until};
-use crate::bench::process::{Manners, Server};
+use crate::bench::process::{Class, Server};
 
 /// The private servers, and their processes, whose CPU is counted.
 #[derive(Debug, Clone, Args)]
@@ -198,7 +198,7 @@ fn launch(program: &Path, dir: &Path, role: &str, settings: &[&str]) -> anyhow::
         arguments.extend(["--set".to_owned(), (*setting).to_owned()]);
     }
     let log = dir.join(format!("{role}-{}.log", public.port()));
-    Ok(Node { server: Server::start(program, &arguments, &log, Manners::AtOnce)?, public, admin })
+    Ok(Node { server: Server::start(program, &arguments, &log, Class::AsItComes)?, public, admin })
 }
 
 /// A port of loopback that is free now, below those that the kernel gives to the ten thousand who connect. No two calls are given the

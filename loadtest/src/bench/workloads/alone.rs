@@ -28,13 +28,16 @@ async fn both(bench: &mut Bench, workload: &str, connections: usize, rate: Optio
         let ours = bench.slice_of_ours((workload, repetition), (&sales, &target), pressure, true).await?;
         bench.keep(ours);
 
-        let sale = bench.fresh("rush");
-        let servers = bench.options.servers.clone();
-        Stock::NAIVE.set(&servers, &sale, PLENTY).await?;
-        let naive = bench.slice((workload, repetition), &bench.naive(&sale), pressure, async |_| Ok(())).await?;
-        bench.naive_rows += naive.report.outcome("201");
-        Naive::stored(&servers, bench.naive_rows).await?;
-        bench.keep(naive);
+        for is_waiting in [false, true] {
+            let sale = bench.fresh("rush");
+            let servers = bench.options.servers.clone();
+            Stock::NAIVE.set(&servers, &sale, PLENTY).await?;
+            let target = if is_waiting { bench.naive_waiting(&sale) } else { bench.naive(&sale) };
+            let naive = bench.slice((workload, repetition), &target, pressure, async |_| Ok(())).await?;
+            bench.naive_rows += naive.report.outcome("201");
+            Naive::stored(&servers, bench.naive_rows).await?;
+            bench.keep(naive);
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What is remembered, and what it takes.
 
 use crate::bench::figures::Measured;
-use crate::bench::process::{Load, Manners, memory};
+use crate::bench::process::{Class, Load, memory};
 use crate::bench::workloads::{PLENTY, granted};
 use crate::bench::{Bench, Pressure};
 
@@ -24,7 +24,7 @@ pub(super) async fn idle(bench: &mut Bench) -> anyhow::Result<()> {
         "--linger=2".to_owned(),
         target.crowd[0].clone(),
     ];
-    let load = Load::ready(&arguments, Manners::AtOnce).await?;
+    let load = Load::ready(&arguments, Class::AsItComes).await?;
     let pid = bench.site.gateways[0].server.pid;
     let (report, resident) = tokio::join!(load.run(), async {
         tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
