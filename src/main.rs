@@ -33,7 +33,7 @@ fn run() -> Result<Exit, Failure> {
     let logs = telemetry::init(&log.filter, log.wants_json(io::stderr().is_terminal()))?;
     // This and the sockets before there are threads.
     if cli.serves() && config.settings.node.scheduling == Scheduling::Batch {
-        schedule_in_batches();
+        scheduling::batch();
     }
     let handed = Sockets::handed().context("taking the sockets of LISTEN_FDS")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the threads")?;
@@ -42,16 +42,6 @@ fn run() -> Result<Exit, Failure> {
     // Work that nobody waits for any more, such as a simulation that took too long, must not keep the process.
     runtime.shutdown_background();
     done
-}
-
-/// It goes on without, where the kernel may not be asked for that, as in some sandboxes.
-fn schedule_in_batches() {
-    if let Err(error) = scheduling::batch() {
-        tracing::warn!(
-            %error,
-            "the kernel refuses the batch class: let this process call sched_setscheduler, or set node.scheduling to inherited"
-        );
-    }
 }
 
 /// The clients of all three servers take the process's provider; without one, the first connection over TLS panics.

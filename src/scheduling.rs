@@ -5,15 +5,17 @@
 //! same machine. In the batch class it waits for its turn (`sched(7)`). So there are fewer switches and larger batches; an idle core is taken at
 //! once as ever.
 
-use std::io;
-
 /// Puts the thread that calls, and all that it starts from then on, into the batch class. To be called before there are other threads.
 /// Whoever started this process in a class other than the usual one has chosen, and keeps that, as does a system that has no such class. Takes
-/// no privilege.
-pub fn batch() -> io::Result<()> {
+/// no privilege; where the kernel may not be asked for it all the same, as in some sandboxes, the log says so and all goes on without.
+pub fn batch() {
     #[cfg(target_os = "linux")]
-    linux::batch()?;
-    Ok(())
+    if let Err(error) = linux::batch() {
+        tracing::warn!(
+            %error,
+            "the kernel refuses the batch class: let this process call sched_setscheduler, or set node.scheduling to inherited"
+        );
+    }
 }
 
 #[cfg(target_os = "linux")]
