@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn every_key_changes_live_or_by_a_restart_and_never_both() {
         const OTHERS: &str = "7 5.5 61% 700ms 7s 301s 9KiB gateway 127.0.0.2:1 jwt 10.0.0.0/8 redis redis://h inventory \
-                              rabbitmq amqp://h mysql mysql://h/d signed-callback json debug 0.7 http://h x";
+                              rabbitmq amqp://h mysql mysql://h/d signed-callback json debug 0.7 http://h inherited x";
         let base = loaded(&[]);
         // A build that exports nothing takes no other value.
         let can_change = |key: &&Key| cfg!(feature = "otlp") || key.path() != "trace.otlp_endpoint";
