@@ -2,7 +2,7 @@
 //!
 //! A connection stays where it is: its socket, its timers and its tasks are one thread's, so nobody steals them, no thread is woken to look
 //! for work, and what the core has in its caches is of use. What all connections share (batches, the inventory, the broker, the store) runs
-//! on the process's own runtime. With hyper alone, this takes up to an eighth off the CPU of an answer, by machine (`loadtest/bench`, at 3360798 and 8a3ad1b).
+//! on the process's own runtime. With hyper alone, this takes up to an eighth off the CPU of an answer, by machine.
 //!
 //! A core gets as many connections as any other, not as much work: those of a balancer that keeps its connections busy alike are alike.
 

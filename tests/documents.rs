@@ -295,6 +295,20 @@ fn a_wrong_config_is_not_tried_again_and_one_place_says_how_many_gateways_there_
 }
 
 #[test]
+fn what_a_unit_forbids_leaves_a_process_what_node_scheduling_asks_for() {
+    for unit in ["gateway", "writer"] {
+        let unit = read(&format!("config/deploy/systemd/rushgate-{unit}.service"));
+        // What a later line names is taken out of what an earlier one forbids.
+        let filters: Vec<_> = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")).collect();
+        let forbidden = filters.iter().position(|calls| calls.starts_with('~') && calls.contains("@resources"));
+        let left = filters
+            .iter()
+            .position(|calls| ["sched_setscheduler", "setpriority"].map(|call| calls.contains(call)) == [true; 2]);
+        assert!(forbidden.is_none() || left > forbidden, "{filters:?}");
+    }
+}
+
+#[test]
 fn whoever_kills_a_process_waits_until_it_has_drained() {
     // How long a process takes to end its back, and to export its last spans.
     let back = 12;

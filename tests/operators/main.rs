@@ -22,7 +22,6 @@ mod private_rabbitmq;
 #[expect(dead_code, reason = "the fault suite does more with it")]
 #[path = "../support/private_redis.rs"]
 mod private_redis;
-#[expect(dead_code, reason = "the fault suite does more with it")]
 #[path = "../support/process.rs"]
 mod process;
 #[path = "../support/servers.rs"]

@@ -28,7 +28,7 @@ pub(super) struct Peer {
 pub(super) struct Naive {
     pub(super) gateway: Peer,
     /// Another one, in the class of ours.
-    pub(super) waiting: Peer,
+    pub(super) in_batch: Peer,
     pub(super) writer: Server,
 }
 
@@ -159,12 +159,12 @@ impl Naive {
             let arguments = own("naive", wiring(address, servers, QUEUE));
             Peer::start(&program, &arguments, (address, class), &dir.join(log)).await
         };
-        let waiting = gateway(Class::Batch, "naive-waiting.log").await?;
+        let in_batch = gateway(Class::Batch, "naive-in-batch.log").await?;
         let gateway = gateway(Class::AsItComes, "naive.log").await?;
         let arguments =
             own("naive-writer", queue(servers, QUEUE).into_iter().chain(["--mysql".to_owned(), servers.mysql.clone()]));
         let writer = Server::start(&program, &arguments, &dir.join("naive-writer.log"), Class::AsItComes)?;
-        Ok(Self { gateway, waiting, writer })
+        Ok(Self { gateway, in_batch, writer })
     }
 
     /// Waits until so many rows of all sales together are stored.

@@ -77,7 +77,10 @@ fn row(text: &mut String, run: &Run, (workload, design, connections): (&str, &st
 }
 
 fn targets(text: &mut String, run: &Run) {
-    text.push_str("| goal | bound | measured | | hyper on cores, or the parts alone | against naive in the batch class |\n|---|---|---|---|---|---|\n");
+    text.push_str(
+        "| goal | bound | measured | | hyper on cores, or the parts alone | against naive in the batch class |\n\
+         |---|---|---|---|---|---|\n",
+    );
     for goal in goals(run) {
         let bound = match goal.bound {
             Bound::AtLeast(bound) => format!("≥ {bound}"),

@@ -2,41 +2,55 @@
 
 use crate::bench::Bench;
 use crate::bench::peers::{Naive, Stock};
-use crate::bench::workloads::PLENTY;
+use crate::bench::workloads::{INHERITED, NAIVE, NAIVE_IN_BATCH, OURS, PLENTY};
 
 /// Claims per second that even the naive design can serve on two cores.
 const RATE: f64 = 4000.0;
 
 pub(super) async fn lone(bench: &mut Bench) -> anyhow::Result<()> {
-    both(bench, "lone buyer", 1, None).await
+    if !bench.wants("lone buyer") {
+        return Ok(());
+    }
+    in_turns(bench, "lone buyer", &mut [OURS, NAIVE, NAIVE_IN_BATCH], (1, None)).await
 }
 
 pub(super) async fn open(bench: &mut Bench) -> anyhow::Result<()> {
-    both(bench, "open", 256, Some(RATE)).await
-}
-
-async fn both(bench: &mut Bench, workload: &str, connections: usize, rate: Option<f64>) -> anyhow::Result<()> {
-    if !bench.wants(workload) {
+    if !bench.wants("open") {
         return Ok(());
     }
-    for repetition in 0..bench.options.repetitions {
-        let mut pressure = bench.pressure(connections);
-        pressure.rate = rate;
-        let sales = [bench.fresh("rush")];
-        bench.site.sale(&sales[0], PLENTY).await?;
-        let target = bench.ours(&sales);
-        let ours = bench.slice_of_ours((workload, repetition), (&sales, &target), pressure, true).await?;
-        bench.keep(ours);
+    bench.site.add_gateway(&["node.scheduling=inherited"]).await?;
+    in_turns(bench, "open", &mut [OURS, INHERITED, NAIVE, NAIVE_IN_BATCH], (256, Some(RATE))).await?;
+    bench.site.keep_gateways(1);
+    Ok(())
+}
 
-        for is_waiting in [false, true] {
-            let sale = bench.fresh("rush");
-            let servers = bench.options.servers.clone();
-            Stock::NAIVE.set(&servers, &sale, PLENTY).await?;
-            let target = if is_waiting { bench.naive_waiting(&sale) } else { bench.naive(&sale) };
-            let naive = bench.slice((workload, repetition), &target, pressure, async |_| Ok(())).await?;
-            bench.naive_rows += naive.report.outcome("201");
-            Naive::stored(&servers, bench.naive_rows).await?;
-            bench.keep(naive);
+async fn in_turns(
+    bench: &mut Bench,
+    workload: &str,
+    designs: &mut [&str],
+    (connections, rate): (usize, Option<f64>),
+) -> anyhow::Result<()> {
+    let mut pressure = bench.pressure(connections);
+    pressure.rate = rate;
+    for repetition in 0..bench.options.repetitions {
+        fastrand::shuffle(designs);
+        for design in &*designs {
+            let (named, sale) = ((workload, repetition), bench.fresh("rush"));
+            let measured = if [OURS, INHERITED].contains(design) {
+                let sales = [sale];
+                bench.site.sale(&sales[0], PLENTY).await?;
+                let target = if *design == OURS { bench.ours(&sales) } else { bench.set_otherwise(design, &sales) };
+                bench.slice_of_ours(named, (&sales, &target), pressure, true).await?
+            } else {
+                let servers = bench.options.servers.clone();
+                Stock::NAIVE.set(&servers, &sale, PLENTY).await?;
+                let target = if *design == NAIVE { bench.naive(&sale) } else { bench.naive_in_batch(&sale) };
+                let naive = bench.slice(named, &target, pressure, async |_| Ok(())).await?;
+                bench.naive_rows += naive.report.outcome("201");
+                Naive::stored(&servers, bench.naive_rows).await?;
+                naive
+            };
+            bench.keep(measured);
         }
     }
     Ok(())

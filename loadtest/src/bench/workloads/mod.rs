@@ -26,10 +26,11 @@ const PLENTY: u32 = 100_000_000;
 
 pub(super) const OURS: &str = "rushgate";
 pub(super) const AT_ONCE: &str = "rushgate, on Redis";
+pub(super) const INHERITED: &str = "rushgate, in the usual class";
 pub(super) const BARE: &str = "bare hyper";
 pub(super) const BARE_ON_CORES: &str = "bare hyper, on cores";
 pub(super) const NAIVE: &str = "naive";
-pub(super) const NAIVE_WAITING: &str = "naive, in the batch class";
+pub(super) const NAIVE_IN_BATCH: &str = "naive, in the batch class";
 pub(super) const PARTS: &str = "the parts alone";
 pub(super) const LOCK: &str = "spikeSystem's design";
 
@@ -79,10 +80,10 @@ impl Bench {
         Target { design: OURS.to_owned(), to: vec![gateway.public], crowd, watched }
     }
 
-    /// Ours, with answers that stand on Redis alone: the second gateway.
-    fn at_once(&self, sales: &[String]) -> Target {
+    /// Ours with a setting that is not the default: the second gateway.
+    fn set_otherwise(&self, design: &str, sales: &[String]) -> Target {
         let gateway = &self.site.gateways[1];
-        let mut target = Target { design: AT_ONCE.to_owned(), to: vec![gateway.public], ..self.ours(sales) };
+        let mut target = Target { design: design.to_owned(), to: vec![gateway.public], ..self.ours(sales) };
         target.watched[0].1 = gateway.server.pid;
         target
     }
@@ -109,9 +110,9 @@ impl Bench {
     }
 
     /// The same design, scheduled as ours.
-    fn naive_waiting(&self, sale: &str) -> Target {
-        let Peer { server, address } = &self.naive.waiting;
-        let mut target = Target { design: NAIVE_WAITING.to_owned(), to: vec![*address], ..self.naive(sale) };
+    fn naive_in_batch(&self, sale: &str) -> Target {
+        let Peer { server, address } = &self.naive.in_batch;
+        let mut target = Target { design: NAIVE_IN_BATCH.to_owned(), to: vec![*address], ..self.naive(sale) };
         target.watched[0].1 = server.pid;
         target
     }

@@ -5,7 +5,7 @@ use anyhow::ensure;
 use crate::bench::Bench;
 use crate::bench::peers::{Naive, Stock, forget_parts};
 use crate::bench::process::Frozen;
-use crate::bench::workloads::{AT_ONCE, BARE, LOCK, NAIVE, NAIVE_WAITING, OURS, PARTS, PLENTY};
+use crate::bench::workloads::{AT_ONCE, BARE, LOCK, NAIVE, NAIVE_IN_BATCH, OURS, PARTS, PLENTY};
 
 pub(super) async fn sold_out(bench: &mut Bench) -> anyhow::Result<()> {
     if !bench.wants("sold out") {
@@ -41,7 +41,7 @@ pub(super) async fn rush(bench: &mut Bench) -> anyhow::Result<()> {
     bench.site.add_gateway(&["inventory.answer_after=inventory"]).await?;
     for connections in [64, 256, 512] {
         for repetition in 0..bench.options.repetitions {
-            let mut designs = [OURS, AT_ONCE, BARE, NAIVE, NAIVE_WAITING, PARTS, LOCK];
+            let mut designs = [OURS, AT_ONCE, BARE, NAIVE, NAIVE_IN_BATCH, PARTS, LOCK];
             fastrand::shuffle(&mut designs);
             for design in designs {
                 one(bench, design, connections, repetition).await?;
@@ -58,18 +58,18 @@ async fn one(bench: &mut Bench, design: &str, connections: usize, repetition: us
         OURS | AT_ONCE => {
             let sales = [bench.fresh("rush")];
             bench.site.sale(&sales[0], PLENTY).await?;
-            let target = if design == OURS { bench.ours(&sales) } else { bench.at_once(&sales) };
+            let target = if design == OURS { bench.ours(&sales) } else { bench.set_otherwise(design, &sales) };
             bench.slice_of_ours(named, (&sales, &target), pressure, false).await?
         }
         BARE => {
             let target = bench.bare(true, &bench.ours(&["rush".to_owned()]));
             bench.slice(named, &target, pressure, async |_| Ok(())).await?
         }
-        NAIVE | NAIVE_WAITING => {
+        NAIVE | NAIVE_IN_BATCH => {
             let sale = bench.fresh("rush");
             Stock::NAIVE.set(&bench.options.servers, &sale, PLENTY).await?;
             let frozen = Frozen::new(bench.naive.writer.pid);
-            let target = if design == NAIVE { bench.naive(&sale) } else { bench.naive_waiting(&sale) };
+            let target = if design == NAIVE { bench.naive(&sale) } else { bench.naive_in_batch(&sale) };
             let measured = bench.slice(named, &target, pressure, async |_| Ok(())).await?;
             let gone = Stock::NAIVE.gone(&bench.options.servers, &sale, PLENTY).await?;
             let granted = measured.report.outcome("201");
