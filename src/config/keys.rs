@@ -136,9 +136,9 @@ keys! {
 
         /// How Linux schedules it. batch: a thread that wakes takes an idle core at once, and otherwise waits
         /// for its turn, which saves switches and leaves servers on the same machine their cores. inherited:
-        /// as it was started, for a machine shared with strangers that never rest, where each turn may take
-        /// some milliseconds to come. Who started it in a class other than the usual one, as chrt does, has
-        /// chosen in both cases.
+        /// as it was started; beside neighbours that never rest most answers then come a little sooner, and
+        /// the slowest later. Who started it in a class other than the usual one, as chrt does, has chosen
+        /// in both cases.
         scheduling = OneOf(&[("batch", Scheduling::Batch), ("inherited", Scheduling::Inherited)]), Restart;
 
         /// This node's part of the free stock, relative to the other nodes' weights. Give a machine that
