@@ -65,7 +65,7 @@ impl Run {
                 "Redis {redis}, {mysql}, RabbitMQ {}",
                 std::env::var("BENCH_BROKER_VERSION").unwrap_or_default()
             ),
-            command: if options.quick { "loadtest/bench --quick" } else { "loadtest/bench" }.to_owned(),
+            command: options.command.clone(),
             quick: options.quick,
             measured,
         })

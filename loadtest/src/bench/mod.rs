@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// The program under test.
     #[arg(long)]
     program: PathBuf,
+    /// Another build of it: a gateway that is measured in turns with the program's, sold out and in a rush.
+    #[arg(long)]
+    beside: Option<PathBuf>,
     /// The spikeSystem design, built; without it that peer is left out.
     #[arg(long)]
     local_lock: Option<PathBuf>,
@@ -53,6 +56,9 @@ pub(crate) struct Options {
     repetitions: usize,
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// How this came to be run, as the results tell it.
+    #[arg(long, default_value = "loadtest/bench")]
+    command: String,
     /// What was built, as the results name it.
     #[arg(long, default_value = "unknown")]
     commit: String,
@@ -107,7 +113,7 @@ pub(crate) async fn run(mut options: Options) -> anyhow::Result<()> {
     // What was measured until something went wrong is worth keeping.
     let Bench { options, site, measured, .. } = bench;
     let run = Run::new(measured, &options, &site.servers).await?;
-    drop(site);
+    let outcome = outcome.and(site.stop().await);
     std::fs::create_dir_all(&options.out)?;
     let write =
         |name: &str, text: String| std::fs::write(options.out.join(name), text).with_context(|| name.to_owned());

@@ -10,6 +10,9 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::load;
 
+/// How long one who was asked to stop may take.
+const STOP: Duration = Duration::from_secs(60);
+
 /// The command that runs a program in a session of its own, under the same process id, for as long as the thread lives that starts it:
 /// the benchmark's only one.
 ///
@@ -38,7 +41,7 @@ pub(super) enum Class {
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) pid: u32,
-    _child: Child,
+    child: Child,
 }
 
 impl Server {
@@ -54,7 +57,15 @@ impl Server {
             .kill_on_drop(true)
             .spawn()
             .context("cannot start setpriv")?;
-        Ok(Self { pid: child.id().context("it has ended already")?, _child: child })
+        Ok(Self { pid: child.id().context("it has ended already")?, child })
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+        signal(self.pid, "TERM");
+        let ended = tokio::time::timeout(STOP, self.child.wait()).await.context("it does not stop")??;
+        anyhow::ensure!(ended.success(), "it ended with {ended}");
+        Ok(())
     }
 }
 

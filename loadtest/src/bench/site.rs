@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection};
 
 use crate::bench::api::{self, until};
 use crate::bench::process::{Class, Server};
+use crate::bench::workloads::OURS;
 
 /// The private servers, and their processes, whose CPU is counted.
 #[derive(Debug, Clone, Args)]
@@ -34,6 +35,8 @@ pub(crate) struct Servers {
 /// A process of ours.
 #[derive(Debug)]
 pub(super) struct Node {
+    /// What it is called beside others.
+    pub(super) design: &'static str,
     pub(super) server: Server,
     pub(super) public: SocketAddr,
     pub(super) admin: SocketAddr,
@@ -72,7 +75,7 @@ impl Site {
             tokio::process::Command::new(program).arg("migrate").arg("--config").arg(&config).output().await?;
         anyhow::ensure!(migrated.status.success(), "migrate: {}", String::from_utf8_lossy(&migrated.stderr));
         // The writer of a deployment of its own, as config/writer.toml has it.
-        let writer = launch(program, dir, "writer", &["store.batch_max=1024"])?;
+        let writer = launch((OURS, program), dir, "writer", &["store.batch_max=1024"])?;
         let mut site = Self {
             servers: servers.clone(),
             gateways: Vec::new(),
@@ -80,13 +83,22 @@ impl Site {
             dir: dir.to_owned(),
             program: program.to_owned(),
         };
-        site.add_gateway(&[]).await?;
+        site.add_gateway(OURS, &[]).await?;
         Ok(site)
     }
 
     /// One more gateway, with settings such as `shard.buffer=20%`.
-    pub(super) async fn add_gateway(&mut self, settings: &[&str]) -> anyhow::Result<()> {
-        let gateway = launch(&self.program, &self.dir, "gateway", settings)?;
+    pub(super) async fn add_gateway(&mut self, design: &'static str, settings: &[&str]) -> anyhow::Result<()> {
+        let gateway = launch((design, &self.program), &self.dir, "gateway", settings)?;
+        self.add(gateway).await
+    }
+
+    /// One more gateway, of another build.
+    pub(super) async fn add_gateway_of(&mut self, design: &'static str, program: &Path) -> anyhow::Result<()> {
+        self.add(launch((design, program), &self.dir, "gateway", &[])?).await
+    }
+
+    async fn add(&mut self, gateway: Node) -> anyhow::Result<()> {
         let address = gateway.public;
         self.gateways.push(gateway);
         until("a gateway is ready", async || Ok((api::get(address, "/readyz").await?.status == 200).then_some(())))
@@ -96,6 +108,14 @@ impl Site {
     /// Takes the last gateways away, all but so many.
     pub(super) fn keep_gateways(&mut self, many: usize) {
         self.gateways.truncate(many);
+    }
+
+    /// Asks all processes to stop, and waits until they have: that each ends well by itself, whatever it was loaded with.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        for node in self.gateways.into_iter().chain([self.writer]) {
+            node.server.stop().await.context(node.design)?;
+        }
+        Ok(())
     }
 
     /// A sale with one pool, open and known to every gateway.
@@ -187,7 +207,7 @@ impl Site {
     }
 }
 
-fn launch(program: &Path, dir: &Path, role: &str, settings: &[&str]) -> anyhow::Result<Node> {
+fn launch((design, program): (&'static str, &Path), dir: &Path, role: &str, settings: &[&str]) -> anyhow::Result<Node> {
     let (public, admin) = (free_port()?, free_port()?);
     let mut arguments: Vec<String> = ["serve", "--config"].map(str::to_owned).to_vec();
     arguments.push(dir.join("rushgate.toml").display().to_string());
@@ -198,7 +218,7 @@ fn launch(program: &Path, dir: &Path, role: &str, settings: &[&str]) -> anyhow::
         arguments.extend(["--set".to_owned(), (*setting).to_owned()]);
     }
     let log = dir.join(format!("{role}-{}.log", public.port()));
-    Ok(Node { server: Server::start(program, &arguments, &log, Class::AsItComes)?, public, admin })
+    Ok(Node { design, server: Server::start(program, &arguments, &log, Class::AsItComes)?, public, admin })
 }
 
 /// A port of loopback that is free now, below those that the kernel gives to the ten thousand who connect. No two calls are given the

@@ -18,7 +18,7 @@ pub(super) async fn open(bench: &mut Bench) -> anyhow::Result<()> {
     if !bench.wants("open") {
         return Ok(());
     }
-    bench.site.add_gateway(&["node.scheduling=inherited"]).await?;
+    bench.site.add_gateway(INHERITED, &["node.scheduling=inherited"]).await?;
     in_turns(bench, "open", &mut [OURS, INHERITED, NAIVE, NAIVE_IN_BATCH], (256, Some(RATE))).await?;
     bench.site.keep_gateways(1);
     Ok(())
@@ -36,10 +36,9 @@ async fn in_turns(
         fastrand::shuffle(designs);
         for design in &*designs {
             let (named, sale) = ((workload, repetition), bench.fresh("rush"));
-            let measured = if [OURS, INHERITED].contains(design) {
-                let sales = [sale];
-                bench.site.sale(&sales[0], PLENTY).await?;
-                let target = if *design == OURS { bench.ours(&sales) } else { bench.set_otherwise(design, &sales) };
+            let sales = [sale.clone()];
+            let measured = if let Some(target) = bench.ours_as(design, &sales) {
+                bench.site.sale(&sale, PLENTY).await?;
                 bench.slice_of_ours(named, (&sales, &target), pressure, true).await?
             } else {
                 let servers = bench.options.servers.clone();

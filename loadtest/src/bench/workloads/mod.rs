@@ -27,6 +27,7 @@ const PLENTY: u32 = 100_000_000;
 pub(super) const OURS: &str = "rushgate";
 pub(super) const AT_ONCE: &str = "rushgate, on Redis";
 pub(super) const INHERITED: &str = "rushgate, in the usual class";
+pub(super) const BESIDE: &str = "rushgate, another build";
 pub(super) const BARE: &str = "bare hyper";
 pub(super) const BARE_ON_CORES: &str = "bare hyper, on cores";
 pub(super) const NAIVE: &str = "naive";
@@ -64,8 +65,13 @@ pub(super) async fn sell_out(site: &Site, sale: &str) -> anyhow::Result<()> {
         Ok((paid.status == 200).then_some(()))
     })
     .await?;
+    sold_out_at(&site.gateways[0], sale).await
+}
+
+/// Waits until this gateway says so.
+async fn sold_out_at(gateway: &Node, sale: &str) -> anyhow::Result<()> {
     api::until("it is sold out", async || {
-        Ok(api::claim(gateway, sale, "the-second").await?.body.contains("sold_out").then_some(()))
+        Ok(api::claim(gateway.public, sale, "the-second").await?.body.contains("sold_out").then_some(()))
     })
     .await
 }
@@ -73,19 +79,28 @@ pub(super) async fn sell_out(site: &Site, sale: &str) -> anyhow::Result<()> {
 impl Bench {
     /// Ours: the first gateway, for claims on these sales.
     fn ours(&self, sales: &[String]) -> Target {
-        let gateway = &self.site.gateways[0];
+        self.gateway(&self.site.gateways[0], sales)
+    }
+
+    /// Ours with a setting that is not the default, or of another build; `None` if this design is none of ours.
+    fn ours_as(&self, design: &str, sales: &[String]) -> Option<Target> {
+        let gateway = self.site.gateways.iter().find(|gateway| gateway.design == design)?;
+        Some(self.gateway(gateway, sales))
+    }
+
+    fn gateway(&self, gateway: &Node, sales: &[String]) -> Target {
         let mut watched = vec![("gateway", gateway.server.pid), ("writer", self.site.writer.server.pid)];
         watched.extend(self.servers());
         let crowd = vec![format!("--sales={}", sales.join(","))];
-        Target { design: OURS.to_owned(), to: vec![gateway.public], crowd, watched }
+        Target { design: gateway.design.to_owned(), to: vec![gateway.public], crowd, watched }
     }
 
-    /// Ours with a setting that is not the default: the second gateway.
-    fn set_otherwise(&self, design: &str, sales: &[String]) -> Target {
-        let gateway = &self.site.gateways[1];
-        let mut target = Target { design: design.to_owned(), to: vec![gateway.public], ..self.ours(sales) };
-        target.watched[0].1 = gateway.server.pid;
-        target
+    /// A gateway of another build, if one was named, until [`Site::keep_gateways`].
+    async fn add_beside(&mut self) -> anyhow::Result<()> {
+        match &self.options.beside {
+            Some(program) => self.site.add_gateway_of(BESIDE, program).await,
+            None => Ok(()),
+        }
     }
 
     /// Hyper alone, asked the same.

@@ -1,19 +1,25 @@
 //! Nothing left for a crowd, and enough for all of it. The writers stand still: this is about answers.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 
 use crate::bench::Bench;
 use crate::bench::peers::{Naive, Stock, forget_parts};
 use crate::bench::process::Frozen;
-use crate::bench::workloads::{AT_ONCE, BARE, LOCK, NAIVE, NAIVE_IN_BATCH, OURS, PARTS, PLENTY};
+use crate::bench::workloads::{AT_ONCE, BARE, BESIDE, LOCK, NAIVE, NAIVE_IN_BATCH, PARTS, PLENTY, sold_out_at};
 
 pub(super) async fn sold_out(bench: &mut Bench) -> anyhow::Result<()> {
     if !bench.wants("sold out") {
         return Ok(());
     }
-    let ours = bench.ours(&["gone".to_owned()]);
+    bench.add_beside().await?;
+    let sales = ["gone".to_owned()];
+    for gateway in &bench.site.gateways {
+        sold_out_at(gateway, &sales[0]).await?;
+    }
+    let ours = bench.ours(&sales);
     let mut targets = vec![bench.bare(false, &ours), bench.bare_on_cores(&ours), ours];
     targets.extend(bench.lock(false));
+    targets.extend(bench.ours_as(BESIDE, &sales));
     for connections in [64, 256] {
         for repetition in 0..bench.options.repetitions {
             fastrand::shuffle(&mut targets);
@@ -31,6 +37,7 @@ pub(super) async fn sold_out(bench: &mut Bench) -> anyhow::Result<()> {
             }
         }
     }
+    bench.site.keep_gateways(1);
     Ok(())
 }
 
@@ -38,10 +45,12 @@ pub(super) async fn rush(bench: &mut Bench) -> anyhow::Result<()> {
     if !bench.wants("rush") {
         return Ok(());
     }
-    bench.site.add_gateway(&["inventory.answer_after=inventory"]).await?;
+    bench.site.add_gateway(AT_ONCE, &["inventory.answer_after=inventory"]).await?;
+    bench.add_beside().await?;
     for connections in [64, 256, 512] {
         for repetition in 0..bench.options.repetitions {
-            let mut designs = [OURS, AT_ONCE, BARE, NAIVE, NAIVE_IN_BATCH, PARTS, LOCK];
+            let mut designs = vec![BARE, NAIVE, NAIVE_IN_BATCH, PARTS, LOCK];
+            designs.extend(bench.site.gateways.iter().map(|gateway| gateway.design));
             fastrand::shuffle(&mut designs);
             for design in designs {
                 one(bench, design, connections, repetition).await?;
@@ -55,12 +64,6 @@ pub(super) async fn rush(bench: &mut Bench) -> anyhow::Result<()> {
 async fn one(bench: &mut Bench, design: &str, connections: usize, repetition: usize) -> anyhow::Result<()> {
     let (named, pressure) = (("rush", repetition), bench.pressure(connections));
     let measured = match design {
-        OURS | AT_ONCE => {
-            let sales = [bench.fresh("rush")];
-            bench.site.sale(&sales[0], PLENTY).await?;
-            let target = if design == OURS { bench.ours(&sales) } else { bench.set_otherwise(design, &sales) };
-            bench.slice_of_ours(named, (&sales, &target), pressure, false).await?
-        }
         BARE => {
             let target = bench.bare(true, &bench.ours(&["rush".to_owned()]));
             bench.slice(named, &target, pressure, async |_| Ok(())).await?
@@ -89,9 +92,15 @@ async fn one(bench: &mut Bench, design: &str, connections: usize, repetition: us
             forget_parts(&bench.options.servers, &sale).await?;
             measured
         }
-        _ => {
+        LOCK => {
             let Some(target) = bench.lock(true) else { return Ok(()) };
             bench.slice(named, &target, pressure, async |_| Ok(())).await?
+        }
+        _ => {
+            let sales = [bench.fresh("rush")];
+            bench.site.sale(&sales[0], PLENTY).await?;
+            let target = bench.ours_as(design, &sales).context("no such design")?;
+            bench.slice_of_ours(named, (&sales, &target), pressure, false).await?
         }
     };
     // What is no order is answered for less. The spikeSystem design says yes and no in its own way.

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::bench::process::Frozen;
 use crate::bench::site::{live, stored};
-use crate::bench::workloads::{PLENTY, granted};
+use crate::bench::workloads::{OURS, PLENTY, granted};
 use crate::bench::{Bench, Target};
 
 /// One in a hundred wins, roughly: so many units per second of a slice, over all sales.
@@ -101,7 +101,7 @@ pub(super) async fn nodes(bench: &mut Bench) -> anyhow::Result<()> {
     let steps: &[usize] = if bench.options.quick { &[1, 2] } else { &[1, 2, 4, 8] };
     for many in steps {
         while bench.site.gateways.len() < *many {
-            bench.site.add_gateway(&[]).await?;
+            bench.site.add_gateway(OURS, &[]).await?;
         }
         let sale = [bench.fresh("nodes")];
         bench.site.sale(&sale[0], PLENTY).await?;
