@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::bench::figures::{Measured, Run};
-use crate::bench::workloads::{AT_ONCE, BARE, BARE_ON_CORES, LOCK, NAIVE, NAIVE_IN_BATCH, OURS, PARTS};
+use crate::bench::workloads::{AT_ONCE, BARE, BARE_ON_CORES, BESIDE, LOCK, NAIVE, NAIVE_IN_BATCH, OURS, PARTS};
 
 const WIDTH: u32 = 760;
 const LABELS: u32 = 170;
@@ -17,7 +17,7 @@ const PANELS: [(&str, &str, usize); 3] = [
     ("Rush: accepted orders per second, 256 connections", "rush", 256),
     ("Rush to a committed row: orders per second, 256 connections", "end to end", 256),
 ];
-const DESIGNS: [&str; 8] = [BARE, BARE_ON_CORES, PARTS, OURS, AT_ONCE, LOCK, NAIVE, NAIVE_IN_BATCH];
+const DESIGNS: [&str; 9] = [BARE, BARE_ON_CORES, PARTS, OURS, BESIDE, AT_ONCE, LOCK, NAIVE, NAIVE_IN_BATCH];
 
 pub(super) fn draw(run: &Run) -> String {
     let mut body = String::new();

@@ -65,7 +65,7 @@ impl Run {
                 "Redis {redis}, {mysql}, RabbitMQ {}",
                 std::env::var("BENCH_BROKER_VERSION").unwrap_or_default()
             ),
-            command: options.command.clone(),
+            command: options.called_as.clone(),
             quick: options.quick,
             measured,
         })

@@ -18,7 +18,7 @@ pub(super) struct Figures {
     pub(super) floor: Option<f64>,
     /// Ours, against the naive design in the batch class, where the goal is against that design.
     pub(super) alike: Option<f64>,
-    /// The same of a gateway of another build, where there is one.
+    /// Ours, of the build that is measured beside this one.
     pub(super) beside: Option<f64>,
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct Options {
     /// The program under test.
     #[arg(long)]
     program: PathBuf,
-    /// Another build of it: a gateway that is measured in turns with the program's, sold out and in a rush.
+    /// Another build of it, a gateway of which is measured in turns with ours, sold out and in a rush.
     #[arg(long)]
     beside: Option<PathBuf>,
     /// The spikeSystem design, built; without it that peer is left out.
@@ -58,10 +58,16 @@ pub(crate) struct Options {
     seconds: f64,
     /// How this came to be run, as the results tell it.
     #[arg(long, default_value = "loadtest/bench")]
-    command: String,
+    called_as: String,
     /// What was built, as the results name it.
     #[arg(long, default_value = "unknown")]
     commit: String,
+}
+
+impl Options {
+    fn want(&self, workload: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|wanted| workload.starts_with(wanted.as_str()))
+    }
 }
 
 /// Everything that runs, and what was measured so far.
@@ -108,12 +114,15 @@ pub(crate) async fn run(mut options: Options) -> anyhow::Result<()> {
     if options.quick {
         (options.repetitions, options.seconds) = (1, 0.3);
     }
+    anyhow::ensure!(
+        options.beside.is_none() || options.want("sold out") || options.want("rush"),
+        "--beside is measured sold out and in a rush, and neither is wanted"
+    );
     let mut bench = Bench::start(options).await?;
     let outcome = workloads::all(&mut bench).await;
     // What was measured until something went wrong is worth keeping.
     let Bench { options, site, measured, .. } = bench;
     let run = Run::new(measured, &options, &site.servers).await?;
-    let outcome = outcome.and(site.stop().await);
     std::fs::create_dir_all(&options.out)?;
     let write =
         |name: &str, text: String| std::fs::write(options.out.join(name), text).with_context(|| name.to_owned());
@@ -122,7 +131,11 @@ pub(crate) async fn run(mut options: Options) -> anyhow::Result<()> {
     let text = table::markdown(&run);
     write("bench.md", text.clone())?;
     say(&text);
-    outcome
+    let stopped = site.stop().await;
+    if let (Err(_), Err(error)) = (&outcome, &stopped) {
+        tell(&format!("{error:#}"));
+    }
+    outcome.and(stopped)
 }
 
 #[expect(clippy::print_stdout, reason = "this is what was asked for")]
@@ -173,7 +186,7 @@ impl Bench {
     }
 
     fn wants(&self, workload: &str) -> bool {
-        self.options.only.is_empty() || self.options.only.iter().any(|wanted| workload.starts_with(wanted.as_str()))
+        self.options.want(workload)
     }
 
     /// A name that nothing has had.

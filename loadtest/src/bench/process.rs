@@ -60,9 +60,13 @@ impl Server {
         Ok(Self { pid: child.id().context("it has ended already")?, child })
     }
 
-    /// Asks it to stop, and waits until it has.
-    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+    /// Asks it to stop.
+    pub(super) fn ask_to_stop(&self) {
         signal(self.pid, "TERM");
+    }
+
+    /// Waits until it has stopped, as it should.
+    pub(super) async fn stopped(mut self) -> anyhow::Result<()> {
         let ended = tokio::time::timeout(STOP, self.child.wait()).await.context("it does not stop")??;
         anyhow::ensure!(ended.success(), "it ended with {ended}");
         Ok(())

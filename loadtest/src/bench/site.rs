@@ -75,7 +75,7 @@ impl Site {
             tokio::process::Command::new(program).arg("migrate").arg("--config").arg(&config).output().await?;
         anyhow::ensure!(migrated.status.success(), "migrate: {}", String::from_utf8_lossy(&migrated.stderr));
         // The writer of a deployment of its own, as config/writer.toml has it.
-        let writer = launch((OURS, program), dir, "writer", &["store.batch_max=1024"])?;
+        let writer = launch(OURS, program, dir, "writer", &["store.batch_max=1024"])?;
         let mut site = Self {
             servers: servers.clone(),
             gateways: Vec::new(),
@@ -83,22 +83,18 @@ impl Site {
             dir: dir.to_owned(),
             program: program.to_owned(),
         };
-        site.add_gateway(OURS, &[]).await?;
+        site.add_gateway(OURS, None, &[]).await?;
         Ok(site)
     }
 
-    /// One more gateway, with settings such as `shard.buffer=20%`.
-    pub(super) async fn add_gateway(&mut self, design: &'static str, settings: &[&str]) -> anyhow::Result<()> {
-        let gateway = launch((design, &self.program), &self.dir, "gateway", settings)?;
-        self.add(gateway).await
-    }
-
-    /// One more gateway, of another build.
-    pub(super) async fn add_gateway_of(&mut self, design: &'static str, program: &Path) -> anyhow::Result<()> {
-        self.add(launch((design, program), &self.dir, "gateway", &[])?).await
-    }
-
-    async fn add(&mut self, gateway: Node) -> anyhow::Result<()> {
+    /// One more gateway, of this build if no other is given, with settings such as `shard.buffer=20%`.
+    pub(super) async fn add_gateway(
+        &mut self,
+        design: &'static str,
+        program: Option<&Path>,
+        settings: &[&str],
+    ) -> anyhow::Result<()> {
+        let gateway = launch(design, program.unwrap_or(&self.program), &self.dir, "gateway", settings)?;
         let address = gateway.public;
         self.gateways.push(gateway);
         until("a gateway is ready", async || Ok((api::get(address, "/readyz").await?.status == 200).then_some(())))
@@ -106,16 +102,14 @@ impl Site {
     }
 
     /// Takes the last gateways away, all but so many.
-    pub(super) fn keep_gateways(&mut self, many: usize) {
-        self.gateways.truncate(many);
+    pub(super) async fn keep_gateways(&mut self, many: usize) -> anyhow::Result<()> {
+        stop(self.gateways.split_off(many)).await
     }
 
-    /// Asks all processes to stop, and waits until they have: that each ends well by itself, whatever it was loaded with.
-    pub(super) async fn stop(self) -> anyhow::Result<()> {
-        for node in self.gateways.into_iter().chain([self.writer]) {
-            node.server.stop().await.context(node.design)?;
-        }
-        Ok(())
+    /// Stops all processes.
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+        self.gateways.push(self.writer);
+        stop(self.gateways).await
     }
 
     /// A sale with one pool, open and known to every gateway.
@@ -207,7 +201,21 @@ impl Site {
     }
 }
 
-fn launch((design, program): (&'static str, &Path), dir: &Path, role: &str, settings: &[&str]) -> anyhow::Result<Node> {
+/// Asks these to stop, and waits until all have: each ends well by itself, whatever it was loaded with. A build that counts what it does
+/// writes that down then.
+async fn stop(nodes: Vec<Node>) -> anyhow::Result<()> {
+    for node in &nodes {
+        node.server.ask_to_stop();
+    }
+    let mut first = Ok(());
+    for Node { design, public, server, .. } in nodes {
+        let stopped = server.stopped().await.with_context(|| format!("{design} at {public}"));
+        first = first.and(stopped);
+    }
+    first
+}
+
+fn launch(design: &'static str, program: &Path, dir: &Path, role: &str, settings: &[&str]) -> anyhow::Result<Node> {
     let (public, admin) = (free_port()?, free_port()?);
     let mut arguments: Vec<String> = ["serve", "--config"].map(str::to_owned).to_vec();
     arguments.push(dir.join("rushgate.toml").display().to_string());

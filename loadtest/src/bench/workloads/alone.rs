@@ -1,5 +1,7 @@
 //! Few who ask: nobody who is alone waits for a batch, and at a rate that all can serve nobody waits in line.
 
+use anyhow::Context as _;
+
 use crate::bench::Bench;
 use crate::bench::peers::{Naive, Stock};
 use crate::bench::workloads::{INHERITED, NAIVE, NAIVE_IN_BATCH, OURS, PLENTY};
@@ -18,10 +20,9 @@ pub(super) async fn open(bench: &mut Bench) -> anyhow::Result<()> {
     if !bench.wants("open") {
         return Ok(());
     }
-    bench.site.add_gateway(INHERITED, &["node.scheduling=inherited"]).await?;
+    bench.site.add_gateway(INHERITED, None, &["node.scheduling=inherited"]).await?;
     in_turns(bench, "open", &mut [OURS, INHERITED, NAIVE, NAIVE_IN_BATCH], (256, Some(RATE))).await?;
-    bench.site.keep_gateways(1);
-    Ok(())
+    bench.site.keep_gateways(1).await
 }
 
 async fn in_turns(
@@ -36,9 +37,10 @@ async fn in_turns(
         fastrand::shuffle(designs);
         for design in &*designs {
             let (named, sale) = ((workload, repetition), bench.fresh("rush"));
-            let sales = [sale.clone()];
-            let measured = if let Some(target) = bench.ours_as(design, &sales) {
-                bench.site.sale(&sale, PLENTY).await?;
+            let measured = if [OURS, INHERITED].contains(design) {
+                let sales = [sale];
+                bench.site.sale(&sales[0], PLENTY).await?;
+                let target = bench.ours_as(design, &sales).context("no such design")?;
                 bench.slice_of_ours(named, (&sales, &target), pressure, true).await?
             } else {
                 let servers = bench.options.servers.clone();

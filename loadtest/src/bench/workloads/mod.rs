@@ -68,7 +68,7 @@ pub(super) async fn sell_out(site: &Site, sale: &str) -> anyhow::Result<()> {
     sold_out_at(&site.gateways[0], sale).await
 }
 
-/// Waits until this gateway says so.
+/// Waits until this gateway answers that nothing is left.
 async fn sold_out_at(gateway: &Node, sale: &str) -> anyhow::Result<()> {
     api::until("it is sold out", async || {
         Ok(api::claim(gateway.public, sale, "the-second").await?.body.contains("sold_out").then_some(()))
@@ -98,7 +98,7 @@ impl Bench {
     /// A gateway of another build, if one was named, until [`Site::keep_gateways`].
     async fn add_beside(&mut self) -> anyhow::Result<()> {
         match &self.options.beside {
-            Some(program) => self.site.add_gateway_of(BESIDE, program).await,
+            Some(program) => self.site.add_gateway(BESIDE, Some(program), &[]).await,
             None => Ok(()),
         }
     }

@@ -37,15 +37,14 @@ pub(super) async fn sold_out(bench: &mut Bench) -> anyhow::Result<()> {
             }
         }
     }
-    bench.site.keep_gateways(1);
-    Ok(())
+    bench.site.keep_gateways(1).await
 }
 
 pub(super) async fn rush(bench: &mut Bench) -> anyhow::Result<()> {
     if !bench.wants("rush") {
         return Ok(());
     }
-    bench.site.add_gateway(AT_ONCE, &["inventory.answer_after=inventory"]).await?;
+    bench.site.add_gateway(AT_ONCE, None, &["inventory.answer_after=inventory"]).await?;
     bench.add_beside().await?;
     for connections in [64, 256, 512] {
         for repetition in 0..bench.options.repetitions {
@@ -57,8 +56,7 @@ pub(super) async fn rush(bench: &mut Bench) -> anyhow::Result<()> {
             }
         }
     }
-    bench.site.keep_gateways(1);
-    Ok(())
+    bench.site.keep_gateways(1).await
 }
 
 async fn one(bench: &mut Bench, design: &str, connections: usize, repetition: usize) -> anyhow::Result<()> {

@@ -101,15 +101,14 @@ pub(super) async fn nodes(bench: &mut Bench) -> anyhow::Result<()> {
     let steps: &[usize] = if bench.options.quick { &[1, 2] } else { &[1, 2, 4, 8] };
     for many in steps {
         while bench.site.gateways.len() < *many {
-            bench.site.add_gateway(OURS, &[]).await?;
+            bench.site.add_gateway(OURS, None, &[]).await?;
         }
         let sale = [bench.fresh("nodes")];
         bench.site.sale(&sale[0], PLENTY).await?;
         let design = format!("{many} nodes");
         growth(bench, "nodes", &design, &sale).await?;
     }
-    bench.site.keep_gateways(1);
-    Ok(())
+    bench.site.keep_gateways(1).await
 }
 
 async fn growth(bench: &mut Bench, workload: &str, design: &str, sales: &[String]) -> anyhow::Result<()> {
