@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -134,8 +134,12 @@ async fn a_server_without_the_scripts_sells_nothing_until_a_recovery() {
 
 /// Leaves the server as the recovery of another version does: with its anchor, and without one script of ours.
 async fn as_another_version_left_it(server: &Server, settings: &settings::Inventory) {
-    let mut admin = server.try_admin().await.unwrap();
-    let anchor = format!("return 'rushgate'\n-- {} p0.e1\n", settings.namespace);
+    leave_as_another_version(&server.url(), &settings.namespace).await;
+}
+
+async fn leave_as_another_version(url: &str, namespace: &str) {
+    let mut admin = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let anchor = format!("return 'rushgate'\n-- {namespace} p0.e1\n");
     let mut both = redis::pipe();
     both.atomic().cmd("SCRIPT").arg("FLUSH").ignore().cmd("SCRIPT").arg("LOAD").arg(anchor).ignore();
     both.exec_async(&mut admin).await.unwrap();
@@ -157,6 +161,71 @@ async fn another_version_s_scope_is_joined_and_nothing_of_it_is_lost() {
     as_another_version_left_it(&server, &settings).await;
     bench.inventory.fence(SCOPE).await.unwrap();
     assert_fenced(bench.inventory.join(SCOPE).await, "it is fenced");
+}
+
+/// A way to the server on which another version comes between the first question for scripts and its answer.
+struct Interrupted {
+    url: String,
+    shutdown: Shutdown,
+}
+
+impl Interrupted {
+    async fn before(server: &Server, settings: &settings::Inventory) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (url, shutdown) = (format!("redis://{}", listener.local_addr().unwrap()), Shutdown::new());
+        let (tasks, port) = (shutdown.clone(), server.port);
+        let (server, namespace) = (server.url(), settings.namespace.clone());
+        let has_come = Arc::new(AtomicBool::new(false));
+        shutdown.spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (mut questions, mut to_client) = client.into_split();
+                let (mut answers, mut to_server) = TcpStream::connect(("127.0.0.1", port)).await.unwrap().into_split();
+                let (asks, has_come) = (Arc::new(AtomicBool::new(false)), Arc::clone(&has_come));
+                let asked = Arc::clone(&asks);
+                tasks.spawn(async move {
+                    let mut bytes = [0; 4096];
+                    while let Ok(read @ 1..) = questions.read(&mut bytes).await {
+                        let is_question = bytes[..read].windows(6).any(|word| word == b"EXISTS");
+                        asks.fetch_or(is_question, Ordering::SeqCst);
+                        if to_server.write_all(&bytes[..read]).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+                let (server, namespace) = (server.clone(), namespace.clone());
+                tasks.spawn(async move {
+                    let mut bytes = [0; 4096];
+                    while let Ok(read @ 1..) = answers.read(&mut bytes).await {
+                        if asked.load(Ordering::SeqCst) && !has_come.swap(true, Ordering::SeqCst) {
+                            leave_as_another_version(&server, &namespace).await;
+                        }
+                        if to_client.write_all(&bytes[..read]).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { url, shutdown }
+    }
+}
+
+impl Drop for Interrupted {
+    fn drop(&mut self) {
+        self.shutdown.force();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_version_that_comes_while_a_scope_is_joined_is_no_fence() {
+    let server = Server::start().await;
+    let (bench, settings) = server.bench(PATIENT).await;
+    let sale = concert(10);
+    let bench = bench.with(&sale).await;
+    let way = Interrupted::before(&server, &settings).await;
+    let node = reached(&settings::Inventory { url: way.url.as_str().into(), ..settings }).await;
+    assert_eq!(node.join(SCOPE).await, Ok(()), "it had all scripts when it asked, and has them again");
+    assert_eq!(confirm(&bench, &one(&sale, "a")).await, Ok(Verdict::Granted));
 }
 
 #[tokio::test(flavor = "multi_thread")]

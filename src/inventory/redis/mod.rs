@@ -218,11 +218,12 @@ impl Inventory for RedisInventory {
 
     async fn join(&self, scope: Scope) -> Result<(), Fault> {
         let scripts = self.scripts(scope);
-        // Perhaps nothing is missing but this version's scripts, or some of them.
-        if !self.has_all(&scripts).await? {
-            self.load_beside_anchor(&scripts).await?;
+        let mut joined = self.look_at(&scripts).await;
+        // Another version may have come since the scripts were there.
+        if matches!(joined, Err(Fault::Fenced(_))) && !self.has_all(&scripts).await? {
+            joined = self.look_at(&scripts).await;
         }
-        self.hot(&scripts.outbox_len()).await.map(drop)
+        joined
     }
 
     async fn identity(&self, _partition: Partition) -> Result<String, Fault> {
