@@ -171,8 +171,9 @@ impl Claims {
         }))
     }
 
-    /// What memory says to most of a crowd: that nothing is left of what it came for. It waits for nobody, writes nothing that another
-    /// core reads, and says only what a decision would say; `None` if that takes more than a look.
+    /// What memory says to most of a crowd: that nothing is left of what it came for. It waits for no server, writes nothing that another
+    /// core reads but the locks of the two maps that it looks into, and says only what a decision would say; `None` if that takes more
+    /// than a look.
     pub fn refusal(&self, request: &Request<'_>) -> Option<Refusal> {
         let Parts { shards, clock, .. } = &self.0.parts;
         shards.look(request.sale, |shard| {
