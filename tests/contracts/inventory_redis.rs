@@ -6,8 +6,8 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -163,68 +163,22 @@ async fn another_version_s_scope_is_joined_and_nothing_of_it_is_lost() {
     assert_fenced(bench.inventory.join(SCOPE).await, "it is fenced");
 }
 
-/// A way to the server on which another version comes between the first question for scripts and its answer.
-struct Interrupted {
-    url: String,
-    shutdown: Shutdown,
-}
-
-impl Interrupted {
-    async fn before(server: &Server, settings: &settings::Inventory) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (url, shutdown) = (format!("redis://{}", listener.local_addr().unwrap()), Shutdown::new());
-        let (tasks, port) = (shutdown.clone(), server.port);
-        let (server, namespace) = (server.url(), settings.namespace.clone());
-        let has_come = Arc::new(AtomicBool::new(false));
-        shutdown.spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let (mut questions, mut to_client) = client.into_split();
-                let (mut answers, mut to_server) = TcpStream::connect(("127.0.0.1", port)).await.unwrap().into_split();
-                let (asks, has_come) = (Arc::new(AtomicBool::new(false)), Arc::clone(&has_come));
-                let asked = Arc::clone(&asks);
-                tasks.spawn(async move {
-                    let mut bytes = [0; 4096];
-                    while let Ok(read @ 1..) = questions.read(&mut bytes).await {
-                        let is_question = bytes[..read].windows(6).any(|word| word == b"EXISTS");
-                        asks.fetch_or(is_question, Ordering::SeqCst);
-                        if to_server.write_all(&bytes[..read]).await.is_err() {
-                            return;
-                        }
-                    }
-                });
-                let (server, namespace) = (server.clone(), namespace.clone());
-                tasks.spawn(async move {
-                    let mut bytes = [0; 4096];
-                    while let Ok(read @ 1..) = answers.read(&mut bytes).await {
-                        if asked.load(Ordering::SeqCst) && !has_come.swap(true, Ordering::SeqCst) {
-                            leave_as_another_version(&server, &namespace).await;
-                        }
-                        if to_client.write_all(&bytes[..read]).await.is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-        });
-        Self { url, shutdown }
-    }
-}
-
-impl Drop for Interrupted {
-    fn drop(&mut self) {
-        self.shutdown.force();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn another_version_that_comes_while_a_scope_is_joined_is_no_fence() {
+async fn another_version_that_comes_at_any_moment_of_a_join_is_no_fence() {
     let server = Server::start().await;
     let (bench, settings) = server.bench(PATIENT).await;
     let sale = concert(10);
     let bench = bench.with(&sale).await;
-    let way = Interrupted::before(&server, &settings).await;
-    let node = reached(&settings::Inventory { url: way.url.as_str().into(), ..settings }).await;
-    assert_eq!(node.join(SCOPE).await, Ok(()), "it had all scripts when it asked, and has them again");
+    let proxy = Proxy::before(&server).await;
+    let url = format!("redis://{}", proxy.address);
+    let node = reached(&settings::Inventory { url: url.as_str().into(), ..settings.clone() }).await;
+    // More answers than a join needs that finds all it needs.
+    for answers in 1..=8 {
+        proxy.let_another_version_come(answers, &server, &settings);
+        assert_eq!(node.join(SCOPE).await, Ok(()), "it came at answer {answers}");
+    }
+    drop(proxy);
+    bench.inventory.join(SCOPE).await.unwrap();
     assert_eq!(confirm(&bench, &one(&sale, "a")).await, Ok(Verdict::Granted));
 }
 
@@ -332,37 +286,53 @@ async fn a_url_that_is_none_of_a_redis_is_told_at_once() {
 /// Forwards to a server until it is told to swallow: then the connections of that moment stay open, and nothing comes through.
 struct Proxy {
     address: SocketAddr,
-    /// Connections up to this number are swallowed.
-    swallowed: Arc<AtomicU64>,
-    accepted: Arc<AtomicU64>,
+    state: Arc<State>,
     shutdown: Shutdown,
+}
+
+#[derive(Default)]
+struct State {
+    /// Connections up to this number are swallowed.
+    swallowed: AtomicU64,
+    accepted: AtomicU64,
+    /// After how many answers more another version comes, to which server, under which namespace.
+    coming: Mutex<Option<(usize, String, String)>>,
 }
 
 impl Proxy {
     async fn before(server: &Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let proxy = Self {
-            address: listener.local_addr().unwrap(),
-            swallowed: Arc::default(),
-            accepted: Arc::default(),
-            shutdown: Shutdown::new(),
-        };
-        let (swallowed, accepted) = (Arc::clone(&proxy.swallowed), Arc::clone(&proxy.accepted));
-        let (shutdown, port) = (proxy.shutdown.clone(), server.port);
+        let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
+        let proxy = Self { address, state: Arc::default(), shutdown };
+        let (state, shutdown, port) = (Arc::clone(&proxy.state), proxy.shutdown.clone(), server.port);
         proxy.shutdown.spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let number = accepted.fetch_add(1, Ordering::SeqCst) + 1;
+                let number = state.accepted.fetch_add(1, Ordering::SeqCst) + 1;
                 let (client_reads, client_writes) = client.into_split();
                 let (reads, writes) = TcpStream::connect(("127.0.0.1", port)).await.unwrap().into_split();
-                shutdown.spawn(forward(client_reads, writes, number, Arc::clone(&swallowed)));
-                shutdown.spawn(forward(reads, client_writes, number, Arc::clone(&swallowed)));
+                shutdown.spawn(forward(client_reads, writes, number, (Arc::clone(&state), false)));
+                shutdown.spawn(forward(reads, client_writes, number, (Arc::clone(&state), true)));
             }
         });
         proxy
     }
 
+    /// Between an answer and whom it is for.
+    fn let_another_version_come(&self, answers: usize, server: &Server, settings: &settings::Inventory) {
+        *self.state.coming.lock().unwrap() = Some((answers, server.url(), settings.namespace.clone()));
+    }
+
     fn swallow(&self) {
-        self.swallowed.store(self.accepted.load(Ordering::SeqCst), Ordering::SeqCst);
+        self.state.swallowed.store(self.state.accepted.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+}
+
+impl State {
+    fn is_due(&self) -> Option<(String, String)> {
+        let mut coming = self.coming.lock().unwrap();
+        let (answers, ..) = coming.as_mut()?;
+        *answers -= 1;
+        (*answers == 0).then(|| coming.take().map(|(_, url, namespace)| (url, namespace)))?
     }
 }
 
@@ -376,11 +346,14 @@ async fn forward(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
     number: u64,
-    swallowed: Arc<AtomicU64>,
+    (state, are_answers): (Arc<State>, bool),
 ) {
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if number > swallowed.load(Ordering::SeqCst) && to.write_all(&buffer[..read]).await.is_err() {
+        if are_answers && let Some((url, namespace)) = state.is_due() {
+            leave_as_another_version(&url, &namespace).await;
+        }
+        if number > state.swallowed.load(Ordering::SeqCst) && to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
     }

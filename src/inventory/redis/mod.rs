@@ -218,12 +218,15 @@ impl Inventory for RedisInventory {
 
     async fn join(&self, scope: Scope) -> Result<(), Fault> {
         let scripts = self.scripts(scope);
-        let mut joined = self.look_at(&scripts).await;
-        // Another version may have come since the scripts were there.
-        if matches!(joined, Err(Fault::Fenced(_))) && !self.has_all(&scripts).await? {
-            joined = self.look_at(&scripts).await;
+        let looked = self.hot(&scripts.outbox_len()).await;
+        let may_lack_scripts = matches!(looked, Ok(_) | Err(Fault::Fenced(_)));
+        // Perhaps nothing is missing but this version's scripts, or some of them. Asked after the look: another version may come at any time,
+        // and a look that failed for it is no fence.
+        if may_lack_scripts && !self.has_all(&scripts).await? {
+            self.load_beside_anchor(&scripts).await?;
+            return self.hot(&scripts.outbox_len()).await.map(drop);
         }
-        joined
+        looked.map(drop)
     }
 
     async fn identity(&self, _partition: Partition) -> Result<String, Fault> {

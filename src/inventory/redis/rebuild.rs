@@ -52,14 +52,6 @@ impl RedisInventory {
         Ok(())
     }
 
-    /// Is the scope open? Perhaps nothing is missing but this version's scripts, or some of them.
-    pub(super) async fn look_at(&self, scripts: &Scripts) -> Result<(), Fault> {
-        if !self.has_all(scripts).await? {
-            self.load_beside_anchor(scripts).await?;
-        }
-        self.hot(&scripts.outbox_len()).await.map(drop)
-    }
-
     /// Has the server every script of this version?
     pub(super) async fn has_all(&self, scripts: &Scripts) -> Result<bool, Fault> {
         let (mut connection, _) = self.checkout().await?;
