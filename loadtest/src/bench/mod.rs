@@ -65,7 +65,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    fn want(&self, workload: &str) -> bool {
+    fn wants(&self, workload: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|wanted| workload.starts_with(wanted.as_str()))
     }
 }
@@ -115,7 +115,7 @@ pub(crate) async fn run(mut options: Options) -> anyhow::Result<()> {
         (options.repetitions, options.seconds) = (1, 0.3);
     }
     anyhow::ensure!(
-        options.beside.is_none() || options.want("sold out") || options.want("rush"),
+        options.beside.is_none() || options.wants("sold out") || options.wants("rush"),
         "--beside is measured sold out and in a rush, and neither is wanted"
     );
     let mut bench = Bench::start(options).await?;
@@ -183,10 +183,6 @@ impl Bench {
             serial,
             naive_rows,
         })
-    }
-
-    fn wants(&self, workload: &str) -> bool {
-        self.options.want(workload)
     }
 
     /// A name that nothing has had.

@@ -10,14 +10,14 @@ use crate::bench::workloads::{INHERITED, NAIVE, NAIVE_IN_BATCH, OURS, PLENTY};
 const RATE: f64 = 4000.0;
 
 pub(super) async fn lone(bench: &mut Bench) -> anyhow::Result<()> {
-    if !bench.wants("lone buyer") {
+    if !bench.options.wants("lone buyer") {
         return Ok(());
     }
     in_turns(bench, "lone buyer", &mut [OURS, NAIVE, NAIVE_IN_BATCH], (1, None)).await
 }
 
 pub(super) async fn open(bench: &mut Bench) -> anyhow::Result<()> {
-    if !bench.wants("open") {
+    if !bench.options.wants("open") {
         return Ok(());
     }
     bench.site.add_gateway(INHERITED, None, &["node.scheduling=inherited"]).await?;

@@ -10,7 +10,7 @@ const HOLDS: u64 = 300_000;
 
 /// Connections on which nobody says anything.
 pub(super) async fn idle(bench: &mut Bench) -> anyhow::Result<()> {
-    if !bench.wants("memory") {
+    if !bench.options.wants("memory") {
         return Ok(());
     }
     let connections = if bench.options.quick { 100 } else { IDLE };
@@ -38,7 +38,7 @@ pub(super) async fn idle(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// Orders that are held, and nothing else that grows.
 pub(super) async fn holds(bench: &mut Bench) -> anyhow::Result<()> {
-    if !bench.wants("memory") {
+    if !bench.options.wants("memory") {
         return Ok(());
     }
     let holds = if bench.options.quick { 1000 } else { HOLDS };

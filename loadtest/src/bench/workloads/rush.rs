@@ -8,7 +8,7 @@ use crate::bench::process::Frozen;
 use crate::bench::workloads::{AT_ONCE, BARE, BESIDE, LOCK, NAIVE, NAIVE_IN_BATCH, PARTS, PLENTY, sold_out_at};
 
 pub(super) async fn sold_out(bench: &mut Bench) -> anyhow::Result<()> {
-    if !bench.wants("sold out") {
+    if !bench.options.wants("sold out") {
         return Ok(());
     }
     bench.add_beside().await?;
@@ -41,7 +41,7 @@ pub(super) async fn sold_out(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 pub(super) async fn rush(bench: &mut Bench) -> anyhow::Result<()> {
-    if !bench.wants("rush") {
+    if !bench.options.wants("rush") {
         return Ok(());
     }
     bench.site.add_gateway(AT_ONCE, None, &["inventory.answer_after=inventory"]).await?;

@@ -13,7 +13,7 @@ const UNITS_PER_SECOND: f64 = 600.0;
 
 /// Four sales that are soon gone, one in ten requests a repetition.
 pub(super) async fn real(bench: &mut Bench) -> anyhow::Result<()> {
-    if !bench.wants("real") {
+    if !bench.options.wants("real") {
         return Ok(());
     }
     for repetition in 0..bench.options.repetitions {
@@ -35,7 +35,7 @@ pub(super) async fn real(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// A train with twelve legs, two lines a claim, against one leg and one line.
 pub(super) async fn train(bench: &mut Bench) -> anyhow::Result<()> {
-    if !bench.wants("train") {
+    if !bench.options.wants("train") {
         return Ok(());
     }
     for repetition in 0..bench.options.repetitions {
@@ -70,7 +70,7 @@ fn train_of(legs: usize) -> serde_json::Value {
 
 /// One claim costs the same, however many sales are open.
 pub(super) async fn sales(bench: &mut Bench) -> anyhow::Result<()> {
-    if !bench.wants("sales") {
+    if !bench.options.wants("sales") {
         return Ok(());
     }
     let steps: &[usize] = if bench.options.quick { &[1, 10] } else { &[1, 10, 1000, 10_000] };
@@ -95,7 +95,7 @@ pub(super) async fn sales(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// One claim costs the same, however many nodes share the stock.
 pub(super) async fn nodes(bench: &mut Bench) -> anyhow::Result<()> {
-    if !bench.wants("nodes") {
+    if !bench.options.wants("nodes") {
         return Ok(());
     }
     let steps: &[usize] = if bench.options.quick { &[1, 2] } else { &[1, 2, 4, 8] };

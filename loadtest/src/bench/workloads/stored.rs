@@ -16,7 +16,7 @@ const SUSTAINED: f64 = 2.5;
 const MILLION: u64 = 1_000_000;
 
 pub(super) async fn end_to_end(bench: &mut Bench) -> anyhow::Result<()> {
-    if !bench.wants("end to end") {
+    if !bench.options.wants("end to end") {
         return Ok(());
     }
     for repetition in 0..bench.options.repetitions {
@@ -63,7 +63,7 @@ async fn ours(bench: &mut Bench, named: (&str, usize)) -> anyhow::Result<crate::
 
 /// Fills the queue while the writers stand still, and then looks how fast they empty it.
 pub(super) async fn writer(bench: &mut Bench) -> anyhow::Result<()> {
-    if !bench.wants("writer") {
+    if !bench.options.wants("writer") {
         return Ok(());
     }
     let repetitions = bench.options.repetitions.min(3);
@@ -106,7 +106,7 @@ fn drained(measured: &mut crate::bench::figures::Measured, took: Duration) {
 
 /// The same as end to end, with a million orders in the store.
 pub(super) async fn million(bench: &mut Bench) -> anyhow::Result<()> {
-    if !bench.wants("million") {
+    if !bench.options.wants("million") {
         return Ok(());
     }
     let most = if bench.options.quick { 1000 } else { MILLION };
